@@ -1,0 +1,372 @@
+"""What a cell is: frozen, validated settings with the study's values as defaults, and the keys that name its nodes.
+
+Only the standard library is imported here. A method's own settings live beside its code
+(`dae_ssl/training/methods/`), as a subclass of `Method` that registers itself when that package is imported.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+SCHEMA = 1
+"""Part of every key: raised when the same settings come to mean a different computation."""
+
+STAGES = ("pretrain", "features", "probe", "kmeans")
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be; the message is one line with the value, the choices and what to do."""
+
+
+def require(condition: bool, name: str, value: object, choices: str) -> None:
+    """Raise ConfigError naming the setting, its value and what it may be, unless `condition` holds."""
+    if not condition:
+        raise ConfigError(f"{name}={value!r}: choose {choices}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Which image sets a cell reads. Names, not paths: a prepared set's content never changes under its name."""
+
+    pretrain: str = "cifar100"
+    pretrain_images: int | None = None
+    """Use only this many training images for pretraining (a fixed random subset); None uses all."""
+    evaluate: str = "cifar10"
+    validation_images: int = 5000
+    """Training images of the evaluation set held out for selection, stratified by class."""
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("pretrain", "evaluate"):
+            value = getattr(self, name)
+            plain = bool(value) and not value.startswith(".") and all(c.isalnum() or c in "-_." for c in value)
+            require(plain, f"data.{name}", value, "a data set's name (letters, digits, '-', '_', '.')")
+        if self.pretrain_images is not None:
+            require(self.pretrain_images >= 1, "data.pretrain_images", self.pretrain_images, "null (all) or at least 1")
+        require(self.validation_images >= 1, "data.validation_images", self.validation_images, "at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Views:
+    """Random augmentations, in the order of Table 1: crop, resize, flip, colour jitter, then the optional ones."""
+
+    crop: int = 28
+    """Side of the random crop in pixels; resized back to the image's own size. The published code's default is 24."""
+    flip: float = 0.8
+    jitter: float = 0.25
+    """Strength s: brightness, contrast and saturation 0.8 s, hue 0.2 s."""
+    blur_kernel: int | None = None
+    """Gaussian blur with this odd kernel size and sigma uniform in [0.1, 2]; None leaves it out."""
+    solarize: float = 0.0
+    """Probability of solarizing; the study uses 0.2 where it solarizes."""
+    solarize_threshold: float = 0.75
+    frozen: bool = False
+    """Draw each image's two views once and reuse them in every epoch, as the published code does."""
+
+    def __post_init__(self) -> None:
+        require(self.crop >= 1, "views.crop", self.crop, "at least 1 pixel")
+        for name in ("flip", "solarize", "solarize_threshold"):
+            require(0 <= getattr(self, name) <= 1, f"views.{name}", getattr(self, name), "between 0 and 1")
+        require(0 <= self.jitter <= 2.5, "views.jitter", self.jitter, "between 0 and 2.5 (hue 0.2 s stays within 0.5)")
+        if self.blur_kernel is not None:
+            odd = self.blur_kernel >= 1 and self.blur_kernel % 2 == 1
+            require(odd, "views.blur_kernel", self.blur_kernel, "null or an odd number of pixels, such as 3")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Networks:
+    """The study's tiny networks (Table 3)."""
+
+    embedding_size: int = 64
+    """Width of the embedding z, the d of alpha/d. The study says 256 in one place and 64 everywhere else."""
+
+    def __post_init__(self) -> None:
+        require(self.embedding_size >= 1, "networks.embedding_size", self.embedding_size, "at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """What is trained. Subclasses add their settings and register under `name`; one file each in training/methods."""
+
+    name: ClassVar[str]
+    trains: ClassVar[bool] = True
+    """False for the floors, which have nothing to optimise."""
+    has_encoder: ClassVar[bool] = True
+    """False where the representation is the image itself."""
+    registry: ClassVar[dict[str, type["Method"]]] = {}
+
+    def __init_subclass__(cls, *, name: str | None = None) -> None:
+        super().__init_subclass__()
+        if name is not None:
+            require(name not in Method.registry, "method", name, "a name that is not registered yet")
+            cls.name = name
+            Method.registry[name] = cls
+
+    def normalised(self) -> Self:
+        """Return the settings with those that cannot matter at their defaults, so that equal cells have equal keys."""
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimisation:
+    """Pretraining: Adam, learning-rate schedule, batch size and length."""
+
+    epochs: int = 300
+    batch_size: int = 512
+    """Images per step over all ranks together; an incomplete last batch is dropped."""
+    learning_rate: float = 1e-4
+    schedule: str = "cosine"
+    """`cosine` to zero over the run, or `constant` as in the published code."""
+    checkpoints: tuple[int, ...] = (10, 25, 50, 100, 150, 200, 250, 300)
+    """Epochs after which the encoder and example pictures are kept; the last epoch always is."""
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1, "optimisation.epochs", self.epochs, "at least 1")
+        require(self.batch_size >= 2, "optimisation.batch_size", self.batch_size, "at least 2")
+        require(self.learning_rate > 0, "optimisation.learning_rate", self.learning_rate, "a number above 0")
+        require(self.schedule in ("cosine", "constant"), "optimisation.schedule", self.schedule, "cosine or constant")
+        for epoch in self.checkpoints:
+            require(epoch >= 1, "optimisation.checkpoints", self.checkpoints, "epochs of at least 1")
+
+    def kept_epochs(self) -> tuple[int, ...]:
+        """Return the epochs whose encoder is kept, ascending, the last epoch included."""
+        return tuple(sorted({epoch for epoch in self.checkpoints if epoch <= self.epochs} | {self.epochs}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """Representations of the evaluation set, as stored in HDF5."""
+
+    epoch: int | None = None
+    """Encoder checkpoint to use; None is the last epoch."""
+    dtype: str = "float16"
+
+    def __post_init__(self) -> None:
+        require(self.dtype in ("float16", "float32"), "features.dtype", self.dtype, "float16 or float32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """The linear classifier on frozen features."""
+
+    epochs: int = 200
+    batch_size: int = 512
+    learning_rates: tuple[float, ...] = (1e-3,)
+    """All are trained; the one with the best validation accuracy is read on test."""
+    seeds: tuple[int, ...] = (0,)
+    """Initial weights; all are trained in one pass and averaged."""
+    labels_per_class: int | None = None
+    """Train on only this many labelled images of each class; None uses all."""
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1, "probe.epochs", self.epochs, "at least 1")
+        require(self.batch_size >= 1, "probe.batch_size", self.batch_size, "at least 1")
+        require(bool(self.learning_rates), "probe.learning_rates", self.learning_rates, "at least one")
+        require(all(r > 0 for r in self.learning_rates), "probe.learning_rates", self.learning_rates, "numbers above 0")
+        require(len(set(self.seeds)) == len(self.seeds) > 0, "probe.seeds", self.seeds, "one or more different seeds")
+        if self.labels_per_class is not None:
+            require(self.labels_per_class >= 1, "probe.labels_per_class", self.labels_per_class, "null or at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KMeans:
+    """Clustering of the test representations."""
+
+    clusters: int = 10
+    restarts: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.clusters >= 2, "kmeans.clusters", self.clusters, "at least 2")
+        require(self.restarts >= 1, "kmeans.restarts", self.restarts, "at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One complete setting, seed included. `method` has no default: it is what a study compares."""
+
+    method: Method
+    data: Data = field(default_factory=Data)
+    views: Views = field(default_factory=Views)
+    networks: Networks = field(default_factory=Networks)
+    optimisation: Optimisation = field(default_factory=Optimisation)
+    features: Features = field(default_factory=Features)
+    probe: Probe = field(default_factory=Probe)
+    kmeans: KMeans = field(default_factory=KMeans)
+    seed: int = 0
+    precision: str = "fp32"
+    """Of pretraining: `fp32`, `tf32` (float32 storage, TensorFloat-32 products on GPUs that have them) or `bf16`."""
+
+    def __post_init__(self) -> None:
+        require(self.precision in ("fp32", "tf32", "bf16"), "precision", self.precision, "fp32, tf32 or bf16")
+        require(0 <= self.seed < 2**32, "seed", self.seed, "between 0 and 4294967295")
+        epoch, kept = self.features.epoch, self.optimisation.kept_epochs()
+        if epoch is not None and self.method.trains:
+            require(epoch in kept, "features.epoch", epoch, f"null (the last) or a kept checkpoint: {_listed(kept)}")
+
+    def stages(self) -> tuple[str, ...]:
+        """Return the stages this cell has, in order; raw pixels need no pretraining."""
+        return STAGES if self.method.has_encoder else STAGES[1:]
+
+
+def _listed(choices: typing.Iterable[object]) -> str:
+    return ", ".join(str(choice) for choice in choices)
+
+
+# ---------------------------------------------------------------------------------- settings <-> plain values
+
+
+def settings(value: Any) -> Any:
+    """Return dataclasses as plain JSON values, defaults included; a method carries its name first."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        named = {"name": value.name} if isinstance(value, Method) else {}
+        return named | {f.name: settings(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple):
+        return [settings(item) for item in value]
+    return value
+
+
+def cell(given: Mapping[str, Any] | None = None, /, **more: Any) -> Cell:
+    """Build a cell from nested plain values, `{"method": {"name": "dae", "alpha": 1}, "seed": 1}`.
+
+    A bare string for `method` stands for its name. Raises ConfigError for an unknown key or an impossible value.
+    """
+    built = _build(Cell, dict(given or {}) | more, "")
+    assert isinstance(built, Cell)
+    return built
+
+
+def method(name: str, given: Mapping[str, Any], where: str = "method") -> Method:
+    """Build the settings of the method registered under `name`."""
+    require(name in Method.registry, where, name, _listed(sorted(Method.registry)))
+    built = _build(Method.registry[name], given, f"{where}.")
+    assert isinstance(built, Method)
+    return built
+
+
+def _build(kind: type, given: Mapping[str, Any], prefix: str) -> object:
+    hints = typing.get_type_hints(kind)
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    values = {}
+    for name, value in given.items():
+        if name not in fields:
+            close = difflib.get_close_matches(str(name), fields, n=1)
+            hint = f"did you mean {prefix}{close[0]}? " if close else ""
+            raise ConfigError(f"unknown setting {prefix}{name}: {hint}choose from {_listed(fields) or 'none'}")
+        values[name] = _convert(hints[name], value, f"{prefix}{name}")
+    for f in fields.values():
+        if f.name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"{prefix}{f.name} is not given: choose {_listed(sorted(Method.registry))}")
+    return kind(**values)
+
+
+def _convert(hint: Any, value: Any, name: str) -> Any:
+    """Return `value` as the annotated type, so that 1 and 1.0, or a list and a tuple, give one key."""
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        if isinstance(value, hint):
+            return value
+        if issubclass(hint, Method):
+            given = {"name": value} if isinstance(value, str) else dict(_mapping(value, name))
+            return method(str(given.pop("name", None)), given, name)
+        return _build(hint, _mapping(value, name), f"{name}.")
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        (some,) = (h for h in typing.get_args(hint) if h is not type(None))
+        return None if value is None else _convert(some, value, name)
+    if typing.get_origin(hint) is tuple:
+        require(isinstance(value, list | tuple), name, value, "a list, such as [1,2]")
+        return tuple(_convert(typing.get_args(hint)[0], item, name) for item in value)
+    accepted, choices = {
+        bool: (isinstance(value, bool), "true or false"),
+        int: (_is_number(value) and value == int(value), "a whole number"),
+        float: (_is_number(value), "a number"),
+        str: (isinstance(value, str), "a name"),
+    }[hint]
+    require(accepted, name, value, choices)
+    return hint(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+
+
+def _mapping(value: Any, name: str) -> Mapping[str, Any]:
+    require(isinstance(value, Mapping), name, value, f"settings below it, as in {name}.NAME=VALUE")
+    return typing.cast(Mapping[str, Any], value)
+
+
+# ---------------------------------------------------------------------------------- keys
+
+
+def stage_settings(cell: Cell, stage: str) -> dict[str, Any]:
+    """Return everything that decides the result of one stage, its parent's settings under "parent".
+
+    Settings that cannot matter are left out or normalised: a random encoder has no schedule, a method without an
+    embedding loss no alpha, the probe no seed of pretraining but through its parent.
+    """
+    require(stage in cell.stages(), "stage", stage, _listed(cell.stages()))
+    own: dict[str, Any] = {"schema": SCHEMA, "stage": stage}
+    if stage == "pretrain":
+        own |= {"networks": settings(cell.networks), "method": settings(cell.method.normalised()), "seed": cell.seed}
+        if cell.method.trains:
+            views = cell.views
+            if views.solarize == 0:
+                views = dataclasses.replace(views, solarize_threshold=Views.solarize_threshold)
+            optimisation = settings(cell.optimisation) | {"checkpoints": list(cell.optimisation.kept_epochs())}
+            data = {"name": cell.data.pretrain, "images": cell.data.pretrain_images}
+            own |= {"data": data, "views": settings(views), "optimisation": optimisation, "precision": cell.precision}
+    elif stage == "features":
+        data = settings(cell.data)
+        own["data"] = {name: data[name] for name in ("evaluate", "validation_images", "split_seed")}
+        own["dtype"] = cell.features.dtype
+        if cell.method.has_encoder:
+            own["epoch"] = (cell.features.epoch or cell.optimisation.epochs) if cell.method.trains else 0
+            own["parent"] = stage_settings(cell, "pretrain")
+        else:
+            own["method"] = settings(cell.method.normalised())
+    else:
+        own[stage] = settings(getattr(cell, stage))
+        own["parent"] = stage_settings(cell, "features")
+    return own
+
+
+def key(cell: Cell, stage: str) -> str:
+    """Return the name of a node: 16 hexadecimal digits of the SHA-256 of all that decides its result."""
+    return _key(stage_settings(cell, stage))
+
+
+def _key(own: dict[str, Any]) -> str:
+    if "parent" in own:
+        own = own | {"parent": _key(own["parent"])}
+    return _digest(own)
+
+
+def cell_key(cell: Cell) -> str:
+    """Return the name of the whole cell, the hash of its nodes' keys."""
+    return _digest([key(cell, stage) for stage in cell.stages()])
+
+
+def _digest(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def differences(one: Cell, other: Cell, stage: str) -> Iterator[tuple[str, Any, Any]]:
+    """Yield (setting, value in one, value in other) for all that makes the two cells' keys of a stage differ."""
+    flat_one, flat_other = _flat(stage_settings(one, stage)), _flat(stage_settings(other, stage))
+    for name in flat_one | flat_other:
+        if flat_one.get(name, "absent") != flat_other.get(name, "absent"):
+            yield name, flat_one.get(name, "absent"), flat_other.get(name, "absent")
+
+
+def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings as {"parent.views.crop": 28, ...}."""
+    flat: dict[str, Any] = {}
+    for name, value in nested.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat

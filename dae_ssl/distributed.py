@@ -1,0 +1,145 @@
+"""Ranks, the device each works on, the process group, and the exchanges between them."""
+
+import contextlib
+import ctypes
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class World:
+    """The ranks that compute one thing together; a single process is a world of one."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """Whether this rank writes files and speaks."""
+        return self.rank == 0
+
+    def share(self, batch_size: int) -> slice:
+        """Return this rank's part of a global batch. Raises ValueError unless all parts are equal."""
+        if batch_size % self.size:
+            raise ValueError(f"batch_size={batch_size} cannot be divided among {self.size} ranks: choose a multiple")
+        part = batch_size // self.size
+        return slice(self.rank * part, (self.rank + 1) * part)
+
+    def sum(self, value: Tensor) -> Tensor:
+        """Return the sum of a tensor over all ranks, in place."""
+        if self.size > 1:
+            dist.all_reduce(value)
+        return value
+
+    def any(self, flag: bool) -> bool:
+        """Return whether any rank says so; every rank gets the same answer."""
+        if self.size == 1:
+            return flag
+        return bool(self.sum(torch.tensor(int(flag), device=self.device)).item())
+
+    def mean_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        """Replace every gradient by its mean over the ranks, in one exchange: the networks are small."""
+        if self.size == 1:
+            return
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        self.sum(flat).div_(self.size)
+        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+    def broadcast(self, value: Any) -> Any:
+        """Return the first rank's value on every rank; it must be made of plain values."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, device=self.device)
+        return box[0]
+
+    def barrier(self) -> None:
+        """Wait until every rank has come here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+@contextlib.contextmanager
+def world(device: str = "auto") -> Iterator[World]:
+    """Join the process group that torchrun describes in the environment, or be a world of one; leave it at the end.
+
+    `device` is `auto` (a GPU where there is one), `cpu` or `cuda`. Raises ValueError when it cannot be had.
+    """
+    size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    chosen = _device(device)
+    if chosen.type == "cpu":
+        keep_freed_memory()
+    else:
+        torch.cuda.set_device(chosen)
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products
+    if size == 1:
+        yield World(0, 1, chosen)
+        return
+    backend = "nccl" if chosen.type == "cuda" else "gloo"
+    bound = {"device_id": chosen} if chosen.type == "cuda" else {}
+    dist.init_process_group(backend, timeout=timedelta(minutes=30), **bound)
+    try:
+        yield World(rank, size, chosen)
+    finally:
+        dist.destroy_process_group()
+
+
+def _device(name: str) -> torch.device:
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device={name!r}: choose auto, cpu or cuda")
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    local, count = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if local >= count:
+        raise ValueError(f"device={name!r}: rank {local} of this machine finds {count} GPUs: use fewer ranks or cpu")
+    return torch.device("cuda", local)
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep freed blocks for the next training step instead of returning them to the kernel.
+
+    Activations of a batch are tens of megabytes each, which malloc maps and unmaps anew in every step; faulting the
+    pages in again takes about half of a step on a CPU.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    with contextlib.suppress(OSError, AttributeError):  # another C library: slower, otherwise the same
+        mallopt = ctypes.CDLL(None).mallopt
+        m_mmap_threshold, m_trim_threshold = -3, -1
+        mallopt(m_mmap_threshold, 1 << 30)
+        mallopt(m_trim_threshold, (1 << 31) - 1)
+
+
+class _GatherRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, rank: int, size: int) -> Tensor:
+        ctx.rank, ctx.size = rank, size
+        parts = [torch.empty_like(rows) for _ in range(size)]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        # Every rank's loss depends on these rows: what they say is summed before this rank takes its part.
+        total = gradients[0].contiguous().clone()
+        dist.all_reduce(total)
+        return total.chunk(ctx.size)[ctx.rank], None, None
+
+
+def gather_rows(rows: Tensor, world: World) -> Tensor:
+    """Return the rows (n, d) of all ranks, (size * n, d) in rank order, with gradient to every rank's own."""
+    if world.size == 1:
+        return rows
+    gathered: Tensor = _GatherRows.apply(rows, world.rank, world.size)
+    return gathered

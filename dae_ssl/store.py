@@ -1,0 +1,189 @@
+"""Where things are: nodes under their keys, atomic commits and validation. The one module that knows file names.
+
+    STORE/data/NAME/            a prepared data set
+    STORE/STAGE/KEY/            a node: its products, its log, and `record.json` once it is done
+    STORE/cells/KEY/            a cell: its settings and nodes, its report
+
+A node is done when `record.json`, written last, names the SHA-256 of every product and they match.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+RECORD = "record.json"
+LOCK = "lock"
+LOG = "log.jsonl"
+STATE = "state"
+
+
+class StoreError(RuntimeError):
+    """The store cannot give or take something; the message is one line that says what and what to do."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of finished nodes, shared by every process and host that computes into it."""
+
+    root: Path
+
+    def node(self, stage: str, key: str) -> "Node":
+        """Return the node of a stage; nothing is created until it is written to."""
+        return Node(self.root / stage / key)
+
+    def data(self, name: str) -> "Node":
+        """Return the node of a prepared data set, which has a name for a key."""
+        return Node(self.root / "data" / name)
+
+    def cell(self, key: str) -> "Node":
+        """Return the folder of a cell's description and report."""
+        return Node(self.root / "cells" / key)
+
+    def cells(self) -> list["Node"]:
+        """Return every cell that was ever described in this store."""
+        return [Node(path) for path in sorted((self.root / "cells").glob("*")) if path.is_dir()]
+
+    def data_names(self) -> list[str]:
+        """Return the names of the prepared data sets."""
+        return [path.parent.name for path in sorted((self.root / "data").glob(f"*/{RECORD}"))]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One folder of the store."""
+
+    path: Path
+
+    @property
+    def key(self) -> str:
+        """The name it is stored under."""
+        return self.path.name
+
+    @property
+    def log(self) -> Path:
+        """The append-only log."""
+        return self.path / LOG
+
+    @property
+    def lock(self) -> Path:
+        """The lock file, present while a process computes the node."""
+        return self.path / LOCK
+
+    @property
+    def states(self) -> Path:
+        """The folder of rolling checkpoints, removed when the node is committed."""
+        return self.path / STATE
+
+    def product(self, name: str) -> Path:
+        """Return the path of a product, written or not."""
+        return self.path / name
+
+    def create(self) -> None:
+        """Make the folder. Raises StoreError when the store cannot be written."""
+        with explained(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+
+    def record(self) -> dict[str, Any] | None:
+        """Return the commit record if there is one and every product has its recorded size, else None."""
+        try:
+            record = json.loads((self.path / RECORD).read_text())
+            for name, product in record["products"].items():
+                if (self.path / name).stat().st_size != product["bytes"]:
+                    return None
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+        return dict(record)
+
+    def verify(self) -> dict[str, Any]:
+        """Return the commit record after hashing every product. Raises StoreError if the node is not done."""
+        record = self.record()
+        if record is None:
+            raise StoreError(f"{self.path} is not finished: run its cell again, which computes what is missing")
+        for name, product in record["products"].items():
+            if sha256(self.path / name) != product["sha256"]:
+                raise StoreError(f"{self.path / name} changed since it was committed: delete {self.path} and run again")
+        return record
+
+    def commit(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Hash every product, then write the record that makes the node done; rolling checkpoints are removed after.
+
+        `facts` is what else the record says: settings, versions, device, seconds.
+        """
+        keep_out = {RECORD, LOCK, LOG}
+        products = {}
+        with explained(self.path):
+            for path in sorted(self.path.iterdir()):
+                if path.is_file() and path.name not in keep_out and not path.name.startswith("."):
+                    products[path.name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+            record = dict(facts) | {"products": products}
+            write_json(self.path / RECORD, record)
+            shutil.rmtree(self.states, ignore_errors=True)
+        return record
+
+
+# ---------------------------------------------------------------------------------- files appear whole or not at all
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn a full, read-only or forbidden disk into one line that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        advice = {
+            28: "the disk is full: free space or name another store; nothing finished was lost",
+            122: "the disk quota is used up: free space or name another store; nothing finished was lost",
+            30: "the file system is read-only: name a store that can be written",
+            13: "permission denied: name a store that you can write",
+        }.get(error.errno or 0, error.strerror or str(error))
+        raise StoreError(f"cannot write {error.filename or path}: {advice}") from error
+
+
+@contextlib.contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; on success it is synced to disk and renamed, on failure removed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        with explained(path):
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a whole file, or nothing."""
+    with appearing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a whole JSON file, or nothing."""
+    write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256(path: Path) -> str:
+    """Return the hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
