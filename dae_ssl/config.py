@@ -99,6 +99,8 @@ class Method:
     """False for the floors, which have nothing to optimise."""
     has_encoder: ClassVar[bool] = True
     """False where the representation is the image itself."""
+    augments: ClassVar[bool] = True
+    """False where training never looks at a view."""
     registry: ClassVar[dict[str, type["Method"]]] = {}
 
     def __init_subclass__(cls, *, name: str | None = None) -> None:
@@ -314,7 +316,7 @@ def stage_settings(cell: Cell, stage: str) -> dict[str, Any]:
     if stage == "pretrain":
         own |= {"networks": settings(cell.networks), "method": settings(cell.method.normalised()), "seed": cell.seed}
         if cell.method.trains:
-            views = cell.views
+            views = cell.views if cell.method.augments else Views()
             if views.solarize == 0:
                 views = dataclasses.replace(views, solarize_threshold=Views.solarize_threshold)
             optimisation = settings(cell.optimisation) | {"checkpoints": list(cell.optimisation.kept_epochs())}

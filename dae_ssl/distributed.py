@@ -76,7 +76,7 @@ def world(device: str = "auto") -> Iterator[World]:
 
     `device` is `auto` (a GPU where there is one), `cpu` or `cuda`. Raises ValueError when it cannot be had.
     """
-    size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     chosen = _device(device)
     if chosen.type == "cpu":
         keep_freed_memory()
@@ -86,9 +86,8 @@ def world(device: str = "auto") -> Iterator[World]:
     if size == 1:
         yield World(0, 1, chosen)
         return
-    backend = "nccl" if chosen.type == "cuda" else "gloo"
-    bound = {"device_id": chosen} if chosen.type == "cuda" else {}
-    dist.init_process_group(backend, timeout=timedelta(minutes=30), **bound)
+    backend, bound = ("nccl", chosen) if chosen.type == "cuda" else ("gloo", None)
+    dist.init_process_group(backend, timeout=timedelta(minutes=30), device_id=bound)
     try:
         yield World(rank, size, chosen)
     finally:
@@ -100,7 +99,7 @@ def _device(name: str) -> torch.device:
         raise ValueError(f"device={name!r}: choose auto, cpu or cuda")
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
-    local, count = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    local, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
     if local >= count:
         raise ValueError(f"device={name!r}: rank {local} of this machine finds {count} GPUs: use fewer ranks or cpu")
     return torch.device("cuda", local)

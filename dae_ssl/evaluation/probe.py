@@ -1,0 +1,232 @@
+"""Arrays -> accuracy: the study's linear probe, and a tuning-free logistic regression beside it.
+
+Every learning rate and seed of the probe is trained in one pass: the learners' weights are the rows of one matrix, so a
+batch of features is fetched once for all of them. Selection sees train and validation arrays only; what it returns is a
+`Classifier`, and the test arrays are given to that, once.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dae_ssl import config
+
+BATCH_ORDER_SEED = 0
+"""The order of the batches is the same for every probe; probe seeds vary the initial weights."""
+FEW_LABELS_SEED = 0
+PENALTY = 1e-2
+"""Of `logistic_regression`: fixed, so that nothing is tuned. scikit-learn calls it C = 1 / (images x penalty)."""
+BLOCK_ROWS = 256
+"""Rows fetched at a time on a CPU: 8 MB of 8192-d float32, still in cache for the second of its two products."""
+
+Log = Callable[[int, Mapping[str, float]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classifier:
+    """Linear classifiers that differ in their seed: weight (seeds, classes, d), bias (seeds, classes), float32."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def correct(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return, for each seed and image, whether the prediction is the label: bool (seeds, n), on the CPU."""
+        _check(x, y, self.bias.shape[1], "evaluation")
+        stack = _Stack(self.weight.to(x.device), self.bias.to(x.device))
+        return torch.cat([stack.logits(x[rows].float()).argmax(2).T == y[rows] for rows in _slices(len(x))], 1).cpu()
+
+    def accuracy(self, x: Tensor, y: Tensor) -> "Accuracy":
+        """Return the share of images (n, d) whose label (n,) is predicted, for each seed and on average."""
+        return Accuracy.of(self.correct(x, y))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """Shares between 0 and 1: one for each seed, and their mean."""
+
+    seeds: tuple[float, ...]
+    mean: float
+
+    @classmethod
+    def of(cls, correct: Tensor) -> "Accuracy":
+        """Summarise what `Classifier.correct` returned, bool (seeds, n)."""
+        seeds = tuple(float(share) for share in correct.double().mean(1))
+        return cls(seeds=seeds, mean=math.fsum(seeds) / len(seeds))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The probe at the learning rate that validation chose, and the validation accuracies it was chosen by."""
+
+    classifier: Classifier
+    learning_rate: float
+    validation: dict[float, Accuracy]
+    """By learning rate, after the last epoch."""
+
+
+def train_probe(
+    train_x: Tensor,
+    train_y: Tensor,
+    validation_x: Tensor,
+    validation_y: Tensor,
+    *,
+    settings: config.Probe,
+    classes: int,
+    log: Log | None = None,
+) -> Selection:
+    """Train one linear layer on frozen features, for each learning rate and seed, and choose the learning rate.
+
+    Cross-entropy, Adam, no schedule, no weight decay, on raw features (the study, section on linear evaluation). Every
+    learner equals a `torch.nn.Linear` made after `torch.manual_seed(seed)` and trained alone by `torch.optim.Adam` on
+    the batches of `batch_order`. The learning rate with the highest validation accuracy after the last epoch, averaged
+    over seeds, is chosen; of equals, the first.
+
+    x (n, d) float16 or float32, y (n,) int64 in [0, classes), all on one device; products are computed in float32.
+    `log(epoch, terms)` is called after every epoch, from 1, with each learning rate's training loss and validation
+    accuracy. Raises ValueError for arrays that do not fit together.
+    """
+    _check(train_x, train_y, classes, "train")
+    _check(validation_x, validation_y, classes, "validation")
+    rows = torch.arange(len(train_y))
+    if settings.labels_per_class is not None:
+        rows = few_labels(train_y, settings.labels_per_class, classes=classes)
+    learners = _Learners(settings, train_x, classes)
+    for epoch in range(1, settings.epochs + 1):
+        order = rows[batch_order(len(rows), epoch)].to(train_x.device)
+        losses = learners.train(train_x, train_y, order, settings.batch_size)
+        validation = learners.validate(validation_x, validation_y)
+        if log is not None:
+            log(epoch, _terms(settings, losses, validation))
+    best = max(settings.learning_rates, key=lambda rate: validation[rate].mean)
+    return Selection(classifier=learners.classifiers()[best], learning_rate=best, validation=validation)
+
+
+def batch_order(images: int, epoch: int) -> Tensor:
+    """Return the order in which an epoch visits `images` rows: a uniform permutation, a pure function of the two."""
+    return torch.randperm(images, generator=_generator(BATCH_ORDER_SEED, epoch))
+
+
+def few_labels(labels: Tensor, per_class: int, *, classes: int, seed: int = FEW_LABELS_SEED) -> Tensor:
+    """Return the ascending rows (classes x per_class,) of a random subset with `per_class` images of each class.
+
+    A pure function of the labels and the seed. Raises ValueError where a class has fewer images.
+    """
+    labels = labels.cpu()
+    order = torch.randperm(len(labels), generator=_generator(seed))
+    chosen = []
+    for label in range(classes):
+        rows = order[labels[order] == label]
+        if len(rows) < per_class:
+            raise ValueError(f"labels_per_class={per_class}: class {label} has {len(rows)} images; choose at most that")
+        chosen.append(rows[:per_class])
+    return torch.cat(chosen).sort().values
+
+
+def _generator(*words: int) -> torch.Generator:
+    """Return a CPU generator seeded by all words; torch's own seeding keeps the lower 32 bits only."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(words).generate_state(1)[0]))
+
+
+def _terms(settings: config.Probe, losses: list[list[float]], validation: dict[float, Accuracy]) -> dict[str, float]:
+    terms = {}
+    for rate, rate_losses in zip(settings.learning_rates, losses, strict=True):
+        terms[f"train_loss/lr{rate:g}"] = math.fsum(rate_losses) / len(rate_losses)
+        terms[f"validation_accuracy/lr{rate:g}"] = validation[rate].mean
+    return terms
+
+
+class _Stack:
+    """Linear learners as the rows of one matrix, and the gradients of their cross-entropies.
+
+    Rows are padded with zeros to a multiple of 16: vector units work on 8 or 16 at a time, and BLAS libraries that take
+    a slow path for the remainder need twice the time for 10 rows.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        """Copy weight (learners, classes, d) and bias (learners, classes)."""
+        self.learners, self.classes, width = weight.shape
+        self.used = self.learners * self.classes
+        padded = math.ceil(self.used / 16) * 16
+        self.weight, self.bias = weight.new_zeros(padded, width), weight.new_zeros(padded)
+        self.weight[: self.used], self.bias[: self.used] = weight.flatten(0, 1), bias.flatten()
+        self.weight_gradient, self.bias_gradient = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return the outputs (b, learners, classes) for float32 x (b, d)."""
+        outputs = torch.addmm(self.bias, x, self.weight.T)
+        return outputs[:, : self.used].reshape(-1, self.learners, self.classes)
+
+    def zero_gradient(self) -> None:
+        self.weight_gradient.zero_()
+        self.bias_gradient.zero_()
+
+    def add_gradient(self, x: Tensor, y: Tensor, images: int) -> Tensor:
+        """Add the gradient of sum(cross-entropy) / images over x (b, d), y (b,); return the sums (learners,)."""
+        log_probability = self.logits(x).log_softmax(2)
+        target = y[:, None, None].expand(-1, self.learners, 1)
+        at_target = log_probability.gather(2, target)
+        error = log_probability.exp_().scatter_add_(2, target, at_target.new_full(at_target.shape, -1)).div_(images)
+        padded = torch.nn.functional.pad(error.flatten(1), (0, len(self.bias) - self.used))
+        self.weight_gradient.addmm_(padded.T, x)
+        self.bias_gradient.add_(padded.sum(0))
+        return -at_target.sum((0, 2))
+
+
+class _Learners:
+    """The probe's learners, ordered by learning rate, then seed, and their optimiser."""
+
+    def __init__(self, settings: config.Probe, x: Tensor, classes: int) -> None:
+        self.settings, width = settings, x.shape[1]
+        weight, bias = (torch.stack(part) for part in zip(*(_initial(s, width, classes) for s in settings.seeds)))
+        rates, seeds = len(settings.learning_rates), len(settings.seeds)
+        self.stack = _Stack(weight.repeat(rates, 1, 1).to(x.device), bias.repeat(rates, 1).to(x.device))
+        groups = []
+        for i, rate in enumerate(settings.learning_rates):
+            rows = slice(i * seeds * classes, (i + 1) * seeds * classes)
+            weights, biases = (torch.nn.Parameter(part[rows]) for part in (self.stack.weight, self.stack.bias))
+            weights.grad, biases.grad = self.stack.weight_gradient[rows], self.stack.bias_gradient[rows]
+            groups.append({"params": [weights, biases], "lr": rate})
+        self.optimiser = torch.optim.Adam(groups, fused=True)
+        self.block = min(settings.batch_size, BLOCK_ROWS) if x.device.type == "cpu" else settings.batch_size
+        # Each block of rows is gathered into the same memory, so that only reading the features leaves the cache.
+        self.stored = torch.empty(self.block, width, dtype=x.dtype, device=x.device)
+        self.float32 = self.stored if x.dtype == torch.float32 else torch.empty_like(self.stored, dtype=torch.float32)
+
+    @torch.no_grad()
+    def train(self, x: Tensor, y: Tensor, order: Tensor, batch_size: int) -> list[list[float]]:
+        """Take one pass over the rows in `order`; return the mean losses by learning rate and seed."""
+        total = torch.zeros(self.stack.learners, device=x.device)
+        for batch in order.split(batch_size):
+            self.stack.zero_gradient()
+            for rows in batch.split(self.block):
+                stored = torch.index_select(x, 0, rows, out=self.stored[: len(rows)])
+                block = self.float32[: len(rows)]
+                if block.dtype != stored.dtype:
+                    block.copy_(stored)
+                total += self.stack.add_gradient(block, y[rows], len(batch))
+            self.optimiser.step()
+        means: list[list[float]] = (total / len(order)).reshape(len(self.settings.learning_rates), -1).tolist()
+        return means
+
+    def classifiers(self) -> dict[float, Classifier]:
+        """Return each learning rate's classifiers as they are now."""
+        rates, seeds, used = len(self.settings.learning_rates), len(self.settings.seeds), self.stack.used
+        weights = self.stack.weight[:used].reshape(rates, seeds, self.stack.classes, -1)
+        biases = self.stack.bias[:used].reshape(rates, seeds, self.stack.classes)
+        return {
+            rate: Classifier(weight=weights[i].clone(), bias=biases[i].clone())
+            for i, rate in enumerate(self.settings.learning_rates)
+        }
+
+    def validate(self, x: Tensor, y: Tensor) -> dict[float, Accuracy]:
+        """Return the accuracy of each learning rate, by reading x once for all."""
+        used, classes = self.stack.used, self.stack.classes
+        everyone = Classifier(weight=self.stack.weight[:used].unflatten(0, (-1, classes)),
+                              bias=self.stack.bias[:used].unflatten(0, (-1, classes)))
+        correct = everyone.correct(x, y).split(len(self.settings.seeds))
+        return {rate: Accuracy.of(part) for rate, part in zip(self.settings.learning_rates, correct, strict=True)}

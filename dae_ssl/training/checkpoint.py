@@ -1,0 +1,108 @@
+"""The whole training state, and its rolling checkpoints: atomic, checksummed, the last good ones kept."""
+
+import hashlib
+import io
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dae_ssl.store import write_bytes
+
+KEPT = 2
+_NAME = re.compile(r"state-(\d{9})-([0-9a-f]{16})\.pt")
+
+
+@dataclass
+class Training:
+    """Everything that the next step depends on. All else (order, views, learning rate) is a function of it."""
+
+    networks: nn.ModuleDict
+    optimizer: torch.optim.Optimizer
+    epoch: int = 0
+    """Epochs that are finished."""
+    step: int = 0
+    """Steps that are finished in the epoch under way."""
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    """Each term of the loss summed over those steps, float64 scalars on the device."""
+
+    def state(self) -> dict[str, Any]:
+        """Return the state as tensors and plain values."""
+        return {
+            "networks": self.networks.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "sums": self.sums,
+        }
+
+    def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Continue from a state."""
+        self.networks.load_state_dict(state["networks"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.sums = {name: value.to(device) for name, value in state["sums"].items()}
+
+
+def serialise(state: Mapping[str, Any]) -> bytes:
+    """Return tensors and plain values as the bytes of a PyTorch file; equal states give equal bytes."""
+    buffer = io.BytesIO()  # given a path, torch.save would write its name into the file
+    torch.save(_on_cpu(state), buffer)
+    return buffer.getvalue()
+
+
+def deserialise(content: bytes) -> dict[str, Any]:
+    """Return what `serialise` was given, its tensors on the CPU. Nothing but tensors and plain values is unpickled."""
+    state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+    return state
+
+
+def _on_cpu(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        # A contiguous copy: a view would bring its whole storage along, and the bytes would tell the memory format.
+        return value.detach().to("cpu", copy=True).contiguous(memory_format=torch.contiguous_format)
+    if isinstance(value, Mapping):
+        return {name: _on_cpu(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_on_cpu(item) for item in value]
+    return value
+
+
+@dataclass(frozen=True)
+class States:
+    """The folder of rolling checkpoints of one node."""
+
+    folder: Path
+
+    def save(self, state: Mapping[str, Any], step: int) -> None:
+        """Write the state after `step` steps in all, then remove all but the last good ones."""
+        content = serialise(state)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_bytes(self.folder / f"state-{step:09d}-{_digest(content)}.pt", content)
+        for old in self.newest_first()[KEPT:]:
+            old.unlink(missing_ok=True)
+
+    def load(self, complain: Callable[[str], None]) -> dict[str, Any] | None:
+        """Return the newest good state, or None; `complain` is told of every one that is damaged, which is removed."""
+        for path in self.newest_first():
+            content = path.read_bytes()
+            match = _NAME.fullmatch(path.name)
+            if match is not None and _digest(content) == match[2]:
+                return deserialise(content)
+            complain(f"checkpoint {path} is damaged (its SHA-256 does not match): falling back to the one before")
+            path.unlink(missing_ok=True)
+        return None
+
+    def newest_first(self) -> list[Path]:
+        """Return the checkpoints, the one with most steps first."""
+        if not self.folder.is_dir():
+            return []
+        return sorted((p for p in self.folder.iterdir() if _NAME.fullmatch(p.name)), reverse=True)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

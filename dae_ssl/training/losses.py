@@ -1,0 +1,121 @@
+"""Reconstruction, embedding and contrastive losses.
+
+A loss returns what this rank adds, such that the *mean over ranks* is the loss of the global batch; so do gradients
+averaged over ranks. Embedding losses are written per image and registered with the way a batch of them is reduced.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dae_ssl.distributed import World, gather_rows
+
+Reconstruction = Callable[[Tensor, Tensor], Tensor]
+PerImage = Callable[[Tensor, Tensor], Tensor]
+Contrast = Callable[[Tensor, Tensor, float, World], Tensor]
+
+
+@dataclass(frozen=True)
+class EmbeddingLoss:
+    """A distance between the embeddings of two views, (n, d) and (n, d) -> (n,), and its reduction over the batch."""
+
+    per_image: PerImage
+    reduction: str
+
+    def __call__(self, z1: Tensor, z2: Tensor, world: World) -> Tensor:
+        """Return this rank's part of the loss of the global batch, a scalar."""
+        values = self.per_image(z1, z2)
+        return values.mean() if self.reduction == "mean" else values.sum() * world.size
+
+
+RECONSTRUCTION: dict[str, Reconstruction] = {}
+EMBEDDING: dict[str, EmbeddingLoss] = {}
+CONTRAST: dict[str, Contrast] = {}
+
+
+def _embedding(reduction: str = "mean") -> Callable[[PerImage], PerImage]:
+    def register(function: PerImage) -> PerImage:
+        EMBEDDING[function.__name__] = EmbeddingLoss(function, reduction)
+        return function
+
+    return register
+
+
+def _reconstruction(function: Reconstruction) -> Reconstruction:
+    RECONSTRUCTION[function.__name__.removesuffix("_reconstruction")] = function
+    return function
+
+
+def _contrast(function: Contrast) -> Contrast:
+    CONTRAST[function.__name__] = function
+    return function
+
+
+@_reconstruction
+def l2_reconstruction(reconstruction: Tensor, target: Tensor) -> Tensor:
+    """Return the mean squared error over all elements (the study's pseudo-code)."""
+    return functional.mse_loss(reconstruction, target)
+
+
+@_embedding()
+def l1(z1: Tensor, z2: Tensor) -> Tensor:
+    """Return the mean absolute difference of each pair."""
+    return (z1 - z2).abs().mean(1)
+
+
+@_embedding()
+def l2(z1: Tensor, z2: Tensor) -> Tensor:
+    """Return the mean squared difference of each pair."""
+    return (z1 - z2).square().mean(1)
+
+
+@_embedding()
+def ncs(z1: Tensor, z2: Tensor) -> Tensor:
+    """Return the negative cosine similarity of each pair, as the study's name and text say: -1 when views agree."""
+    return -functional.cosine_similarity(z1, z2, dim=1)
+
+
+@_embedding(reduction="sum")
+def repelling_cosine(z1: Tensor, z2: Tensor) -> Tensor:
+    """Return the cosine similarity of each pair, summed over the batch, as equation 7 and the published code have it.
+
+    Minimising it turns the two views of an image away from each other.
+    """
+    return functional.cosine_similarity(z1, z2, dim=1)
+
+
+@_contrast
+def nt_xent(z1: Tensor, z2: Tensor, temperature: float, world: World) -> Tensor:
+    """Return the normalised temperature-scaled cross-entropy (Chen et al. 2020, equation 1) over the global batch.
+
+    z1, z2: this rank's embeddings (n, d). Each of the 2 n anchors is contrasted with all other 2 n size - 1 embeddings.
+    """
+    z1, z2 = functional.normalize(z1, dim=1), functional.normalize(z2, dim=1)
+    everything = torch.cat([gather_rows(z1, world), gather_rows(z2, world)])
+    n, total = len(z1), len(everything) // 2
+    own = world.rank * n + torch.arange(n, device=z1.device)
+    logits = torch.cat([z1, z2]) @ everything.T / temperature
+    itself = torch.cat([own, own + total])
+    logits = logits.scatter(1, itself[:, None], -math.inf)
+    return functional.cross_entropy(logits, torch.cat([own + total, own]))
+
+
+@_contrast
+def published_contrast(z1: Tensor, z2: Tensor, temperature: float, world: World) -> Tensor:  # noqa: ARG001
+    """Return the published code's contrastive loss, over the global batch; it has no temperature.
+
+    With cosine similarities s (norms enlarged by 0.001), a_i = sum_j exp s(z1_i, z2_j), b_i = sum_j exp s(z1_i, z1_j)
+    in which an image's similarity with itself counts as 0 rather than being left out, and c_i likewise among the second
+    views: the mean over i of (log(a_i + b_i) + log(a_i + c_i)) / 2 - s(z1_i, z2_i).
+    """
+    z1, z2 = (z / (z.norm(dim=1, keepdim=True) + 0.001) for z in (z1, z2))
+    all1, all2 = gather_rows(z1, world), gather_rows(z2, world)
+    own = (world.rank * len(z1) + torch.arange(len(z1), device=z1.device))[:, None]
+    across = z1 @ all2.T
+    within = [(z @ other.T).scatter(1, own, 0.0) for z, other in ((z1, all1), (z2, all2))]
+    spread = [torch.cat([across, same], 1).logsumexp(1) for same in within]
+    return (0.5 * (spread[0] + spread[1]) - across.gather(1, own)[:, 0]).mean()

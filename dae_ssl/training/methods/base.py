@@ -1,0 +1,44 @@
+"""What the training loop asks of a method."""
+
+import abc
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dae_ssl.config import Method, Networks
+from dae_ssl.distributed import World
+from dae_ssl.training.networks import decoder, encoder, initialise, projector
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfSupervised(Method, abc.ABC):
+    """A method with networks to train; a frozen dataclass of its settings."""
+
+    def networks(self, settings: Networks, seed: int) -> nn.ModuleDict:
+        """Return the networks it trains, initialised from the seed; always with an `encoder` and a `projector`.
+
+        The encoder comes first, so that one seed gives every method, and the random-encoder floor, the same encoder.
+        """
+        parts: dict[str, nn.Module] = {"encoder": encoder(), "projector": projector(settings)}
+        if self.decodes:
+            parts["decoder"] = decoder(settings)
+        built = nn.ModuleDict(parts)
+        initialise(built, torch.Generator().manual_seed(seed))
+        return built
+
+    @property
+    def decodes(self) -> bool:
+        """Whether there is a decoder, and so reconstructions to look at."""
+        return True
+
+    @abc.abstractmethod
+    def forward(
+        self, networks: nn.ModuleDict, clean: Tensor, view1: Tensor, view2: Tensor, world: World
+    ) -> Mapping[str, Tensor]:
+        """Return the terms of the loss, scalars, "loss" (to be minimised) among them.
+
+        clean, view1, view2: this rank's images (n, 3, 32, 32), float in [0, 1]. The mean of each term over the ranks is
+        the term of the global batch.
+        """

@@ -1,0 +1,70 @@
+"""Siamese autoencoders (section 2 of the study): two views are reconstructed, their embeddings drawn together."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from dae_ssl.config import require
+from dae_ssl.distributed import World
+from dae_ssl.training.losses import EMBEDDING, RECONSTRUCTION
+from dae_ssl.training.methods.base import SelfSupervised
+
+
+@dataclass(frozen=True, kw_only=True)
+class Siamese(SelfSupervised):
+    """L = rec(target1, x̂1) + rec(target2, x̂2) + (alpha / d) emb(z1, z2)."""
+
+    denoising: ClassVar[bool]
+    """Whether a reconstruction is compared with the clean image, or with the view it was made from."""
+
+    embedding: str = "none"
+    """Embedding loss: none, or the name of a function in `losses.py`."""
+    alpha: float = 0.0
+    """Weight of the embedding loss, divided by the embedding's width d."""
+    reconstruction: str = "l2"
+
+    def __post_init__(self) -> None:
+        choices = ["none", *EMBEDDING]
+        require(self.embedding in choices, "method.embedding", self.embedding, ", ".join(choices))
+        require(self.alpha >= 0, "method.alpha", self.alpha, "0 or more")
+        asked = self.alpha == 0 or self.embedding != "none"
+        require(asked, "method.alpha", self.alpha, f"0, or an embedding loss to weigh: {', '.join(EMBEDDING)}")
+        known = self.reconstruction in RECONSTRUCTION
+        require(known, "method.reconstruction", self.reconstruction, ", ".join(RECONSTRUCTION))
+
+    def normalised(self) -> Self:
+        """Return the settings with no embedding loss where alpha is 0: the plain autoencoder, whatever the loss."""
+        return replace(self, embedding="none") if self.alpha == 0 else self
+
+    def forward(
+        self, networks: nn.ModuleDict, clean: Tensor, view1: Tensor, view2: Tensor, world: World
+    ) -> Mapping[str, Tensor]:
+        """Return the loss, the sum of both reconstruction terms, and the embedding term before it is weighed."""
+        z = networks["projector"](networks["encoder"](torch.cat([view1, view2])))
+        x1, x2 = networks["decoder"](z).float().chunk(2)
+        z1, z2 = z.float().chunk(2)
+        target1, target2 = (clean, clean) if self.denoising else (view1, view2)
+        compare = RECONSTRUCTION[self.reconstruction]
+        reconstruction = compare(x1, target1) + compare(x2, target2)
+        if self.normalised().embedding == "none":
+            return {"loss": reconstruction, "reconstruction": reconstruction}
+        embedding = EMBEDDING[self.embedding](z1, z2, world)
+        loss = reconstruction + self.alpha / z.shape[1] * embedding
+        return {"loss": loss, "reconstruction": reconstruction, "embedding": embedding}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenoisingAutoencoder(Siamese, name="dae"):
+    """The denoising siamese autoencoder (DAE)."""
+
+    denoising: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Autoencoder(Siamese, name="ae"):
+    """The non-denoising siamese autoencoder (AE)."""
+
+    denoising: ClassVar[bool] = False

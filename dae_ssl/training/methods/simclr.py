@@ -1,0 +1,50 @@
+"""SimCLR (Chen et al. 2020), the study's baseline: the same encoder and projector, no decoder."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from dae_ssl.config import require
+from dae_ssl.distributed import World
+from dae_ssl.training.losses import CONTRAST
+from dae_ssl.training.methods.base import SelfSupervised
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimCLR(SelfSupervised, name="simclr"):
+    """Contrasts the two views of an image with all other images of the global batch."""
+
+    contrast: str = "nt_xent"
+    """`nt_xent` as written, or `published_contrast` as in the published code."""
+    temperature: float = 0.5
+    """Of NT-Xent; 0.5 is the choice of Chen et al. for CIFAR-10 (their appendix B.9)."""
+
+    def __post_init__(self) -> None:
+        require(self.contrast in CONTRAST, "method.contrast", self.contrast, ", ".join(CONTRAST))
+        require(self.temperature > 0, "method.temperature", self.temperature, "a number above 0")
+
+    def normalised(self) -> Self:
+        """Return the settings with the default temperature where the loss has none."""
+        return self if self.contrast == "nt_xent" else replace(self, temperature=SimCLR.temperature)
+
+    @property
+    def decodes(self) -> bool:
+        """There is no decoder."""
+        return False
+
+    def forward(
+        self,
+        networks: nn.ModuleDict,
+        clean: Tensor,  # noqa: ARG002
+        view1: Tensor,
+        view2: Tensor,
+        world: World,
+    ) -> Mapping[str, Tensor]:
+        """Return the loss, which is the contrast of the two views' embeddings."""
+        z = networks["projector"](networks["encoder"](torch.cat([view1, view2]))).float()
+        z1, z2 = z.chunk(2)
+        loss = CONTRAST[self.contrast](z1, z2, self.temperature, world)
+        return {"loss": loss, "embedding": loss}

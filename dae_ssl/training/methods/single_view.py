@@ -1,0 +1,54 @@
+"""Single-view autoencoders, which the published code can also run: one reconstruction, no embedding loss."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from dae_ssl.config import require
+from dae_ssl.distributed import World
+from dae_ssl.training.losses import RECONSTRUCTION
+from dae_ssl.training.methods.base import SelfSupervised
+
+
+@dataclass(frozen=True, kw_only=True)
+class SingleView(SelfSupervised):
+    """L = rec(clean, x̂1) when denoising; else the clean image is its own view, L = rec(clean, x̂)."""
+
+    denoising: ClassVar[bool]
+
+    reconstruction: str = "l2"
+
+    def __post_init__(self) -> None:
+        known = self.reconstruction in RECONSTRUCTION
+        require(known, "method.reconstruction", self.reconstruction, ", ".join(RECONSTRUCTION))
+
+    def forward(
+        self,
+        networks: nn.ModuleDict,
+        clean: Tensor,
+        view1: Tensor,
+        view2: Tensor,  # noqa: ARG002
+        world: World,  # noqa: ARG002
+    ) -> Mapping[str, Tensor]:
+        """Return the loss, which is the one reconstruction term."""
+        seen = view1 if self.denoising else clean
+        z = networks["projector"](networks["encoder"](seen))
+        loss = RECONSTRUCTION[self.reconstruction](networks["decoder"](z).float(), clean)
+        return {"loss": loss, "reconstruction": loss}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SingleViewDenoisingAutoencoder(SingleView, name="single_view_dae"):
+    """One view in, the clean image out."""
+
+    denoising: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class SingleViewAutoencoder(SingleView, name="single_view_ae"):
+    """The clean image in and out; no augmentation, as in the published code."""
+
+    denoising: ClassVar[bool] = False
+    augments: ClassVar[bool] = False

@@ -1,0 +1,63 @@
+"""What is looked at while training: signs of collapse, and example pictures."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dae_ssl.config import Cell
+from dae_ssl.training.networks import unit_interval
+from dae_ssl.training.views import draw, render
+
+
+@torch.no_grad()
+def collapse_signs(networks: nn.ModuleDict, images: Tensor) -> dict[str, float]:
+    """Return how spread the embeddings and representations of clean images are; images: uint8 (n, 3, 32, 32).
+
+    `embedding_std`: standard deviation of the normalised embeddings over images, times sqrt(d): 1 when they fill the
+    sphere, 0 when all are one point (Chen & He 2021, section 4.1). Effective ranks: exponential of the entropy of the
+    normalised singular values (Roy & Vetterli 2007) of the centred embeddings and representations.
+    """
+    h = networks["encoder"](unit_interval(images).contiguous(memory_format=torch.channels_last))
+    z = networks["projector"](h)
+    spread = nn.functional.normalize(z.float(), dim=1).std(0).mean() * math.sqrt(z.shape[1])
+    return {
+        "embedding_std": spread.item(),
+        "embedding_effective_rank": effective_rank(z),
+        "representation_effective_rank": effective_rank(h),
+    }
+
+
+def effective_rank(rows: Tensor) -> float:
+    """Return the effective rank of vectors (n, d) about their mean, between 0 (all equal) and min(n - 1, d)."""
+    centred = rows.double().cpu()
+    centred = centred - centred.mean(0)
+    gram = centred @ centred.T if len(rows) < rows.shape[1] else centred.T @ centred
+    values = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt()
+    # Rounding leaves singular values of about 1e-8 of the largest where there should be none.
+    values = values[values > 1e-7 * values.max()]
+    shares = values / values.sum()
+    return float(torch.exp(-(shares * shares.log()).sum())) if len(values) else 0.0
+
+
+@torch.no_grad()
+def pictures(networks: nn.ModuleDict, cell: Cell, images: Tensor) -> dict[str, np.ndarray]:
+    """Return examples as uint8 arrays (n, 32, 32, 3): clean, two views, and their reconstructions where there are any.
+
+    images: uint8 (n, 3, 32, 32) on the networks' device. The views are the same at every epoch.
+    """
+    rows, side = torch.arange(len(images), device=images.device), images.shape[-1]
+    shown = {"clean": unit_interval(images)}
+    for number in (1, 2):
+        drawn = draw(cell.views, seed=cell.seed, epoch=0, indices=rows, view=number, size=side)
+        shown[f"view{number}"] = render(images, drawn, cell.views)
+    if "decoder" in networks:
+        for number in (1, 2):
+            seen = shown[f"view{number}"] if cell.method.augments else shown["clean"]
+            z = networks["projector"](networks["encoder"](seen))
+            shown[f"reconstruction{number}"] = networks["decoder"](z)
+    return {
+        name: (value.float() * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        for name, value in shown.items()
+    }

@@ -1,0 +1,78 @@
+"""The study's networks (Table 3): encoder 3x32x32 -> 8192, linear projector -> 64, decoder 64 -> 3x32x32."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from dae_ssl.config import Networks
+
+REPRESENTATION_SIZE = 512 * 4 * 4
+
+
+def encoder() -> nn.Sequential:
+    """Return the encoder: images (n, 3, 32, 32) in [0, 1] -> representations h (n, 8192)."""
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 3, padding=1),
+        nn.Hardtanh(),
+        nn.Conv2d(32, 32, 3, padding=1),
+        nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 3, padding=1),
+        nn.Hardtanh(),
+        nn.Conv2d(64, 64, 3, padding=1),
+        nn.MaxPool2d(2),
+        nn.Conv2d(64, 512, 3, padding=1),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+    )
+
+
+def projector(settings: Networks) -> nn.Linear:
+    """Return the projector: representations (n, 8192) -> embeddings z (n, d)."""
+    return nn.Linear(REPRESENTATION_SIZE, settings.embedding_size)
+
+
+def decoder(settings: Networks) -> nn.Sequential:
+    """Return the decoder: embeddings (n, d) -> reconstructions (n, 3, 32, 32) in [0, 1]."""
+    return nn.Sequential(
+        nn.Linear(settings.embedding_size, REPRESENTATION_SIZE),
+        nn.Unflatten(1, (512, 4, 4)),
+        nn.ConvTranspose2d(512, 32, 4, stride=2, padding=1),
+        nn.Hardtanh(),
+        nn.ConvTranspose2d(32, 32, 4, stride=2, padding=1),
+        nn.Hardtanh(),
+        nn.ConvTranspose2d(32, 3, 4, stride=2, padding=1),
+        nn.Sigmoid(),
+    )
+
+
+def initialise(network: nn.Module, generator: torch.Generator) -> None:
+    """Set every weight Xavier-normal and every bias zero, as the published code does."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            nn.init.xavier_normal_(module.weight, generator=generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def unit_interval(images: Tensor) -> Tensor:
+    """Return uint8 images as float32 in [0, 1]."""
+    return images.to(torch.float32).div_(255)
+
+
+def pixels(images: Tensor) -> Tensor:
+    """Return the raw-pixel floor's representation of uint8 images (n, 3, h, w): (n, 3 h w) in [0, 1]."""
+    return unit_interval(images).flatten(1)
+
+
+def frozen(network: nn.Module, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Return the function uint8 images (n, 3, 32, 32) -> representations (n, 8192) of an encoder, without gradient."""
+    network.to(device).to(memory_format=torch.channels_last).requires_grad_(False).eval()
+
+    @torch.inference_mode()
+    def encode(images: Tensor) -> Tensor:
+        floats = unit_interval(images.to(device)).contiguous(memory_format=torch.channels_last)
+        representations: Tensor = network(floats)
+        return representations
+
+    return encode

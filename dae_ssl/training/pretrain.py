@@ -1,0 +1,217 @@
+"""The training loop, and only the loop."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from dae_ssl.config import Cell, Optimisation
+from dae_ssl.distributed import World
+from dae_ssl.training.checkpoint import States, Training
+from dae_ssl.training.methods.base import SelfSupervised
+from dae_ssl.training.monitor import collapse_signs
+from dae_ssl.training.networks import unit_interval
+from dae_ssl.training.views import Parameters, draw, permutation, render
+
+SAVE_SECONDS = 30.0
+AGREE_EVERY_STEPS = 10
+MONITORED_IMAGES = 512
+
+
+class Interrupted(Exception):
+    """Training was asked to stop, and has saved its state."""
+
+
+class Diverged(ArithmeticError):
+    """A term of the loss became infinite or not a number."""
+
+
+class Watch(Protocol):
+    """What the loop tells, and asks, while it runs; called on the first rank only, but for `stop`."""
+
+    def log(self, step: int, terms: Mapping[str, float]) -> None:
+        """Take an epoch's figures; `step` counts finished epochs."""
+
+    def event(self, kind: str, text: str) -> None:
+        """Take something worth a line."""
+
+    def progress(self, epoch: int, step: int, steps: int) -> None:
+        """Take that a step is done."""
+
+    def keep(self, epoch: int, networks: nn.ModuleDict) -> None:
+        """Keep the networks as they are after an epoch that was chosen for it."""
+
+    def stop(self) -> bool:
+        """Tell whether this rank was asked to stop."""
+
+
+StepFunction = Callable[[Tensor, Parameters, Parameters], Mapping[str, Tensor]]
+
+
+def pretrain(cell: Cell, images: Tensor, world: World, states: States, watch: Watch) -> nn.ModuleDict:
+    """Train the cell's networks, from the newest good state if there is one, and return them.
+
+    images: uint8 (n, 3, 32, 32) on the rank's device. Ranks share each global batch and compute what one rank would.
+    Raises Interrupted once the state is saved after `watch.stop`, Diverged when a term is no longer finite (the last
+    good state stays), ConfigError or ValueError for a batch that the data or the ranks cannot give.
+    """
+    method, settings = cell.method, cell.optimisation
+    assert isinstance(method, SelfSupervised)
+    share, steps = world.share(settings.batch_size), len(images) // settings.batch_size
+    if steps == 0:
+        raise ValueError(f"optimisation.batch_size={settings.batch_size}: choose at most the {len(images)} images")
+    training = start(cell, method, world)
+    state = world.broadcast(states.load(lambda text: watch.event("damaged", text)) if world.first else None)
+    if state is not None:
+        training.restore(state, world.device)
+        if world.first:
+            watch.event("resumed", f"after epoch {training.epoch}, step {training.step} of {steps}")
+    compute = step_function(cell, method, training.networks, world, watch)
+    keeper = _Keeper(training, world, states, watch, steps)
+    while training.epoch < settings.epochs:
+        began, done_before = time.perf_counter(), training.step
+        _finish_epoch(cell, images, training, share, compute, keeper)
+        figures = keeper.mean_terms()
+        seconds, seen = time.perf_counter() - began, (steps - done_before) * settings.batch_size
+        training.epoch, training.step, training.sums = training.epoch + 1, 0, {}
+        if world.first:
+            figures |= collapse_signs(training.networks, images[:MONITORED_IMAGES])
+            figures["learning_rate"] = learning_rate(settings, training.epoch * steps - 1, settings.epochs * steps)
+            figures |= {"images_per_second": seen / seconds, "epoch_seconds": seconds}
+            watch.log(training.epoch, figures)
+            if training.epoch in settings.kept_epochs():
+                watch.keep(training.epoch, training.networks)
+    return training.networks
+
+
+def _finish_epoch(
+    cell: Cell, images: Tensor, training: Training, share: slice, compute: StepFunction, keeper: "_Keeper"
+) -> None:
+    """Do the steps that the epoch under way still lacks."""
+    settings, steps, epoch = cell.optimisation, keeper.steps, training.epoch
+    order = permutation(len(images), seed=cell.seed, epoch=epoch).to(images.device)
+    for step in range(training.step, steps):
+        rows = order[step * settings.batch_size :][share]
+        view1, view2 = (
+            draw(cell.views, seed=cell.seed, epoch=epoch, indices=rows, view=number, size=images.shape[-1])
+            for number in (1, 2)
+        )
+        for group in training.optimizer.param_groups:
+            group["lr"] = learning_rate(settings, epoch * steps + step, settings.epochs * steps)
+        terms = compute(images[rows], view1, view2)
+        training.optimizer.zero_grad(set_to_none=True)
+        terms["loss"].backward()
+        keeper.world.mean_gradients(training.networks.parameters())
+        training.optimizer.step()
+        for name, value in terms.items():
+            training.sums[name] = training.sums.get(name, 0) + value.detach().double()
+        training.step = step + 1
+        keeper.after_step()
+
+
+def start(cell: Cell, method: SelfSupervised, world: World) -> Training:
+    """Return the state before the first step; it depends on the seed only, so every rank has the same."""
+    networks = method.networks(cell.networks, cell.seed).to(world.device).to(memory_format=torch.channels_last)
+    if world.device.type == "cuda":
+        tf32 = cell.precision == "tf32"
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    optimizer = torch.optim.Adam(networks.parameters(), lr=cell.optimisation.learning_rate, fused=True)
+    return Training(networks, optimizer)
+
+
+def learning_rate(settings: Optimisation, step: int, steps: int) -> float:
+    """Return the rate of a step (counted from 0) out of all steps of the run: cosine to zero, or constant."""
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def step_function(
+    cell: Cell, method: SelfSupervised, networks: nn.ModuleDict, world: World, watch: Watch
+) -> StepFunction:
+    """Return uint8 images and their drawn parameters -> terms of the loss; compiled on CUDA.
+
+    Where it cannot be compiled it runs as it is, and says why.
+    """
+    narrow = torch.autocast(world.device.type, torch.bfloat16, enabled=cell.precision == "bf16")
+
+    def compute(images: Tensor, first: Parameters, second: Parameters) -> Mapping[str, Tensor]:
+        clean = unit_interval(images).contiguous(memory_format=torch.channels_last)
+        view1, view2 = (
+            (render(images, drawn, cell.views) for drawn in (first, second)) if method.augments else (clean, clean)
+        )
+        with narrow:
+            return method.forward(networks, clean, view1, view2, world)
+
+    if world.device.type != "cuda":
+        return compute
+    compiled = torch.compile(compute, dynamic=False)
+    working: list[StepFunction] = [compiled]
+
+    def compute_compiled(images: Tensor, first: Parameters, second: Parameters) -> Mapping[str, Tensor]:
+        try:
+            return working[0](images, first, second)
+        except Exception as error:
+            if working[0] is compute:
+                raise
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            watch.event("not_compiled", f"torch.compile failed, running uncompiled: {reason}")
+            working[0] = compute
+            return compute(images, first, second)
+
+    return compute_compiled
+
+
+@dataclass
+class _Keeper:
+    """Saves the state when it is time or when asked to stop, but never one with terms that are not finite."""
+
+    training: Training
+    world: World
+    states: States
+    watch: Watch
+    steps: int
+    saved_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.saved_at = time.monotonic()
+
+    def after_step(self) -> None:
+        training, world = self.training, self.world
+        if world.first:
+            self.watch.progress(training.epoch, training.step, self.steps)
+        # Ranks must decide alike, and asking them costs an exchange: alone every step, together every few.
+        if world.size > 1 and training.step % AGREE_EVERY_STEPS and training.step != self.steps:
+            return
+        stop = world.any(self.watch.stop())
+        if stop or world.any(time.monotonic() - self.saved_at > SAVE_SECONDS):
+            self.mean_terms()
+            if world.first:
+                self.states.save(training.state(), training.epoch * self.steps + training.step)
+            self.saved_at = time.monotonic()
+        if stop:
+            world.barrier()
+            raise Interrupted(
+                f"stopped after epoch {training.epoch}, step {training.step} of {self.steps}; state saved"
+            )
+
+    def mean_terms(self) -> dict[str, float]:
+        """Return the epoch's terms so far, over all ranks. Raises Diverged if one is not finite."""
+        training = self.training
+        total = torch.stack(list(training.sums.values()))
+        means = (self.world.sum(total) / (self.world.size * training.step)).tolist()
+        figures = dict(zip(training.sums, means, strict=True))
+        for name, value in figures.items():
+            if not math.isfinite(value):
+                where = f"epoch {training.epoch + 1}, step {training.step} of {self.steps}"
+                raise Diverged(
+                    f"{name} became {value} in {where}: lower optimisation.learning_rate or method.alpha; "
+                    "the last good state is kept"
+                )
+        return figures

@@ -1,0 +1,298 @@
+"""Clean images -> views: `draw` gives each image's augmentation, `render` applies it, batched, on any device.
+
+Both are pure. What is drawn depends on (seed, epoch, image index, view) alone, through a counter-based generator that
+gives the same numbers on CPU and GPU, so a view does not know its batch, its rank or where a run was resumed.
+"""
+
+import dataclasses
+import itertools
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dae_ssl import config
+
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+"""The operations of colour jitter as named in `Parameters.order`, numbered as torchvision's ColorJitter does."""
+
+BLUR_SIGMA = (0.1, 2.0)
+GRAY_WEIGHTS = (0.2989, 0.587, 0.114)
+"""Of red, green and blue in the grayscale image (ITU-R 601-2 luma, as torchvision rounds it)."""
+
+_WORD = 0xFFFFFFFF
+_VIEWS, _ORDER = 1, 2
+"""Second key word of the generator: one stream for each use, so that no two uses share a number."""
+_CHUNK_IMAGES = 64
+"""Rendered at a time on a CPU, so that what is worked on stays in its cache."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters:
+    """One view of each of n images. Shapes (n,), but for `order`; `parameters[rows]` takes rows of every field."""
+
+    top: Tensor
+    """int64, first row of the crop."""
+    left: Tensor
+    """int64, first column of the crop."""
+    flip: Tensor
+    """bool, mirrored left to right after the resize."""
+    brightness: Tensor
+    """float32 factor, as are contrast and saturation; 1 changes nothing."""
+    contrast: Tensor
+    saturation: Tensor
+    hue: Tensor
+    """float32, in turns of the colour circle, within [-0.5, 0.5]; 0 changes nothing."""
+    order: Tensor
+    """int64 (n, 4), the operations of colour jitter in the order of their application."""
+    blur_sigma: Tensor
+    """float32, pixels."""
+    solarize: Tensor
+    """bool."""
+
+    def __getitem__(self, rows: slice | Tensor) -> "Parameters":
+        return Parameters(**{field.name: getattr(self, field.name)[rows] for field in dataclasses.fields(self)})
+
+
+# ---------------------------------------------------------------------------------- drawing
+
+
+def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> tuple[Tensor, ...]:
+    """Philox-4x32-10: four random 32-bit words for each counter.
+
+    `counter` is four int64 tensors of 32-bit words that broadcast, `key` two 32-bit words; returns four int64 tensors
+    of 32-bit words. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011, section 3.3 and table 2.
+    """
+    c0, c1, c2, c3 = torch.broadcast_tensors(*counter)
+    k0, k1 = key
+    for _ in range(10):
+        (high0, low0), (high2, low2) = _multiply(c0, 0xD2511F53), _multiply(c2, 0xCD9E8D57)
+        c0, c1, c2, c3 = high2 ^ c1 ^ k0, low2, high0 ^ c3 ^ k1, low0
+        k0, k1 = (k0 + 0x9E3779B9) & _WORD, (k1 + 0xBB67AE85) & _WORD
+    return c0, c1, c2, c3
+
+
+def _multiply(word: Tensor, by: int) -> tuple[Tensor, Tensor]:
+    """Return the high and the low word of a 64-bit product, by 16-bit halves so that nothing overflows int64."""
+    low, high = (word & 0xFFFF) * by, (word >> 16) * by
+    return (high + (low >> 16)) >> 16, (low + ((high & 0xFFFF) << 16)) & _WORD
+
+
+def _words(indices: Tensor, *, stream: int, seed: int, epoch: int, view: int, blocks: int) -> Tensor:
+    """Return (n, 4 blocks) random words; `indices` is int64 (n,), each below 2**32."""
+    for name, value in (("seed", seed), ("epoch", epoch), ("view", view)):
+        if not 0 <= value <= _WORD:
+            raise ValueError(f"{name}={value}: choose a whole number from 0 to {_WORD}")
+    device = indices.device
+    epochs, views = (torch.full((), value, dtype=torch.int64, device=device) for value in (epoch, view))
+    counter = (indices[:, None], epochs, views, torch.arange(blocks, device=device))
+    return torch.stack(philox(counter, (seed, stream)), dim=2).flatten(1)
+
+
+def _uniform(words: Tensor) -> Tensor:
+    """Return float32 multiples of 2**-24 in [0, 1): exact, so equal on every device."""
+    return (words >> 8).to(torch.float32) * 2.0**-24
+
+
+def permutation(n: int, *, seed: int, epoch: int, device: torch.device | str = "cpu") -> Tensor:
+    """Return the order of n images in an epoch, int64 (n,); the same on every device."""
+    words = _words(torch.arange(n, device=device), stream=_ORDER, seed=seed, epoch=epoch, view=0, blocks=1)
+    # 63 random bits; images that still tie stay in the order of their index.
+    return torch.argsort((words[:, 0] << 31) | (words[:, 1] >> 1), stable=True)
+
+
+def draw(settings: config.Views, *, seed: int, epoch: int, indices: Tensor, view: int, size: int) -> Parameters:
+    """Draw one view of each image, on the device of `indices`.
+
+    `indices` is int64 (n,), the images' places in their data set, `view` tells an image's views apart and `size` is
+    the images' side in pixels. Frozen views are those of epoch 0. Distributions: Table 1 of the study, with jitter
+    factors uniform in [max(0, 1 - 0.8 s), 1 + 0.8 s] and hue in [-0.2 s, 0.2 s] at strength s, as ColorJitter draws.
+    Raises ValueError where the crop is larger than the image.
+    """
+    if settings.crop > size:
+        raise ValueError(f"views.crop={settings.crop}: choose at most the images' side, {size}")
+    epoch = 0 if settings.frozen else epoch
+    words = _words(indices, stream=_VIEWS, seed=seed, epoch=epoch, view=view, blocks=3)
+    unit = _uniform(words)
+    s = settings.jitter
+    low, high = max(0.0, 1 - 0.8 * s), 1 + 0.8 * s
+    orders = torch.tensor(list(itertools.permutations(range(4))), device=indices.device)
+    return Parameters(
+        top=words[:, 0] * (size - settings.crop + 1) >> 32,
+        left=words[:, 1] * (size - settings.crop + 1) >> 32,
+        flip=unit[:, 2] < settings.flip,
+        brightness=unit[:, 3] * (high - low) + low,
+        contrast=unit[:, 4] * (high - low) + low,
+        saturation=unit[:, 5] * (high - low) + low,
+        hue=(unit[:, 6] * 2 - 1) * (0.2 * s),
+        order=orders[words[:, 7] * len(orders) >> 32],
+        blur_sigma=unit[:, 8] * (BLUR_SIGMA[1] - BLUR_SIGMA[0]) + BLUR_SIGMA[0],
+        solarize=unit[:, 9] < settings.solarize,
+    )
+
+
+# ---------------------------------------------------------------------------------- rendering
+
+
+def render(images: Tensor, parameters: Parameters, settings: config.Views) -> Tensor:
+    """Apply one view's parameters: uint8 (n, 3, size, size) -> float32 (n, 3, size, size) in [0, 1].
+
+    In order (Table 1 of the study): crop, resize, flip, colour jitter in each image's own order; then blur and
+    solarize where the settings have them. Each is as in torchvision.transforms.v2.functional. Two plans give the same
+    views: on a CPU, chunk by chunk with each operation only where it is due; on other devices and under torch.compile
+    every operation on every image and then a choice, which needs no data-dependent shape and no word from the host.
+    Raises ValueError for images that are not what is asked for, or smaller than crop or blur need.
+    """
+    size = images.shape[-1]
+    if images.dtype != torch.uint8 or images.shape != (len(parameters.top), 3, size, size):
+        given = f"{images.dtype} {tuple(images.shape)}"
+        raise ValueError(
+            f"images={given}: choose uint8 ({len(parameters.top)}, 3, size, size), a row of parameters each"
+        )
+    if settings.crop > size:
+        raise ValueError(f"views.crop={settings.crop}: choose at most the images' side, {size}")
+    if settings.blur_kernel is not None and settings.blur_kernel // 2 >= size:
+        raise ValueError(f"views.blur_kernel={settings.blur_kernel}: choose less than twice the images' side, {size}")
+    if images.device.type != "cpu" or torch.compiler.is_compiling():
+        return _finish(
+            _jitter_all(_crop_gather(images, parameters, settings), parameters, settings), parameters, settings
+        )
+    views = torch.empty(images.shape, dtype=torch.float32)
+    # Images whose hue turns at the same step come side by side, so that nearly every chunk is of one kind.
+    by_hue = (parameters.order == HUE).to(torch.uint8).argmax(1).argsort(stable=True)
+    for rows in by_hue.split(_CHUNK_IMAGES):
+        chosen = parameters[rows]
+        chunk = _jitter_rows(_crop_matmul(images[rows], chosen, settings), chosen, settings)
+        views[rows] = _finish(chunk, chosen, settings)
+    return views
+
+
+def _sources(parameters: Parameters, crop: int, size: int) -> tuple[Tensor, Tensor]:
+    """Return where in the image each row and each column of the view lies: two float32 (n, size), in pixels.
+
+    Bilinear resizing with half-pixel centres, held at the crop's border; a flip reverses the columns.
+    """
+    pixel = torch.arange(size, dtype=torch.float32, device=parameters.top.device)
+    source = ((pixel + 0.5) * (crop / size) - 0.5).clamp(0, crop - 1)
+    columns = torch.where(parameters.flip[:, None], source.flip(0), source)
+    return source + parameters.top[:, None], columns + parameters.left[:, None]
+
+
+def _crop_gather(images: Tensor, parameters: Parameters, settings: config.Views) -> Tensor:
+    """Crop, resize and flip: each pixel from its four neighbours. One kernel where it is compiled."""
+    n, channels, size, _ = images.shape
+    image = torch.arange(n, device=images.device)[:, None, None, None]
+    channel = torch.arange(channels, device=images.device)[:, None, None]
+    y, x = _sources(parameters, settings.crop, size)
+    y, x = y[:, None, :, None], x[:, None, None, :]
+    top, left = y.long(), x.long()
+    bottom, right = (top + 1).clamp(max=size - 1), (left + 1).clamp(max=size - 1)
+    down, across = y - top, x - left
+    upper = (images[image, channel, top, left] / 255) * (1 - across) + (
+        images[image, channel, top, right] / 255
+    ) * across
+    lower = (images[image, channel, bottom, left] / 255) * (1 - across) + (
+        images[image, channel, bottom, right] / 255
+    ) * across
+    return upper * (1 - down) + lower * down
+
+
+def _crop_matmul(images: Tensor, parameters: Parameters, settings: config.Views) -> Tensor:
+    """Crop, resize and flip as rows @ image @ columns, each weight matrix a hat function round its sources."""
+    size = images.shape[-1]
+    pixel = torch.arange(size, dtype=torch.float32)
+    rows, columns = (
+        (pixel - source[:, :, None]).abs_().neg_().add_(1).clamp_(min=0)
+        for source in _sources(parameters, settings.crop, size)
+    )
+    cropped = torch.empty(images.shape, dtype=torch.float32)
+    for channel in range(3):
+        cropped[:, channel] = rows @ (images[:, channel] / 255) @ columns.mT
+    return cropped
+
+
+def _jitter_all(views: Tensor, parameters: Parameters, settings: config.Views) -> Tensor:
+    """Colour jitter on every image at once: at each step both the blend and the turn, then the one that is due."""
+    if settings.jitter == 0:
+        return views
+    for step in range(4):
+        turned = _turn_hue(views, parameters.hue)
+        due = (parameters.order[:, step] == HUE)[:, None, None, None]
+        views = torch.where(due, turned, _blend(views, *_weights(parameters, step)))
+    return views
+
+
+def _jitter_rows(views: Tensor, parameters: Parameters, settings: config.Views) -> Tensor:
+    """Colour jitter in place on images sorted by the step at which their hue turns, each operation where it is due."""
+    if settings.jitter == 0:
+        return views
+    stop = 0
+    for step, count in enumerate((parameters.order == HUE).sum(0).tolist()):
+        start, stop = stop, stop + count
+        if count:
+            views[start:stop] = _turn_hue(views[start:stop], parameters.hue[start:stop])
+        weights = _weights(parameters, step)
+        for rows in (slice(0, start), slice(stop, len(views))):
+            if rows.start < rows.stop:
+                views[rows] = _blend(views[rows], *(weight[rows] for weight in weights))
+    return views
+
+
+def _weights(parameters: Parameters, step: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return how much of the image, its gray values and their mean one step keeps, each (n, 1, 1, 1).
+
+    Brightness blends with black, contrast with the mean gray value, saturation with the gray image.
+    """
+    kind = parameters.order[:, step]
+    factors = torch.stack((parameters.brightness, parameters.contrast, parameters.saturation), dim=1)
+    own = factors.gather(1, kind.clamp(max=SATURATION)[:, None])[:, 0]
+    weights = (own, (1 - own) * (kind == SATURATION), (1 - own) * (kind == CONTRAST))
+    own, gray, mean = (weight[:, None, None, None] for weight in weights)
+    return own, gray, mean
+
+
+def _blend(views: Tensor, own: Tensor, gray: Tensor, mean: Tensor) -> Tensor:
+    red, green, blue = views.split(1, dim=1)
+    weights = GRAY_WEIGHTS
+    grays = (red * weights[0]).add_(green, alpha=weights[1]).add_(blue, alpha=weights[2])
+    base = grays.mean(dim=(1, 2, 3), keepdim=True).mul_(mean) + grays.mul_(gray)
+    return torch.addcmul(base, views, own).clamp_(0, 1)
+
+
+def _turn_hue(views: Tensor, turns: Tensor) -> Tensor:
+    """Turn the hue of each image, (n,) in turns, keeping HSV saturation and value.
+
+    A channel is max - (max - min) t, with t a trapezoid of the hue's distance to the channel's opposite colour
+    (Wikipedia, "HSL and HSV", "HSV to RGB alternative").
+    """
+    red, green, blue = views.unbind(1)
+    highest = torch.maximum(red, green).maximum(blue)
+    spread = highest - torch.minimum(red, green).minimum(blue)
+    sixth = torch.where(red == highest, green - blue, (red - green).add_(spread, alpha=4))
+    sixth = torch.where((green == highest) & (red != highest), (blue - red).add_(spread, alpha=2), sixth)
+    hue = sixth.div_(spread.clamp(min=1e-12).mul_(6))  # a gray pixel has no hue, and a spread of 0 hides what it gets
+    opposite = torch.tensor((1 / 2, 1 / 6, -1 / 6), device=views.device)
+    distance = hue[:, None] + (turns[:, None] + opposite)[:, :, None, None]
+    distance = distance.sub_(distance.round()).abs_()
+    return torch.addcmul(highest[:, None], distance.mul_(-6).add_(2).clamp_(0, 1), spread[:, None], value=-1)
+
+
+def _finish(views: Tensor, parameters: Parameters, settings: config.Views) -> Tensor:
+    if settings.blur_kernel is not None:
+        views = _blur(views, parameters.blur_sigma, settings.blur_kernel)
+    if settings.solarize > 0:
+        due = parameters.solarize[:, None, None, None] & (views >= settings.solarize_threshold)
+        views = torch.where(due, 1 - views, views)
+    return views
+
+
+def _blur(views: Tensor, sigma: Tensor, kernel: int) -> Tensor:
+    """Gaussian blur of each image with its own sigma, columns and then rows, mirrored at the border."""
+    reach, size = kernel // 2, views.shape[-1]
+    offset = torch.arange(-reach, reach + 1, dtype=torch.float32, device=views.device)
+    weights = torch.softmax(-((offset / sigma[:, None]) ** 2) / 2, dim=1)[:, :, None, None, None]
+    padded = F.pad(views, (reach, reach, 0, 0), mode="reflect")
+    views = sum((padded[..., i : i + size] * weights[:, i] for i in range(kernel)), torch.zeros_like(views))
+    padded = F.pad(views, (0, 0, reach, reach), mode="reflect")
+    return sum((padded[..., i : i + size, :] * weights[:, i] for i in range(kernel)), torch.zeros_like(views))
