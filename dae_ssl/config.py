@@ -360,15 +360,24 @@ def _digest(value: object) -> str:
 
 def differences(one: Cell, other: Cell, stage: str) -> Iterator[tuple[str, Any, Any]]:
     """Yield (setting, value in one, value in other) for all that makes the two cells' keys of a stage differ."""
-    flat_one, flat_other = _flat(stage_settings(one, stage)), _flat(stage_settings(other, stage))
+    flat_one, flat_other = flat(stage_settings(one, stage)), flat(stage_settings(other, stage))
     for name in flat_one | flat_other:
         if flat_one.get(name, "absent") != flat_other.get(name, "absent"):
             yield name, flat_one.get(name, "absent"), flat_other.get(name, "absent")
 
 
-def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def title(cell: Cell) -> str:
+    """Return a short name for people: the method, then every setting that is not the study's, then the seed."""
+    usual = flat(settings(Cell(method=type(cell.method)())))
+    given = flat(settings(cell))
+    told = [name for name in given if given[name] != usual[name] and name != "seed"]
+    told = [f"{name.removeprefix('method.')}={given[name]}" for name in told]
+    return " ".join([cell.method.name, *told, f"seed={cell.seed}"])
+
+
+def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested settings as {"parent.views.crop": 28, ...}."""
-    flat: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for name, value in nested.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return flat
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return found

@@ -7,6 +7,7 @@ heartbeat has stood still for as long as *we* watched it, so clocks need not agr
 """
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dae_ssl.store import StoreError, explained
+from dae_ssl.store import StoreError, explained, write_json
 
 BEAT_SECONDS = 5.0
 STALE_SECONDS = 60.0
@@ -48,7 +49,7 @@ def held(path: Path, *, wait: bool = True, tell: Callable[[str], None] = print) 
     """Hold the lock at `path` while the block runs.
 
     When another process holds it, say so once with `tell` and wait, or raise Locked if not to `wait`. A lock left by a
-    dead process is taken over.
+    dead process is taken over; whether one on another host is dead shows in seconds to a minute, waited for either way.
     """
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,25 +71,27 @@ def held(path: Path, *, wait: bool = True, tell: Callable[[str], None] = print) 
 def holder(path: Path) -> str | None:
     """Return who holds the lock, in words, or None when nobody does or the holder is known to be dead."""
     found = _read(path)
-    return None if found is None or _dead_here(found) else _words(found)
+    return None if found is None or _runs_here(found) is False else _words(found)
 
 
 def _acquire(lock: Lock, wait: bool, tell: Callable[[str], None]) -> None:
     seen: tuple[str, int] | None = None
-    seen_since = time.monotonic()
-    told = False
-    while not _create(lock.path, lock.token):
+    seen_since, told = time.monotonic(), False
+    while not _create(lock):
         found = _read(lock.path)
         if found is None:
             continue
-        pulse = (found["token"], found["beat"])
+        running, pulse = _runs_here(found), (found["token"], found["beat"])
         if pulse != seen:
+            if running is None and seen is not None:
+                running = True  # its heart beat while we watched
             seen, seen_since = pulse, time.monotonic()
-        if _dead_here(found) or time.monotonic() - seen_since > STALE_SECONDS:
+        if running is False or time.monotonic() - seen_since > STALE_SECONDS:
             tell(f"recovering {lock.path.parent} from {_words(found)}, which is no longer running")
-            _remove_stale(lock.path, found["token"], lock.token)
+            if _take_over(lock, pulse):
+                return
             continue
-        if not wait:
+        if running and not wait:
             raise Locked(f"{lock.path.parent} is being computed by {_words(found)}: wait for it, or stop it")
         if not told:
             tell(f"waiting for {lock.path.parent}, which is being computed by {_words(found)}")
@@ -102,42 +105,60 @@ def _identity(token: str) -> dict[str, object]:
             "started": _started(pid), "since": time.strftime("%Y-%m-%d %H:%M:%S%z")}  # fmt: skip
 
 
-def _create(path: Path, token: str) -> bool:
+def _create(lock: Lock) -> bool:
     """Create the lock file, whole, only if there is none: written aside and linked, since a link never overwrites."""
-    aside = path.with_name(f".{path.name}.{token}")
-    with explained(path):
-        aside.write_text(json.dumps(_identity(token)))
-        try:
-            os.link(aside, path)
-        except FileExistsError:
+    aside = lock.path.with_name(f"{_hidden(lock.path)}.{lock.token}")
+    with explained(lock.path):
+        if lock.path.exists():
             return False
+        try:
+            with aside.open("w") as file:
+                file.write(json.dumps(_identity(lock.token)))
+                file.flush()
+                os.fsync(file.fileno())
+            with contextlib.suppress(FileExistsError):  # NFS may also say so of a link that it has made
+                os.link(aside, lock.path)
         finally:
-            aside.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                aside.unlink(missing_ok=True)
+    found = _read(lock.path)
+    return found is not None and found["token"] == lock.token
+
+
+def _take_over(lock: Lock, stale: tuple[str, int]) -> bool:
+    """Put our lock in the place of a stale one, given its token and last beat; return whether it is ours now.
+
+    Of many processes that see the same stale lock one at a time may try, the holder of a lock named after its token.
+    The place is never empty meanwhile, so that no newer lock can be overwritten and no two believe they hold it.
+    """
+    guard = lock.path.with_name(f"{_hidden(lock.path)}.stale.{stale[0]}")
+    with held(guard, tell=lambda _text: None):
+        found = _read(lock.path)
+        if found is None or (found["token"], found["beat"]) != stale:
+            return False
+        write_json(lock.path, _identity(lock.token))
     return True
 
 
-def _remove_stale(path: Path, stale: str, token: str) -> None:
-    """Remove the lock with the stale token, and no other.
-
-    Renaming takes exactly one file away. Should it be a newer lock, made since we looked, it is put back; if that comes
-    too late its holder's `check` fails, so that two never commit.
-    """
-    aside = path.with_name(f".{path.name}.stale.{token}")
-    with contextlib.suppress(FileNotFoundError):
-        path.rename(aside)
-        taken = _read(aside)
-        if taken is not None and taken["token"] != stale:
-            with contextlib.suppress(FileExistsError):
-                os.link(aside, path)
-        aside.unlink()
+def _hidden(path: Path) -> str:
+    return f".{path.name.removeprefix('.')}"
 
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        found = json.loads(path.read_text())
-        return dict(found) | {"beat": path.stat().st_mtime_ns}
+        content, status = path.read_bytes(), path.stat()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        if error.errno == errno.ESTALE:  # NFS: removed by another host while we looked
+            return None
+        raise
+    try:
+        found = dict(json.loads(content))
+    except (ValueError, TypeError):  # emptied by a power cut: nobody beats, so it grows stale like any other
+        token = f"unreadable-{status.st_ino}-{status.st_mtime_ns}"
+        found = {"token": token, "host": "an unknown host", "space": "", "pid": 0, "started": None, "since": "long ago"}
+    return found | {"beat": status.st_mtime_ns}
 
 
 def _beat(lock: Lock, stop: threading.Event) -> None:
@@ -153,11 +174,20 @@ def _words(found: dict[str, Any]) -> str:
     return f"process {found['pid']} on {found['host']} since {found['since']}"
 
 
-def _dead_here(found: dict[str, Any]) -> bool:
-    """Tell whether the holder ran on this host and is gone; a container or a reboot numbers processes anew."""
+def _runs_here(found: dict[str, Any]) -> bool | None:
+    """Tell whether the holder, if it is of this host, runs; None where that cannot be known from here.
+
+    A container or a reboot numbers processes anew, and a cluster may hide other users' processes from /proc.
+    """
     if (found["host"], found["space"]) != (socket.gethostname(), _process_space()):
+        return None
+    try:
+        os.kill(found["pid"], 0)
+    except ProcessLookupError:
         return False
-    return bool(_started(found["pid"]) != found["started"])
+    except PermissionError:
+        return None
+    return bool(_started(found["pid"]) == found["started"])
 
 
 def _process_space() -> str:

@@ -23,6 +23,25 @@ LOCK = "lock"
 LOG = "log.jsonl"
 STATE = "state"
 
+NETWORKS = "networks.pt"
+FEATURES = "features.h5"
+PROBE = "probe.json"
+CORRECT = "correct.npz"
+"""Which test images each classifier got right, for paired statistics."""
+KMEANS = "kmeans.json"
+CELL = "cell.json"
+REPORT = "report.html"
+
+
+def encoder_name(epoch: int) -> str:
+    """Return the product that holds the encoder as it was after an epoch; 0 is before the first."""
+    return f"encoder-epoch{epoch:04d}.pt"
+
+
+def pictures_name(epoch: int) -> str:
+    """Return the product that holds example pictures, as arrays, of the networks after an epoch."""
+    return f"pictures-epoch{epoch:04d}.npz"
+
 
 class StoreError(RuntimeError):
     """The store cannot give or take something; the message is one line that says what and what to do."""
@@ -89,6 +108,12 @@ class Node:
         """Make the folder. Raises StoreError when the store cannot be written."""
         with explained(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
+
+    def remove_leftovers(self) -> None:
+        """Remove temporary files of processes that were killed; only the holder of the lock may."""
+        for path in [*self.path.glob(".*"), *self.states.glob(".*")]:
+            if path.is_file() and not path.name.startswith(f".{LOCK}."):
+                path.unlink(missing_ok=True)
 
     def record(self) -> dict[str, Any] | None:
         """Return the commit record if there is one and every product has its recorded size, else None."""
@@ -160,7 +185,8 @@ def appearing(path: Path) -> Iterator[Path]:
             temporary.replace(path)
             sync_folder(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a read-only file system refuses even to look, and would hide the reason
+            temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -5,12 +5,12 @@ batch of features is fetched once for all of them. Selection sees train and vali
 `Classifier`, and the test arrays are given to that, once.
 """
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.optimize
 import torch
 from torch import Tensor
 
@@ -38,7 +38,7 @@ class Classifier:
         """Return, for each seed and image, whether the prediction is the label: bool (seeds, n), on the CPU."""
         _check(x, y, self.bias.shape[1], "evaluation")
         stack = _Stack(self.weight.to(x.device), self.bias.to(x.device))
-        return torch.cat([stack.logits(x[rows].float()).argmax(2).T == y[rows] for rows in _slices(len(x))], 1).cpu()
+        return torch.cat([stack.logits(x[rows].float()).argmax(2).T.eq(y[rows]) for rows in _slices(x)], 1).cpu()
 
     def accuracy(self, x: Tensor, y: Tensor) -> "Accuracy":
         """Return the share of images (n, d) whose label (n,) is predicted, for each seed and on average."""
@@ -99,11 +99,18 @@ def train_probe(
     for epoch in range(1, settings.epochs + 1):
         order = rows[batch_order(len(rows), epoch)].to(train_x.device)
         losses = learners.train(train_x, train_y, order, settings.batch_size)
-        validation = learners.validate(validation_x, validation_y)
+        correct = learners.classifier().correct(validation_x, validation_y).split(len(settings.seeds))
+        validation = {rate: Accuracy.of(c) for rate, c in zip(settings.learning_rates, correct, strict=True)}
         if log is not None:
             log(epoch, _terms(settings, losses, validation))
-    best = max(settings.learning_rates, key=lambda rate: validation[rate].mean)
-    return Selection(classifier=learners.classifiers()[best], learning_rate=best, validation=validation)
+    best = max(range(len(settings.learning_rates)), key=lambda i: validation[settings.learning_rates[i]].mean)
+    chosen = slice(best * len(settings.seeds), (best + 1) * len(settings.seeds))
+    everyone = learners.classifier()
+    return Selection(
+        classifier=Classifier(weight=everyone.weight[chosen].clone(), bias=everyone.bias[chosen].clone()),
+        learning_rate=settings.learning_rates[best],
+        validation=validation,
+    )
 
 
 def batch_order(images: int, epoch: int) -> Tensor:
@@ -130,6 +137,14 @@ def few_labels(labels: Tensor, per_class: int, *, classes: int, seed: int = FEW_
 def _generator(*words: int) -> torch.Generator:
     """Return a CPU generator seeded by all words; torch's own seeding keeps the lower 32 bits only."""
     return torch.Generator().manual_seed(int(np.random.SeedSequence(words).generate_state(1)[0]))
+
+
+def _initial(seed: int, width: int, classes: int) -> tuple[Tensor, Tensor]:
+    """Return the weight (classes, d) and bias (classes,) of `torch.nn.Linear` made after `torch.manual_seed(seed)`."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.nn.init.kaiming_uniform_(torch.empty(classes, width), a=math.sqrt(5), generator=generator)
+    bound = 1 / math.sqrt(width)
+    return weight, torch.nn.init.uniform_(torch.empty(classes), -bound, bound, generator=generator)
 
 
 def _terms(settings: config.Probe, losses: list[list[float]], validation: dict[float, Accuracy]) -> dict[str, float]:
@@ -182,7 +197,8 @@ class _Learners:
 
     def __init__(self, settings: config.Probe, x: Tensor, classes: int) -> None:
         self.settings, width = settings, x.shape[1]
-        weight, bias = (torch.stack(part) for part in zip(*(_initial(s, width, classes) for s in settings.seeds)))
+        initial = [_initial(seed, width, classes) for seed in settings.seeds]
+        weight, bias = (torch.stack(part) for part in zip(*initial, strict=True))
         rates, seeds = len(settings.learning_rates), len(settings.seeds)
         self.stack = _Stack(weight.repeat(rates, 1, 1).to(x.device), bias.repeat(rates, 1).to(x.device))
         groups = []
@@ -213,20 +229,112 @@ class _Learners:
         means: list[list[float]] = (total / len(order)).reshape(len(self.settings.learning_rates), -1).tolist()
         return means
 
-    def classifiers(self) -> dict[float, Classifier]:
-        """Return each learning rate's classifiers as they are now."""
-        rates, seeds, used = len(self.settings.learning_rates), len(self.settings.seeds), self.stack.used
-        weights = self.stack.weight[:used].reshape(rates, seeds, self.stack.classes, -1)
-        biases = self.stack.bias[:used].reshape(rates, seeds, self.stack.classes)
-        return {
-            rate: Classifier(weight=weights[i].clone(), bias=biases[i].clone())
-            for i, rate in enumerate(self.settings.learning_rates)
-        }
+    def classifier(self) -> Classifier:
+        """Return every learner as it is now, as if each were a seed."""
+        used, shape = self.stack.used, (-1, self.stack.classes)
+        weight, bias = (part[:used].unflatten(0, shape).clone() for part in (self.stack.weight, self.stack.bias))
+        return Classifier(weight=weight, bias=bias)
 
-    def validate(self, x: Tensor, y: Tensor) -> dict[float, Accuracy]:
-        """Return the accuracy of each learning rate, by reading x once for all."""
-        used, classes = self.stack.used, self.stack.classes
-        everyone = Classifier(weight=self.stack.weight[:used].unflatten(0, (-1, classes)),
-                              bias=self.stack.bias[:used].unflatten(0, (-1, classes)))
-        correct = everyone.correct(x, y).split(len(self.settings.seeds))
-        return {rate: Accuracy.of(part) for rate, part in zip(self.settings.learning_rates, correct, strict=True)}
+
+# ---------------------------------------------------------------------------------- the reading without tuning
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogisticRegression:
+    """A fitted logistic regression: its classifier takes features as they are, the standardising folded in."""
+
+    classifier: Classifier
+    converged: bool
+    """Whether the largest gradient component fell to the tolerance."""
+    iterations: int
+    loss: float
+    """Mean cross-entropy plus penalty, on the training images."""
+
+
+def logistic_regression(
+    train_x: Tensor,
+    train_y: Tensor,
+    *,
+    classes: int,
+    penalty: float = PENALTY,
+    tolerance: float = 1e-4,
+    max_iterations: int = 1000,
+) -> LogisticRegression:
+    """Minimise mean cross-entropy + penalty / 2 * |weights|^2 over features standardised by train statistics.
+
+    No learning rate, length or seed: a second reading that owes nothing to tuning. L-BFGS (Byrd, Lu, Nocedal & Zhu
+    1995, as in SciPy and scikit-learn), from zero, until the largest gradient component is at most `tolerance`; the
+    bias is not penalised; features that are constant over the training images are ignored.
+
+    x (n, d) float16 or float32, y (n,) int64 in [0, classes), on one device. Holds one standardised float32 copy of x.
+    Raises ValueError for arrays that do not fit together.
+    """
+    _check(train_x, train_y, classes, "train")
+    mean, scale = _moments(train_x)
+    z = torch.empty(train_x.shape, dtype=torch.float32, device=train_x.device)
+    for rows in _slices(train_x):
+        torch.sub(train_x[rows], mean, out=z[rows]).mul_(scale)
+    width = train_x.shape[1]
+    stack = _Stack(z.new_zeros(1, classes, width), z.new_zeros(1, classes))
+
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        values = torch.from_numpy(flat.astype(np.float32)).to(z.device).reshape(classes, width + 1)
+        stack.weight[:classes], stack.bias[:classes] = values[:, :width], values[:, width]
+        stack.zero_gradient()
+        losses = [stack.add_gradient(z[rows], train_y[rows], len(z)).sum() for rows in _slices(z)]
+        gradient = torch.cat([stack.weight_gradient, stack.bias_gradient[:, None]], 1)[:classes].cpu().double().numpy()
+        weights = flat.reshape(classes, width + 1)[:, :width]
+        gradient[:, :width] += penalty * weights
+        loss = math.fsum(torch.stack(losses).tolist()) / len(z) + penalty / 2 * float(np.vdot(weights, weights))
+        return loss, gradient.ravel()
+
+    # The loss is float32 work: SciPy's test of the loss's last digits would end the search by luck, so it is off.
+    options = {"gtol": tolerance, "ftol": 0, "maxiter": max_iterations, "maxfun": 4 * max_iterations, "maxls": 50}
+    with torch.no_grad():
+        found = scipy.optimize.minimize(
+            objective, np.zeros(classes * (width + 1)), jac=True, method="L-BFGS-B", options=options
+        )
+    values = torch.from_numpy(found.x).float().to(z.device).reshape(1, classes, width + 1)
+    weight = values[..., :width] * scale
+    return LogisticRegression(
+        classifier=Classifier(weight=weight, bias=values[..., width] - weight @ mean),
+        converged=bool(np.abs(found.jac).max() <= tolerance),
+        iterations=int(found.nit),
+        loss=float(found.fun),
+    )
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the means (d,) and the reciprocal standard deviations (d,), 0 for a constant feature, float32."""
+    total = sum(x[rows].float().sum(0).cpu().double() for rows in _slices(x))
+    mean = (torch.as_tensor(total) / len(x)).float().to(x.device)
+    squares = sum((x[rows].float() - mean).square_().sum(0).cpu().double() for rows in _slices(x))
+    deviation = (torch.as_tensor(squares) / len(x)).sqrt().float().to(x.device)
+    # A constant feature's mean may round, which leaves a deviation of the order of float32's resolution.
+    constant = deviation <= 1e-6 * mean.abs()
+    return mean, torch.where(constant, 0, 1 / deviation)
+
+
+# ---------------------------------------------------------------------------------- arrays
+
+
+def _slices(x: Tensor) -> Iterator[slice]:
+    """Yield blocks of rows: cache-sized on a CPU, large elsewhere, where each costs a launch."""
+    step = BLOCK_ROWS if x.device.type == "cpu" else 8192
+    for start in range(0, len(x), step):
+        yield slice(start, min(start + step, len(x)))
+
+
+def _check(x: Tensor, y: Tensor, classes: int, name: str) -> None:
+    """Raise ValueError unless x is (n, d) float16 or float32 and y is (n,) int64 in [0, classes), n at least 1."""
+    if x.ndim != 2 or not len(x) or x.dtype not in (torch.float16, torch.float32):
+        raise ValueError(
+            f"{name} features are {tuple(x.shape)} {x.dtype}: give (n, d) float16 or float32, n at least 1"
+        )
+    if y.shape != x.shape[:1] or y.dtype != torch.int64:
+        raise ValueError(f"{name} labels are {tuple(y.shape)} {y.dtype}: give ({len(x)},) int64, one for each image")
+    lowest, highest = y.aminmax()
+    if lowest < 0 or highest >= classes:
+        raise ValueError(
+            f"{name} labels are {int(lowest)} to {int(highest)}: give 0 to {classes - 1} (classes={classes})"
+        )

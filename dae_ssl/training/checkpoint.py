@@ -3,6 +3,7 @@
 import hashlib
 import io
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,11 @@ class Training:
         """Continue from a state."""
         self.networks.load_state_dict(state["networks"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for parameter, moments in self.optimizer.state.items():
+            for name, value in moments.items():
+                if value.shape == parameter.shape:
+                    # Fused Adam walks a parameter and its moments by address: their memory formats must be the same.
+                    moments[name] = torch.empty_like(parameter).copy_(value)
         self.epoch, self.step = state["epoch"], state["step"]
         self.sums = {name: value.to(device) for name, value in state["sums"].items()}
 
@@ -66,7 +72,9 @@ def _on_cpu(value: Any) -> Any:
         # A contiguous copy: a view would bring its whole storage along, and the bytes would tell the memory format.
         return value.detach().to("cpu", copy=True).contiguous(memory_format=torch.contiguous_format)
     if isinstance(value, Mapping):
-        return {name: _on_cpu(item) for name, item in value.items()}
+        return {_on_cpu(name): _on_cpu(item) for name, item in value.items()}
+    if isinstance(value, str):
+        return sys.intern(value)  # pickle writes one string object once, but equal ones that are not one each time
     if isinstance(value, list | tuple):
         return [_on_cpu(item) for item in value]
     return value
@@ -88,6 +96,8 @@ class States:
 
     def load(self, complain: Callable[[str], None]) -> dict[str, Any] | None:
         """Return the newest good state, or None; `complain` is told of every one that is damaged, which is removed."""
+        for leftover in self.folder.glob(".state-*"):  # of a process that was killed while it wrote
+            leftover.unlink(missing_ok=True)
         for path in self.newest_first():
             content = path.read_bytes()
             match = _NAME.fullmatch(path.name)

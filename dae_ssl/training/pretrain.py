@@ -191,9 +191,10 @@ class _Keeper:
             return
         stop = world.any(self.watch.stop())
         if stop or world.any(time.monotonic() - self.saved_at > SAVE_SECONDS):
-            self.mean_terms()
+            sums = self.finite_sums()
             if world.first:
-                self.states.save(training.state(), training.epoch * self.steps + training.step)
+                # Every rank goes on from this state, so it must not hold the first rank's own sums.
+                self.states.save(training.state() | {"sums": sums}, training.epoch * self.steps + training.step)
             self.saved_at = time.monotonic()
         if stop:
             world.barrier()
@@ -203,15 +204,17 @@ class _Keeper:
 
     def mean_terms(self) -> dict[str, float]:
         """Return the epoch's terms so far, over all ranks. Raises Diverged if one is not finite."""
+        return {name: value.item() / self.training.step for name, value in self.finite_sums().items()}
+
+    def finite_sums(self) -> dict[str, Tensor]:
+        """Return the mean over ranks of their sums of each term. Raises Diverged if one is not finite."""
         training = self.training
-        total = torch.stack(list(training.sums.values()))
-        means = (self.world.sum(total) / (self.world.size * training.step)).tolist()
-        figures = dict(zip(training.sums, means, strict=True))
-        for name, value in figures.items():
+        means = self.world.sum(torch.stack(list(training.sums.values()))) / self.world.size
+        for name, value in zip(training.sums, means.tolist(), strict=True):
             if not math.isfinite(value):
                 where = f"epoch {training.epoch + 1}, step {training.step} of {self.steps}"
                 raise Diverged(
                     f"{name} became {value} in {where}: lower optimisation.learning_rate or method.alpha; "
                     "the last good state is kept"
                 )
-        return figures
+        return dict(zip(training.sums, means, strict=True))

@@ -24,7 +24,7 @@ GRAY_WEIGHTS = (0.2989, 0.587, 0.114)
 _WORD = 0xFFFFFFFF
 _VIEWS, _ORDER = 1, 2
 """Second key word of the generator: one stream for each use, so that no two uses share a number."""
-_CHUNK_IMAGES = 64
+_CHUNK_IMAGES = 256
 """Rendered at a time on a CPU, so that what is worked on stays in its cache."""
 
 
@@ -154,17 +154,24 @@ def render(images: Tensor, parameters: Parameters, settings: config.Views) -> Te
         raise ValueError(f"views.crop={settings.crop}: choose at most the images' side, {size}")
     if settings.blur_kernel is not None and settings.blur_kernel // 2 >= size:
         raise ValueError(f"views.blur_kernel={settings.blur_kernel}: choose less than twice the images' side, {size}")
-    if images.device.type != "cpu" or torch.compiler.is_compiling():
-        return _finish(
-            _jitter_all(_crop_gather(images, parameters, settings), parameters, settings), parameters, settings
-        )
+    if images.device.type == "cpu" and not torch.compiler.is_compiling():
+        return _render_in_groups(images, parameters, settings)
+    views = _crop_gather(images, parameters, settings)
+    if settings.jitter > 0:
+        views = _jitter_all(views, parameters)
+    return _finish(views, parameters, settings)
+
+
+def _render_in_groups(images: Tensor, parameters: Parameters, settings: config.Views) -> Tensor:
+    """Render images whose hue turns at the same step together: turning hues is half the work, and most often idle."""
     views = torch.empty(images.shape, dtype=torch.float32)
-    # Images whose hue turns at the same step come side by side, so that nearly every chunk is of one kind.
-    by_hue = (parameters.order == HUE).to(torch.uint8).argmax(1).argsort(stable=True)
-    for rows in by_hue.split(_CHUNK_IMAGES):
-        chosen = parameters[rows]
-        chunk = _jitter_rows(_crop_matmul(images[rows], chosen, settings), chosen, settings)
-        views[rows] = _finish(chunk, chosen, settings)
+    for turn_step in range(4):
+        for rows in torch.split(torch.nonzero(parameters.order[:, turn_step] == HUE)[:, 0], _CHUNK_IMAGES):
+            chosen = parameters[rows]
+            chunk = _crop_matmul(images.index_select(0, rows), chosen, settings)
+            if settings.jitter > 0:
+                chunk = _jitter_alike(chunk, chosen, turn_step)
+            views.index_copy_(0, rows, _finish(chunk, chosen, settings))
     return views
 
 
@@ -187,35 +194,35 @@ def _crop_gather(images: Tensor, parameters: Parameters, settings: config.Views)
     y, x = _sources(parameters, settings.crop, size)
     y, x = y[:, None, :, None], x[:, None, None, :]
     top, left = y.long(), x.long()
-    bottom, right = (top + 1).clamp(max=size - 1), (left + 1).clamp(max=size - 1)
-    down, across = y - top, x - left
-    upper = (images[image, channel, top, left] / 255) * (1 - across) + (
-        images[image, channel, top, right] / 255
-    ) * across
-    lower = (images[image, channel, bottom, left] / 255) * (1 - across) + (
-        images[image, channel, bottom, right] / 255
-    ) * across
-    return upper * (1 - down) + lower * down
+    right = (left + 1).clamp(max=size - 1)
+    upper, lower = (
+        torch.lerp(images[image, channel, row, left] / 255, images[image, channel, row, right] / 255, x - left)
+        for row in (top, (top + 1).clamp(max=size - 1))
+    )
+    return torch.lerp(upper, lower, y - top)
 
 
 def _crop_matmul(images: Tensor, parameters: Parameters, settings: config.Views) -> Tensor:
-    """Crop, resize and flip as rows @ image @ columns, each weight matrix a hat function round its sources."""
-    size = images.shape[-1]
-    pixel = torch.arange(size, dtype=torch.float32)
-    rows, columns = (
-        (pixel - source[:, :, None]).abs_().neg_().add_(1).clamp_(min=0)
-        for source in _sources(parameters, settings.crop, size)
+    """Crop, resize and flip: each row from its two neighbours, whole; the columns by a matrix product.
+
+    Gathering single pixels is slow on a CPU, while rows are copied whole.
+    """
+    n, channels, size, _ = images.shape
+    y, x = _sources(parameters, settings.crop, size)
+    top, first_row = y.long(), torch.arange(0, n * channels * size, size).view(n, channels, 1)
+    rows = (images / 255).view(-1, size)
+    upper, lower = (
+        rows.index_select(0, (first_row + row[:, None]).flatten()).view(images.shape)
+        for row in (top, (top + 1).clamp(max=size - 1))
     )
-    cropped = torch.empty(images.shape, dtype=torch.float32)
-    for channel in range(3):
-        cropped[:, channel] = rows @ (images[:, channel] / 255) @ columns.mT
-    return cropped
+    resized = torch.lerp(upper, lower, (y - top)[:, None, :, None])
+    # A column's weights are a hat round its source: 1 - |distance|, nothing from a pixel away.
+    weights = (torch.arange(size)[:, None] - x[:, None, :]).abs_().neg_().add_(1).clamp_(min=0)
+    return (resized.view(n, channels * size, size) @ weights).view(images.shape)
 
 
-def _jitter_all(views: Tensor, parameters: Parameters, settings: config.Views) -> Tensor:
+def _jitter_all(views: Tensor, parameters: Parameters) -> Tensor:
     """Colour jitter on every image at once: at each step both the blend and the turn, then the one that is due."""
-    if settings.jitter == 0:
-        return views
     for step in range(4):
         turned = _turn_hue(views, parameters.hue)
         due = (parameters.order[:, step] == HUE)[:, None, None, None]
@@ -223,19 +230,11 @@ def _jitter_all(views: Tensor, parameters: Parameters, settings: config.Views) -
     return views
 
 
-def _jitter_rows(views: Tensor, parameters: Parameters, settings: config.Views) -> Tensor:
-    """Colour jitter in place on images sorted by the step at which their hue turns, each operation where it is due."""
-    if settings.jitter == 0:
-        return views
-    stop = 0
-    for step, count in enumerate((parameters.order == HUE).sum(0).tolist()):
-        start, stop = stop, stop + count
-        if count:
-            views[start:stop] = _turn_hue(views[start:stop], parameters.hue[start:stop])
-        weights = _weights(parameters, step)
-        for rows in (slice(0, start), slice(stop, len(views))):
-            if rows.start < rows.stop:
-                views[rows] = _blend(views[rows], *(weight[rows] for weight in weights))
+def _jitter_alike(views: Tensor, parameters: Parameters, turn_step: int) -> Tensor:
+    """Colour jitter on images whose hue all turns at the same step."""
+    for step in range(4):
+        turn = step == turn_step
+        views = _turn_hue(views, parameters.hue) if turn else _blend(views, *_weights(parameters, step))
     return views
 
 
@@ -253,7 +252,7 @@ def _weights(parameters: Parameters, step: int) -> tuple[Tensor, Tensor, Tensor]
 
 
 def _blend(views: Tensor, own: Tensor, gray: Tensor, mean: Tensor) -> Tensor:
-    red, green, blue = views.split(1, dim=1)
+    red, green, blue = torch.split(views, 1, dim=1)
     weights = GRAY_WEIGHTS
     grays = (red * weights[0]).add_(green, alpha=weights[1]).add_(blue, alpha=weights[2])
     base = grays.mean(dim=(1, 2, 3), keepdim=True).mul_(mean) + grays.mul_(gray)
@@ -263,15 +262,17 @@ def _blend(views: Tensor, own: Tensor, gray: Tensor, mean: Tensor) -> Tensor:
 def _turn_hue(views: Tensor, turns: Tensor) -> Tensor:
     """Turn the hue of each image, (n,) in turns, keeping HSV saturation and value.
 
-    A channel is max - (max - min) t, with t a trapezoid of the hue's distance to the channel's opposite colour
-    (Wikipedia, "HSL and HSV", "HSV to RGB alternative").
+    Without branches: with m the least and d the spread of the channels, 1 + (g + b - r - m) / d sixths of a turn
+    separate a pixel's hue from red, towards green where g > b and towards blue where not. A turned channel is then
+    max - d t, with t a trapezoid of the distance between the hue and the channel's opposite colour, "HSV to RGB
+    alternative" in Wikipedia's "HSL and HSV".
     """
     red, green, blue = views.unbind(1)
-    highest = torch.maximum(red, green).maximum(blue)
-    spread = highest - torch.minimum(red, green).minimum(blue)
-    sixth = torch.where(red == highest, green - blue, (red - green).add_(spread, alpha=4))
-    sixth = torch.where((green == highest) & (red != highest), (blue - red).add_(spread, alpha=2), sixth)
-    hue = sixth.div_(spread.clamp(min=1e-12).mul_(6))  # a gray pixel has no hue, and a spread of 0 hides what it gets
+    highest, lowest = torch.maximum(red, green).maximum(blue), torch.minimum(red, green).minimum(blue)
+    spread = highest - lowest
+    # A gray pixel has no hue, and gets any: its spread of 0 hides it.
+    from_red = (green + blue).sub_(red).sub_(lowest).div_(spread.clamp(min=1e-12)).add_(1).mul_(1 / 6)
+    hue = from_red.copysign_(green - blue)
     opposite = torch.tensor((1 / 2, 1 / 6, -1 / 6), device=views.device)
     distance = hue[:, None] + (turns[:, None] + opposite)[:, :, None, None]
     distance = distance.sub_(distance.round()).abs_()
@@ -295,4 +296,5 @@ def _blur(views: Tensor, sigma: Tensor, kernel: int) -> Tensor:
     padded = F.pad(views, (reach, reach, 0, 0), mode="reflect")
     views = sum((padded[..., i : i + size] * weights[:, i] for i in range(kernel)), torch.zeros_like(views))
     padded = F.pad(views, (0, 0, reach, reach), mode="reflect")
-    return sum((padded[..., i : i + size, :] * weights[:, i] for i in range(kernel)), torch.zeros_like(views))
+    views = sum((padded[..., i : i + size, :] * weights[:, i] for i in range(kernel)), torch.zeros_like(views))
+    return views.clamp_(0, 1)  # the weights' sum may round to just above 1

@@ -1,0 +1,120 @@
+"""The linear probe against a plain DataLoader loop, and HDF5 features against one raw file.
+
+    python -m benchmarks.probe                   50,000 images, 8192-d: about 5 GB of memory, 1.6 GB of disk
+    python -m benchmarks.probe --images 10000    a quick look
+
+The probe. Both sides train on the same float32 tensors in memory, a few epochs a round instead of 200: an epoch is like
+any other. The plain side is what one would write: TensorDataset, DataLoader with shuffle and default collate, no worker
+processes, torch.nn.Linear, torch.optim.Adam. "Fused" is the best plain choice: Adam fused, batches by `BatchSampler`, so
+that the data set indexes whole batches and nothing is collated by image.
+
+What limits ours on a CPU, counted for one learner, n images, d features, 10 classes: 2 products of 2 x 10 n d operations
+each, and n d x 4 bytes read once from memory (the second product finds its block of rows in the cache). That is 10
+operations a byte; cores that do 50 GFLOP/s or less on such narrow products are limited by them, others by memory. With
+several learners the bytes stay and the operations grow, on wider and so faster products: a rate there counts an image
+once for each learner.
+
+The file. Reading what `features.write` wrote against `numpy.fromfile` of the same bytes, both from the page cache.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
+
+from benchmarks import timing
+from dae_ssl import config
+from dae_ssl.evaluation import features, probe
+
+CLASSES = 10
+
+
+def main() -> None:
+    """Measure both claims and print them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=50_000)
+    parser.add_argument("--features", type=int, default=8192)
+    parser.add_argument("--epochs", type=int, default=2, help="a round of the probe")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--folder", type=Path, help="where the files are read from; a temporary one by default")
+    options = parser.parse_args()
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(options.images, options.features, generator=generator)
+    y = torch.randint(CLASSES, (options.images,), generator=generator)
+    measure_probe(x, y, options.epochs, options.rounds)
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        measure_file(x, y, Path(folder), options.rounds)
+
+
+def measure_probe(x: Tensor, y: Tensor, epochs: int, rounds: int) -> None:
+    """Compare one learner, then 3 learning rates x 3 seeds in one pass, with the plain loops."""
+    plain = {
+        "DataLoader, nn.Linear, Adam": lambda: plain_probe(plain_batches(x, y), epochs, fused=False),
+        "fused Adam, whole batches": lambda: plain_probe(whole_batches(x, y), epochs, fused=True),
+    }
+    cases = {
+        "one learner": (config.Probe(epochs=epochs), (5.0, 1.5)),
+        "9 learners in one pass": (
+            config.Probe(epochs=epochs, learning_rates=(3e-4, 1e-3, 3e-3), seeds=(0, 1, 2)),
+            (10.0, 3.0),
+        ),
+    }
+    for name, (settings, claims) in cases.items():
+        comparisons = timing.compare({"train_probe": lambda s=settings: our_probe(x, y, s)} | plain, rounds=rounds)
+        title = f"Probe, {name}: {len(x):,} images x {x.shape[1]}, {epochs} epochs a round"
+        timing.show(title, "image and learner", comparisons, at_least=dict(zip(plain, claims, strict=True)))
+
+
+def our_probe(x: Tensor, y: Tensor, settings: config.Probe) -> int:
+    """Train; the validation split is one image, as the plain loops validate nothing."""
+    probe.train_probe(x, y, x[:1], y[:1], settings=settings, classes=CLASSES)
+    return len(x) * settings.epochs * len(settings.learning_rates) * len(settings.seeds)
+
+
+def plain_batches(x: Tensor, y: Tensor) -> DataLoader:
+    """Return the loader that fetches and collates image by image."""
+    return DataLoader(TensorDataset(x, y), batch_size=512, shuffle=True)
+
+
+def whole_batches(x: Tensor, y: Tensor) -> DataLoader:
+    """Return the loader that indexes the tensors by whole batches."""
+    dataset = TensorDataset(x, y)
+    return DataLoader(dataset, batch_size=None, sampler=BatchSampler(RandomSampler(dataset), 512, drop_last=False))
+
+
+def plain_probe(loader: DataLoader, epochs: int, *, fused: bool) -> int:
+    """Train one learner as one would write it; return the images seen."""
+    layer = torch.nn.Linear(loader.dataset.tensors[0].shape[1], CLASSES)
+    optimiser = torch.optim.Adam(layer.parameters(), lr=1e-3, fused=fused)
+    for _ in range(epochs):
+        for x, y in loader:
+            optimiser.zero_grad()
+            torch.nn.functional.cross_entropy(layer(x), y).backward()
+            optimiser.step()
+    return len(loader.dataset) * epochs
+
+
+def measure_file(x: Tensor, y: Tensor, folder: Path, rounds: int) -> None:
+    """Compare `features.read` with one raw file of the same bytes, float16 as stored."""
+    split = SimpleNamespace(images=torch.arange(len(x)), labels=y, ids=torch.arange(len(x)))
+    features.write(folder / "features.h5", {"train": split}, x.__getitem__, dtype="float16", attributes={})
+    x.half().numpy().tofile(folder / "features.raw")
+
+    def ours() -> int:
+        return features.read(folder / "features.h5", "train").representations.nbytes
+
+    def raw() -> int:
+        return torch.from_numpy(np.fromfile(folder / "features.raw", np.float16)).nbytes
+
+    sides = {"features.read": ours, "numpy.fromfile": raw}
+    title = f"Features file, {len(x):,} images x {x.shape[1]} float16"
+    timing.show(title, "byte", timing.compare(sides, rounds=rounds), at_least={"numpy.fromfile": 0.7})
+
+
+if __name__ == "__main__":
+    main()

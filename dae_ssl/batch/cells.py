@@ -1,0 +1,80 @@
+"""A whole cell: computing its stages in order, the floors beside it, and what is told of it."""
+
+from dataclasses import replace
+from typing import Any
+
+from dae_ssl import config, store
+from dae_ssl.batch.stages import Place, compute
+from dae_ssl.batch.track import CellRun
+from dae_ssl.config import Cell
+from dae_ssl.distributed import World
+from dae_ssl.store import Node, Store, write_json
+
+MLFLOW_EXPERIMENT = "dae_ssl"
+
+
+def floors(cell: Cell) -> dict[str, Cell]:
+    """Return the cells that tell what a method's accuracy is worth, evaluated exactly as the cell itself is."""
+    names = {"random encoder": "random", "raw pixels": "pixels"}
+    features = replace(cell.features, epoch=None)
+    return {
+        words: replace(cell, method=config.method(name, {}), features=features)
+        for words, name in names.items()
+        if cell.method.name != name
+    }
+
+
+def describe(cell: Cell, place: Store) -> Node:
+    """Write down what the cell is, so that it can be found, copied and reported later; return its folder."""
+    folder = place.cell(config.cell_key(cell))
+    folder.create()
+    nodes = {stage: config.key(cell, stage) for stage in cell.stages()}
+    write_json(folder.product(store.CELL), {"settings": config.settings(cell), "nodes": nodes})
+    return folder
+
+
+def evaluate(cell: Cell, place: Place) -> None:
+    """Compute the stages after pretraining, on one process; what is done already is not computed again."""
+    alone = replace(place, world=World(0, 1, place.world.device))
+    for stage in cell.stages():
+        if stage != "pretrain" or not cell.method.trains:
+            compute(cell, stage, alone)
+
+
+def records(cell: Cell, place: Store) -> dict[str, dict[str, Any]]:
+    """Return the commit records of the stages that are done."""
+    found = {stage: place.node(stage, config.key(cell, stage)).record() for stage in cell.stages()}
+    return {stage: record for stage, record in found.items() if record is not None}
+
+
+def figures(cell: Cell, place: Store) -> dict[str, float]:
+    """Return the final figures of the stages that are done, accuracies as shares between 0 and 1."""
+    merged: dict[str, float] = {}
+    for record in records(cell, place).values():
+        merged |= {name: float(value) for name, value in record.get("figures", {}).items()}
+    return merged
+
+
+def cell_run(cell: Cell, place: Store, experiment: str = MLFLOW_EXPERIMENT) -> CellRun:
+    """Return the cell as one MLflow run: settings, tags, curves, figures and files, as far as they are there."""
+    settings = config.flat(config.settings(cell))
+    done, folder = records(cell, place), place.cell(config.cell_key(cell))
+    tags: dict[str, str] = {}
+    for stage, record in done.items():
+        tags |= {f"{stage}.key": record["key"], f"{stage}.seconds": f"{record['seconds']:.1f}"}
+    for record in reversed(done.values()):
+        tags |= {name: str(record[name]) for name in ("commit", "image", "device", "host", "ranks") if record[name]}
+        tags |= record["slurm"]
+        tags |= {f"version.{name}": version for name, version in record["versions"].items()}
+    nodes = {stage: place.node(stage, config.key(cell, stage)) for stage in cell.stages()}
+    return CellRun(
+        experiment=experiment,
+        key=folder.key,
+        name=config.title(cell),
+        params={name.removesuffix(".name"): str(value) for name, value in settings.items()},
+        tags=tags,
+        logs={stage: node.log for stage, node in nodes.items()},
+        metrics=figures(cell, place),
+        artifacts={"report": sorted(p for p in folder.path.glob("*") if p.suffix in (".html", ".png"))},
+        status="FINISHED" if len(done) == len(nodes) else "RUNNING",
+    )

@@ -1,0 +1,74 @@
+"""Where a result comes from: versions, commit, image, device, host, job."""
+
+import importlib.metadata
+import os
+import platform
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import dae_ssl
+
+PACKAGES = ("torch", "torchvision", "numpy", "h5py", "scikit-learn")
+SLURM = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT", "SLURM_CLUSTER_NAME")
+
+
+def provenance(device: torch.device, ranks: int) -> dict[str, Any]:
+    """Return what a commit record says about the process that computed the node."""
+    return {
+        "commit": git_commit(),
+        "image": os.environ.get("DAE_SSL_IMAGE"),
+        "versions": versions(),
+        "device": device_name(device),
+        "ranks": ranks,
+        "host": socket.gethostname(),
+        "slurm": {name.lower(): os.environ[name] for name in SLURM if name in os.environ},
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python, this package and those that results depend on."""
+    found = {"python": platform.python_version()}
+    for package in ("dae_ssl", *PACKAGES):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed as a package"
+    if torch.version.cuda and torch.cuda.is_available():
+        found |= {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version())}
+    return found
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name of the processor or GPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    return f"{model}, {torch.get_num_threads()} threads"
+
+
+def git_commit() -> str | None:
+    """Return the commit that the code was run from, marked when files differ from it; None outside a checkout.
+
+    DAE_SSL_COMMIT says it where there is no repository, as in a container image.
+    """
+    if stated := os.environ.get("DAE_SSL_COMMIT"):
+        return stated
+    folder = Path(dae_ssl.__file__).parent
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        return commit + ("-modified" if _git(folder, "status", "--porcelain", "--", ".", "../jobs") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()

@@ -1,0 +1,254 @@
+"""The stages of a cell: inputs -> a committed node. Training and evaluation meet here."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dae_ssl import config, data, lock, store
+from dae_ssl.batch.provenance import provenance, versions
+from dae_ssl.batch.track import Log, read
+from dae_ssl.config import Cell
+from dae_ssl.distributed import World
+from dae_ssl.evaluation import features
+from dae_ssl.evaluation.kmeans import kmeans
+from dae_ssl.evaluation.probe import Accuracy, few_labels, logistic_regression, train_probe
+from dae_ssl.store import Node, Store, appearing, write_bytes, write_json
+from dae_ssl.training import networks as nets
+from dae_ssl.training.checkpoint import States, deserialise, serialise
+from dae_ssl.training.monitor import pictures
+from dae_ssl.training.pretrain import pretrain
+
+PICTURED_IMAGES = 16
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and for whom a stage runs; nothing here changes what it computes."""
+
+    store: Store
+    world: World
+    tell: Callable[[str], None]
+    """Takes a line for the person who watches."""
+    progress: Callable[[str, int, int], None] = lambda _what, _done, _total: None
+    """Takes what is going on, how far it is, and how far it goes."""
+    stop: Callable[[], bool] = lambda: False
+    """Tells whether this process was asked to stop."""
+
+
+def compute(cell: Cell, stage: str, place: Place) -> dict[str, Any]:
+    """Compute one stage of a cell unless its node is done, and return the node's commit record.
+
+    Every rank of `place.world` calls it for pretraining, a single one for the other stages. Raises what the stage
+    raises, after writing the reason to the node's log; a later call goes on from what is there.
+    """
+    node, world = place.store.node(stage, config.key(cell, stage)), place.world
+    with contextlib.ExitStack() as stack:
+        record = node.record() if world.first else None
+        held = None
+        if world.first and record is None:
+            node.create()
+            held = stack.enter_context(lock.held(node.lock, wait=world.size == 1, tell=place.tell))
+            record = node.record()  # another process may have finished it while this one waited
+        record = world.broadcast(record)
+        if record is not None:
+            return dict(record)
+        log = stack.enter_context(Log(node.log)) if world.first else None
+        if held is None or log is None:
+            _pretrain(cell, node, None, place)
+            return {}
+        node.remove_leftovers()
+        source = provenance(world.device, world.size)
+        log.event("started", stage=stage, key=node.key, **source)
+        began = time.time()
+        try:
+            facts = STAGES[stage](cell, node, log, place)
+        except BaseException as error:
+            log.event("stopped", error=type(error).__name__, reason=str(error))
+            raise
+        held.check()
+        log.event("finished", seconds=time.time() - began)
+        settings = config.stage_settings(cell, stage)
+        times = {"finished": time.time(), "seconds": _worked_seconds(node.log)}
+        return node.commit({"stage": stage, "key": node.key, "settings": settings} | source | times | facts)
+
+
+def _worked_seconds(log: Path) -> float:
+    """Return the seconds worked on a node in all its attempts, each from its start to its last line in the log."""
+    total = started = last = 0.0
+    for entry in read(log):
+        if entry.event == "started":
+            total, started = total + last - started, entry.time
+        last = entry.time
+    return total + last - started
+
+
+# ---------------------------------------------------------------------------------- what each stage computes
+
+
+def _pretrain_stage(cell: Cell, node: Node, log: Log, place: Place) -> dict[str, Any]:
+    if not cell.method.trains:
+        _write_encoder(node, 0, _random_encoder(cell))
+        return {}
+    trained = _pretrain(cell, node, log, place)
+    write_bytes(node.product(store.NETWORKS), serialise(trained.state_dict()))
+    return {"inputs": _inputs(place.store, cell.data.pretrain)}
+
+
+def _pretrain(cell: Cell, node: Node, log: Log | None, place: Place) -> nn.ModuleDict:
+    """Run the loop on this rank; the first one has a log."""
+    world = place.world
+    images = data.pretraining_images(place.store, cell.data, world.device).images
+    return pretrain(cell, images, world, States(node.states), _Watch(cell, node, log, place))
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """Passes what the loop tells on to the node's log and to the person who watches."""
+
+    cell: Cell
+    node: Node
+    logged: Log | None
+    place: Place
+
+    def log(self, step: int, terms: Mapping[str, float]) -> None:
+        assert self.logged is not None
+        self.logged(step, terms)
+
+    def event(self, kind: str, text: str) -> None:
+        if self.logged is not None:
+            self.logged.event(kind, text=text)
+            self.place.tell(text)
+
+    def progress(self, epoch: int, step: int, steps: int) -> None:
+        self.place.progress("pretrain", epoch * steps + step, self.cell.optimisation.epochs * steps)
+
+    def keep(self, epoch: int, networks: nn.ModuleDict) -> None:
+        _write_encoder(self.node, epoch, networks["encoder"])
+        test = data.load(self.place.store, self.cell.data.pretrain, "test", self.place.world.device)
+        content = io.BytesIO()
+        np.savez(content, allow_pickle=False, **pictures(networks, self.cell, test.images[:PICTURED_IMAGES]))
+        write_bytes(self.node.product(store.pictures_name(epoch)), content.getvalue())
+
+    def stop(self) -> bool:
+        return self.place.stop()
+
+
+def _features_stage(cell: Cell, node: Node, log: Log, place: Place) -> dict[str, Any]:
+    device = place.world.device
+    encode: Callable[[Tensor], Tensor] = nets.pixels
+    if cell.method.has_encoder:
+        source = place.store.node("pretrain", config.key(cell, "pretrain"))
+        source.verify()
+        epoch = config.stage_settings(cell, "features")["epoch"]
+        encoder = nets.encoder()
+        encoder.load_state_dict(deserialise(source.product(store.encoder_name(epoch)).read_bytes()))
+        encode = nets.frozen(encoder, device)
+    splits = data.evaluation_splits(place.store, cell.data, device)
+    with appearing(node.product(store.FEATURES)) as path:
+        features.write(
+            path,
+            splits,
+            encode,
+            dtype=cell.features.dtype,
+            attributes={
+                "node": node.key,
+                "settings": json.dumps(config.stage_settings(cell, "features")),
+                "versions": json.dumps(versions()),
+                "classes": json.dumps(splits["test"].classes),
+            },
+        )
+    log.event("extracted", images={name: len(split) for name, split in splits.items()})
+    return {"inputs": _inputs(place.store, cell.data.evaluate)}
+
+
+def _probe_stage(cell: Cell, node: Node, log: Log, place: Place) -> dict[str, Any]:
+    path, expected, classes = _features(cell, place.store)
+    device, settings = place.world.device, cell.probe
+
+    def watch(epoch: int, terms: Mapping[str, float]) -> None:
+        log(epoch, terms)
+        place.progress("probe", epoch, settings.epochs)
+
+    train, validation = (
+        features.read(path, split, expect=expected, device=device) for split in ("train", "validation")
+    )
+    selection = train_probe(
+        train.representations, train.labels, validation.representations, validation.labels,
+        settings=settings, classes=classes, log=watch,
+    )  # fmt: skip
+    if settings.labels_per_class is not None:
+        rows = few_labels(train.labels, settings.labels_per_class, classes=classes).to(device)
+        train = dataclasses.replace(train, representations=train.representations[rows], labels=train.labels[rows])
+    logistic = logistic_regression(train.representations, train.labels, classes=classes)
+    logistic_validation = logistic.classifier.accuracy(validation.representations, validation.labels)
+    del train, validation
+    # The one look at the test split: nothing above depends on it, nothing below goes back.
+    test = features.read(path, "test", expect=expected, device=device)
+    correct = selection.classifier.correct(test.representations, test.labels)
+    logistic_correct = logistic.classifier.correct(test.representations, test.labels)
+    figures = {
+        "test_accuracy": Accuracy.of(correct).mean,
+        "validation_accuracy": selection.validation[selection.learning_rate].mean,
+        "learning_rate": selection.learning_rate,
+        "logistic_test_accuracy": Accuracy.of(logistic_correct).mean,
+        "logistic_validation_accuracy": logistic_validation.mean,
+        "logistic_converged": logistic.converged,
+    }
+    by_seed = dict(zip(map(str, settings.seeds), Accuracy.of(correct).seeds, strict=True))
+    by_rate = {str(rate): accuracy.mean for rate, accuracy in selection.validation.items()}
+    write_json(node.product(store.PROBE), figures | {"test_accuracy_by_seed": by_seed, "validation_by_rate": by_rate})
+    content = io.BytesIO()
+    np.savez(content, probe=correct.numpy(), logistic=logistic_correct.numpy(), ids=test.ids.cpu().numpy())
+    write_bytes(node.product(store.CORRECT), content.getvalue())
+    return {"figures": figures}
+
+
+def _kmeans_stage(cell: Cell, node: Node, _log: Log, place: Place) -> dict[str, Any]:
+    path, expected, _ = _features(cell, place.store)
+    test = features.read(path, "test", expect=expected)
+    scores = kmeans(test.representations.numpy(), test.labels.numpy(), settings=cell.kmeans)
+    figures = {f"kmeans_{name}": value for name, value in scores.terms().items()}
+    write_json(node.product(store.KMEANS), figures)
+    return {"figures": figures}
+
+
+STAGES: Mapping[str, Callable[[Cell, Node, Log, Place], dict[str, Any]]] = {
+    "pretrain": _pretrain_stage,
+    "features": _features_stage,
+    "probe": _probe_stage,
+    "kmeans": _kmeans_stage,
+}
+
+
+def _random_encoder(cell: Cell) -> nn.Module:
+    encoder = nets.encoder()
+    nets.initialise(encoder, torch.Generator().manual_seed(cell.seed))
+    return encoder
+
+
+def _write_encoder(node: Node, epoch: int, encoder: nn.Module) -> None:
+    write_bytes(node.product(store.encoder_name(epoch)), serialise(encoder.state_dict()))
+
+
+def _features(cell: Cell, where: Store) -> tuple[Path, Mapping[str, str], int]:
+    """Return a cell's features file, verified, the attributes it must have, and how many classes it knows."""
+    node = where.node("features", config.key(cell, "features"))
+    node.verify()
+    path = node.product(store.FEATURES)
+    return path, {"node": node.key}, len(json.loads(str(features.attributes(path)["classes"])))
+
+
+def _inputs(where: Store, name: str) -> dict[str, Any]:
+    """Return the digests of a data set's splits, by which a record tells what it was computed from."""
+    splits = (where.data(name).record() or {})["splits"]
+    return {name: {split: facts["digest"] for split, facts in splits.items()}}

@@ -1,0 +1,50 @@
+"""Say which nodes a cell has, or why two cells' nodes differ.
+
+    python -m jobs.explain method=dae method.embedding=l2 method.alpha=1
+    python -m jobs.explain method=dae method.alpha=0 --and method=dae method.embedding=l1 seed=1
+"""
+
+import sys
+
+from hydra import compose, initialize
+
+import dae_ssl.training.methods  # noqa: F401  (registers every method)
+from dae_ssl import config
+from dae_ssl.config import Cell, ConfigError
+from jobs import settings
+from jobs.run_cell import PLACE_KEYS
+
+
+def main(arguments: list[str]) -> None:
+    """Print the keys of one cell, or of two side by side with every setting that tells them apart."""
+    if not arguments or "-h" in arguments or "--help" in arguments:
+        print(__doc__)
+        return
+    settings.register()
+    try:
+        if "--and" not in arguments:
+            one = _cell(arguments)
+            print(config.title(one))
+            for stage in one.stages():
+                print(f"  {stage:9} {config.key(one, stage)}")
+            return
+        middle = arguments.index("--and")
+        one, other = _cell(arguments[:middle]), _cell(arguments[middle + 1 :])
+    except ConfigError as error:
+        settings.fail(error, 2)
+        return
+    for stage in (stage for stage in one.stages() if stage in other.stages()):
+        keys = config.key(one, stage), config.key(other, stage)
+        print(f"{stage:9} {keys[0]} {'=' if keys[0] == keys[1] else '≠'} {keys[1]}")
+        for name, mine, theirs in config.differences(one, other, stage):
+            print(f"          {name}: {mine} | {theirs}")
+
+
+def _cell(overrides: list[str]) -> Cell:
+    settings.check(overrides, PLACE_KEYS)
+    with initialize(version_base="1.3", config_path="conf"):
+        return settings.cell(compose("run_cell", overrides))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,233 @@
+"""The probe against torch.nn.Linear + torch.optim.Adam, the logistic regression against scikit-learn."""
+
+import inspect
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from dae_ssl import config
+from dae_ssl.evaluation import probe
+
+CLASSES = 3
+
+
+def features(images: int, width: int = 20, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Return overlapping clusters, one a class, off centre and unequally scaled."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(CLASSES, width, generator=torch.Generator().manual_seed(99))
+    y = torch.randint(CLASSES, (images,), generator=generator)
+    x = centres[y] + 1.5 * torch.randn(images, width, generator=generator) + 0.5
+    return x * torch.linspace(0.2, 2, width), y
+
+
+def trained_alone(x: Tensor, y: Tensor, settings: config.Probe, rate: float, seed: int) -> torch.nn.Linear:
+    """The oracle: one linear layer and torch's Adam, on the probe's batches."""
+    torch.manual_seed(seed)
+    layer = torch.nn.Linear(x.shape[1], CLASSES)
+    optimiser = torch.optim.Adam(layer.parameters(), lr=rate)
+    for epoch in range(1, settings.epochs + 1):
+        for rows in probe.batch_order(len(x), epoch).split(settings.batch_size):
+            optimiser.zero_grad()
+            torch.nn.functional.cross_entropy(layer(x[rows].float()), y[rows]).backward()
+            optimiser.step()
+    return layer
+
+
+def train(settings: config.Probe, dtype: torch.dtype = torch.float32, log: probe.Log | None = None) -> probe.Selection:
+    (x, y), (validation_x, validation_y) = features(1000), features(400, seed=1)
+    return probe.train_probe(
+        x.to(dtype), y, validation_x.to(dtype), validation_y, settings=settings, classes=CLASSES, log=log
+    )
+
+
+# 600 rows a batch are gathered in blocks of 256, 256 and 88, and the last batch of 400 is incomplete.
+@pytest.mark.parametrize("batch_size", [64, 600])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("rate", [1e-3, 3e-2])
+def test_every_learner_equals_linear_and_adam_trained_alone(batch_size: int, dtype: torch.dtype, rate: float) -> None:
+    settings = config.Probe(epochs=4, batch_size=batch_size, learning_rates=(rate, rate * 1e-6), seeds=(0, 7, 3))
+    selection = train(settings, dtype)
+    x, y = features(1000)
+    assert selection.learning_rate == rate
+    for i, seed in enumerate(settings.seeds):
+        layer = trained_alone(x.to(dtype), y, settings, rate, seed)
+        torch.testing.assert_close(selection.classifier.weight[i], layer.weight.detach(), rtol=1e-4, atol=2e-5)
+        torch.testing.assert_close(selection.classifier.bias[i], layer.bias.detach(), rtol=1e-4, atol=2e-5)
+
+
+def test_learners_do_not_disturb_each_other() -> None:
+    together = train(config.Probe(epochs=3, learning_rates=(1e-2, 1e-7), seeds=(4, 5)))
+    alone = train(config.Probe(epochs=3, learning_rates=(1e-2,), seeds=(5,)))
+    torch.testing.assert_close(together.classifier.weight[1], alone.classifier.weight[0], rtol=1e-4, atol=1e-6)
+
+
+def test_log_gives_loss_and_validation_accuracy_of_every_rate_after_every_epoch() -> None:
+    logged = []
+    settings = config.Probe(epochs=3, learning_rates=(1e-2, 1e-3), seeds=(0, 1))
+    selection = train(settings, log=lambda epoch, terms: logged.append((epoch, dict(terms))))
+    assert [epoch for epoch, _ in logged] == [1, 2, 3]
+    names = {f"{kind}/lr{rate}" for kind in ("train_loss", "validation_accuracy") for rate in ("0.01", "0.001")}
+    assert all(set(terms) == names for _, terms in logged)
+    last = logged[-1][1]
+    assert last["validation_accuracy/lr0.01"] == selection.validation[1e-2].mean
+    assert logged[-1][1]["train_loss/lr0.01"] < logged[0][1]["train_loss/lr0.01"]
+
+
+def test_logged_train_loss_is_the_mean_over_images_while_training() -> None:
+    logged: list[float] = []
+    rate = 1e-30  # the weights stay where they start, so that the loss can be computed afterwards
+    settings = config.Probe(epochs=1, batch_size=300, learning_rates=(rate,))
+    train(settings, log=lambda _, terms: logged.append(terms["train_loss/lr1e-30"]))
+    (x, y), layer = features(1000), trained_alone(*features(1), settings, rate, seed=0)
+    loss = torch.nn.functional.cross_entropy(layer(x), y)
+    assert logged[0] == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_the_rate_with_the_best_mean_validation_accuracy_is_chosen() -> None:
+    selection = train(config.Probe(epochs=3, learning_rates=(1e-7, 1e-2, 1e-6), seeds=(0, 1)))
+    assert selection.learning_rate == 1e-2
+    assert selection.validation[1e-2].mean == max(accuracy.mean for accuracy in selection.validation.values())
+    validation_x, validation_y = features(400, seed=1)
+    assert selection.classifier.accuracy(validation_x, validation_y) == selection.validation[1e-2]
+
+
+def test_of_equal_rates_the_first_is_chosen() -> None:
+    assert train(config.Probe(epochs=1, learning_rates=(1e-20, 1e-21))).learning_rate == 1e-20
+
+
+def test_selection_is_given_no_test_arrays() -> None:
+    names = set(inspect.signature(probe.train_probe).parameters)
+    assert names == {"train_x", "train_y", "validation_x", "validation_y", "settings", "classes", "log"}
+
+
+def test_correct_and_accuracy_equal_a_loop_over_seeds_and_images() -> None:
+    selection = train(config.Probe(epochs=30, learning_rates=(1e-2,), seeds=(0, 1)))
+    x, y = features(700, seed=2)
+    correct = selection.classifier.correct(x, y)
+    for seed in range(2):
+        weight, bias = selection.classifier.weight[seed], selection.classifier.bias[seed]
+        assert correct[seed].tolist() == [
+            int((weight @ image + bias).argmax()) == int(label) for image, label in zip(x, y, strict=True)
+        ]
+    accuracy = selection.classifier.accuracy(x, y)
+    assert accuracy.seeds == tuple(sum(row) / 700 for row in correct.tolist())
+    assert accuracy.mean == pytest.approx(sum(accuracy.seeds) / 2)
+    assert 0.5 < accuracy.mean < 1
+
+
+def test_batch_order_is_a_permutation_that_depends_on_the_epoch_only() -> None:
+    first, again, second = (probe.batch_order(100, epoch) for epoch in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
+    assert first.sort().values.tolist() == list(range(100))
+
+
+def test_batch_order_is_uniform() -> None:
+    counts = torch.zeros(4, 4)
+    for epoch in range(4000):
+        counts[torch.arange(4), probe.batch_order(4, epoch)] += 1
+    assert (counts - 1000).abs().max() < 5 * (4000 * 0.25 * 0.75) ** 0.5
+
+
+def test_few_labels_are_stratified_and_fixed() -> None:
+    _, y = features(500)
+    rows = probe.few_labels(y, 5, classes=CLASSES)
+    assert y[rows].bincount().tolist() == [5] * CLASSES
+    assert rows.unique().tolist() == rows.tolist()
+    assert torch.equal(rows, probe.few_labels(y, 5, classes=CLASSES))
+    assert not torch.equal(rows, probe.few_labels(y, 5, classes=CLASSES, seed=1))
+
+
+def test_few_labels_refuses_more_than_a_class_has() -> None:
+    with pytest.raises(ValueError, match="labels_per_class=3: class 1 has 2 images"):
+        probe.few_labels(torch.tensor([0, 0, 0, 1, 1, 2, 2, 2]), 3, classes=CLASSES)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_trains_the_same_probe_and_regression() -> None:
+    settings = config.Probe(epochs=3, learning_rates=(1e-2, 1e-3), seeds=(0, 1))
+    (x, y), (validation_x, validation_y) = features(1000), features(400, seed=1)
+    on_gpu = [array.cuda() for array in (x.half(), y, validation_x.half(), validation_y)]
+    ours, reference = probe.train_probe(*on_gpu, settings=settings, classes=CLASSES), train(settings, torch.float16)
+    torch.testing.assert_close(ours.classifier.weight.cpu(), reference.classifier.weight, rtol=1e-4, atol=2e-5)
+    assert ours.classifier.correct(*on_gpu[2:]).device.type == "cpu"
+    fitted = [probe.logistic_regression(*arrays, classes=CLASSES) for arrays in ((x, y), (x.cuda(), y.cuda()))]
+    assert fitted[0].loss == pytest.approx(fitted[1].loss, rel=1e-3)
+
+
+def test_labels_per_class_equals_training_on_the_subset() -> None:
+    x, y = features(1000)
+    rows = probe.few_labels(y, 20, classes=CLASSES)
+    settings = config.Probe(epochs=5, batch_size=16, labels_per_class=20)
+    layer = trained_alone(x[rows], y[rows], settings, 1e-3, 0)
+    torch.testing.assert_close(train(settings).classifier.weight[0], layer.weight.detach(), rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (torch.zeros(4, 2, 2), torch.zeros(4, dtype=torch.int64), r"train features are \(4, 2, 2\)"),
+        (torch.zeros(4, 2).double(), torch.zeros(4, dtype=torch.int64), "float64"),
+        (torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64), "n at least 1"),
+        (torch.zeros(4, 2), torch.zeros(3, dtype=torch.int64), r"train labels are \(3,\)"),
+        (torch.zeros(4, 2), torch.full((4,), CLASSES), "0 to 2"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(x: Tensor, y: Tensor, message: str) -> None:
+    good_x, good_y = torch.zeros(4, 2), torch.zeros(4, dtype=torch.int64)
+    with pytest.raises(ValueError, match=message):
+        probe.train_probe(x, y, good_x, good_y, settings=config.Probe(epochs=1), classes=CLASSES)
+    with pytest.raises(ValueError, match=message):
+        probe.logistic_regression(x, y, classes=CLASSES)
+
+
+# ---------------------------------------------------------------------------------- logistic regression
+
+
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """Return scikit-learn's handwritten digits (1797, 64); three of the pixels are constant."""
+    return load_digits(return_X_y=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("penalty", [1e-3, 1e-1])
+def test_logistic_regression_equals_scikit_learns(penalty: float, dtype: torch.dtype) -> None:
+    images, labels = digits()
+    x, y = torch.from_numpy(images).to(dtype), torch.from_numpy(labels)
+    fitted = probe.logistic_regression(x, y, classes=10, penalty=penalty, tolerance=1e-5)
+    assert fitted.converged
+    scaler = StandardScaler().fit(images)
+    oracle = SklearnLogisticRegression(C=1 / (len(y) * penalty), tol=1e-8, max_iter=5000)
+    oracle.fit(scaler.transform(images), labels)
+    weight = (fitted.classifier.weight[0].double().numpy() * scaler.scale_)[:, scaler.var_ > 0]
+    np.testing.assert_allclose(weight, oracle.coef_[:, scaler.var_ > 0], atol=0.02 * np.abs(oracle.coef_).max())
+    logits = x.float() @ fitted.classifier.weight[0].T + fitted.classifier.bias[0]
+    probabilities = oracle.predict_proba(scaler.transform(images))
+    np.testing.assert_allclose(logits.softmax(1).numpy(), probabilities, atol=5e-3)
+
+
+def test_logistic_regression_does_not_depend_on_scale_and_place() -> None:
+    x, y = features(600)
+    moved = x * torch.logspace(-2, 2, x.shape[1]) + 3
+    one, other = (probe.logistic_regression(z, y, classes=CLASSES) for z in (x, moved))
+    assert one.loss == pytest.approx(other.loss, rel=1e-3)
+    assert one.classifier.accuracy(x, y).mean == pytest.approx(other.classifier.accuracy(moved, y).mean, abs=5e-3)
+
+
+def test_features_that_are_constant_in_training_are_ignored() -> None:
+    x, y = features(600)
+    constant = torch.cat([x, torch.full((600, 1), 0.1), torch.zeros(600, 1)], 1)
+    fitted = probe.logistic_regression(constant, y, classes=CLASSES)
+    assert (fitted.classifier.weight[..., -2:] == 0).all()
+    assert fitted.loss == pytest.approx(probe.logistic_regression(x, y, classes=CLASSES).loss, rel=1e-5)
+
+
+def test_a_fit_that_is_cut_short_says_that_it_did_not_converge() -> None:
+    x, y = features(600)
+    fitted = probe.logistic_regression(x, y, classes=CLASSES, max_iterations=2)
+    assert (fitted.converged, fitted.iterations) == (False, 2)
