@@ -3,16 +3,16 @@
     python -m benchmarks.probe                   50,000 images, 8192-d: about 5 GB of memory, 1.6 GB of disk
     python -m benchmarks.probe --images 10000    a quick look
 
-The probe. Both sides train on the same float32 tensors in memory, a few epochs a round instead of 200: an epoch is like
-any other. The plain side is what one would write: TensorDataset, DataLoader with shuffle and default collate, no worker
-processes, torch.nn.Linear, torch.optim.Adam. "Fused" is the best plain choice: Adam fused, batches by `BatchSampler`, so
-that the data set indexes whole batches and nothing is collated by image.
+The probe. Both sides train on the same float32 tensors in memory, a few epochs a round instead of 200: an epoch is
+like any other. The plain side is what one would write: TensorDataset, DataLoader with shuffle and default collate, no
+worker processes, torch.nn.Linear, torch.optim.Adam. "Fused Adam, whole batches" is the best of plain choices: a
+`BatchSampler`, so that the data set is indexed by whole batches and nothing is collated image by image.
 
-What limits ours on a CPU, counted for one learner, n images, d features, 10 classes: 2 products of 2 x 10 n d operations
-each, and n d x 4 bytes read once from memory (the second product finds its block of rows in the cache). That is 10
-operations a byte; cores that do 50 GFLOP/s or less on such narrow products are limited by them, others by memory. With
-several learners the bytes stay and the operations grow, on wider and so faster products: a rate there counts an image
-once for each learner.
+What limits ours on a CPU, counted for one learner, n images, d features, 10 classes: 2 products of 2 x 10 n d
+operations each, and n d x 4 bytes read once from memory (the second product finds its block of rows in the cache). That
+is 10 operations a byte: two cores that reach 60 GFLOP/s on such narrow products would need 6 GB/s, so the products are
+the limit, then memory. With several learners the bytes stay and the operations grow, on wider and so faster products; a
+rate there counts an image once for each learner.
 
 The file. Reading what `features.write` wrote against `numpy.fromfile` of the same bytes, both from the page cache.
 """

@@ -97,16 +97,22 @@ def load(store: Store, name: str, split: str, device: torch.device | str) -> Ima
     Raises DataError if the set is not prepared, and StoreError if a file of it changed since.
     """
     config.require(split in SPLITS, "split", split, " or ".join(SPLITS))
+    require_prepared(store, name)
     node = store.data(name)
-    if node.record() is None:
-        given = {"digits": "", "cifar10": " --download", "cifar100": " --download"}.get(name, " --from FOLDER")
-        prepared = ", ".join(store.data_names()) or "none"
-        command = f"python -m jobs.prepare_data {name}{given} --store {store.root}"
-        raise DataError(f"data set {name!r} is not prepared in {store.root} (prepared: {prepared}): run {command}")
     record = node.verify()
     arrays = (_mapped(node.product(f"{split}-{part}.npy")) for part in ("images", "labels"))
     images, labels = (torch.from_numpy(array).to(device, copy=True) for array in arrays)
     return ImageSet(images, labels, torch.arange(len(labels), device=device), tuple(record["classes"]))
+
+
+def require_prepared(store: Store, *names: str) -> None:
+    """Raise DataError, naming the command that prepares it, for the first of the data sets that is not there."""
+    for name in names:
+        if store.data(name).record() is None:
+            given = {"digits": "", "cifar10": " --download", "cifar100": " --download"}.get(name, " --from FOLDER")
+            prepared = ", ".join(store.data_names()) or "none"
+            command = f"python -m jobs.prepare_data {name}{given} --store {store.root}"
+            raise DataError(f"data set {name!r} is not prepared in {store.root} (prepared: {prepared}): run {command}")
 
 
 def evaluation_splits(store: Store, data: config.Data, device: torch.device | str) -> dict[str, ImageSet]:

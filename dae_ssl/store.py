@@ -111,7 +111,7 @@ class Node:
 
     def remove_leftovers(self) -> None:
         """Remove temporary files of processes that were killed; only the holder of the lock may."""
-        for path in [*self.path.glob(".*"), *self.states.glob(".*")]:
+        for path in self.path.glob(".*"):
             if path.is_file() and not path.name.startswith(f".{LOCK}."):
                 path.unlink(missing_ok=True)
 

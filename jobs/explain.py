@@ -1,7 +1,7 @@
 """Say which nodes a cell has, or why two cells' nodes differ.
 
-    python -m jobs.explain method=dae method.embedding=l2 method.alpha=1
-    python -m jobs.explain method=dae method.alpha=0 --and method=dae method.embedding=l1 seed=1
+python -m jobs.explain method=dae method.embedding=l2 method.alpha=1
+python -m jobs.explain method=dae method.alpha=0 --and method=dae method.embedding=l1 seed=1
 """
 
 import sys

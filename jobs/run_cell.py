@@ -8,6 +8,8 @@
 Whatever is in the store already is not computed again; an interrupted cell goes on where it stopped.
 """
 
+import contextlib
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -32,40 +34,113 @@ PLACE_KEYS = ("store", "device", "floors", "mlflow_experiment")
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="run_cell")
 def main(given: DictConfig) -> None:
-    """Run the cell of a composed configuration; exit 2 for bad settings, 128 + the signal when asked to stop."""
+    """Run the cell of a composed configuration; exit 2 for bad input, 1 when it diverged, 128 + signal when stopped."""
     try:
-        cell = settings.cell(given)
-        with world(given.device) as ranks:
-            run(cell, Store(Path(given.store)), ranks, floors=given.floors, experiment=given.mlflow_experiment)
+        cell, store = settings.cell(given), Store(Path(given.store))
+        data.require_prepared(store, *cells.data_sets(cell))
+        with world(given.device) as ranks, _Terminal(ranks) as terminal:
+            place = Place(store, ranks, tell=terminal.tell, progress=terminal.progress)
+            run(cell, place, floors=given.floors, experiment=given.mlflow_experiment)
     except (ConfigError, StoreError, ValueError) as error:
         settings.fail(error, 2)
     except Diverged as error:
         settings.fail(error, 1)
 
 
-def run(cell: Cell, store: Store, ranks: World, *, floors: bool, experiment: str) -> None:
-    """Compute the cell; after pretraining the first rank goes on alone, with the floors and the report."""
-    bar = _Progress()
-    place = Place(store, ranks, tell=bar.tell if ranks.first else lambda _line: None, progress=bar)
-    data.check_prepared(store, cell.data)
+def run(cell: Cell, place: Place, *, floors: bool, experiment: str) -> None:
+    """Compute the cell on all ranks; after pretraining the first goes on alone, to the floors and the report."""
+    store, first = place.store, place.world.first
+    beside = cells.floors(cell) if floors else {}
     uri = track.tracking_uri(store.root)
-    if ranks.first:
-        folder = cells.describe(cell, store)
-        place.tell(f"cell {folder.key}: {config.title(cell)}")
-    with track.LiveCopy(lambda: cells.cell_run(cell, store, experiment), uri) if ranks.first else _nothing():
+    with contextlib.ExitStack() as stack:
+        if first:
+            folder = cells.describe(cell, store)
+            place.tell(f"cell {folder.key}: {config.title(cell)}")
+            stack.enter_context(
+                track.LiveCopy(lambda: cells.cell_run(cell, store, experiment), uri, tell=place.tell),
+            )
         if cell.method.trains:
-            with stop_requests() as request:
-                try:
-                    compute(cell, "pretrain", replace(place, stop=request))
-                except Interrupted as stopped:
-                    place.tell(str(stopped))
-                    sys.exit(128 + (request.signal or 15))
-        if not ranks.first:
+            _pretrain(cell, place)
+        if not first:
             return
         cells.evaluate(cell, place)
-        beside = cells.floors(cell) if floors else {}
-        for floor in beside.values():
+        for words, floor in beside.items():
+            place.tell(f"floor: {words}")
             cells.describe(floor, store)
             cells.evaluate(floor, place)
         page = report.write_cell_page(cell, store, beside)
-    bar.close()
+    for floor in beside.values():
+        with contextlib.suppress(track.TrackError):  # told of already, by the cell's own copy
+            track.copy(cells.cell_run(floor, store, experiment), uri)
+    _summary(cell, beside, place, page, uri)
+
+
+def _pretrain(cell: Cell, place: Place) -> None:
+    with stop_requests() as request:
+        try:
+            compute(cell, "pretrain", replace(place, stop=request))
+        except Interrupted as stopped:
+            place.tell(f"{stopped}: the same command continues")
+            # Another rank may be the one that was asked.
+            sys.exit(128 + (request.number or signal.SIGTERM))
+
+
+def _summary(cell: Cell, beside: dict[str, Cell], place: Place, page: Path, uri: str) -> None:
+    """Print accuracy beside the floors, where the report is, and how to open MLflow."""
+    place.tell(f"\n{'':34}{'probe':>8}{'L-BFGS':>8}   on {cell.data.evaluate} test, top-1 %")
+    for words, shown in {config.title(cell): cell, **beside}.items():
+        figures = cells.figures(shown, place.store)
+        probe, logistic = 100 * figures["test_accuracy"], 100 * figures["logistic_test_accuracy"]
+        place.tell(f"{words:34.34}{probe:8.2f}{logistic:8.2f}")
+    place.tell(f"\nreport: {page.resolve()}")
+    if uri.startswith("sqlite:"):
+        place.tell(f"MLflow: mlflow ui --backend-store-uri {uri}")
+
+
+class _Terminal:
+    """A progress bar, and lines above it; silent on all ranks but the first."""
+
+    def __init__(self, ranks: World) -> None:
+        self._silent = not ranks.first
+        self._bar: tqdm | None = None
+        self._what = ""
+
+    def __enter__(self) -> "_Terminal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def tell(self, line: str) -> None:
+        if not self._silent:
+            tqdm.write(line)
+            sys.stdout.flush()
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        if self._silent:
+            return
+        if what != self._what or self._bar is None:
+            self.__exit__()
+            # On a terminal ten times a second, in a file one line a minute.
+            seconds = 0.1 if sys.stderr.isatty() else 60
+            self._what, self._bar = (
+                what,
+                tqdm(desc=what, total=total, initial=done - 1, mininterval=seconds, unit="step"),
+            )
+        self._bar.update(done - self._bar.n)
+
+
+def entry() -> None:
+    """Refuse misspelt settings in one line, then hand over to Hydra."""
+    settings.register()
+    try:
+        settings.check([a for a in sys.argv[1:] if not a.startswith("-")], PLACE_KEYS)
+    except ConfigError as error:
+        if not {"-h", "--help", "--hydra-help"} & set(sys.argv):
+            settings.fail(error, 2)
+    main()
+
+
+if __name__ == "__main__":
+    entry()

@@ -61,7 +61,7 @@ def fail(reason: object, code: int) -> None:
 
 
 def _is_for_hydra(name: str) -> bool:
-    return name.split(".")[0].split("/")[0] in ("hydra", "scale", "variant")
+    return name.replace("/", ".").split(".", maxsplit=1)[0] in ("hydra", "scale", "variant")
 
 
 def _values(override: Any) -> list[Any]:

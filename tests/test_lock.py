@@ -17,6 +17,8 @@ import pytest
 from dae_ssl import lock
 from dae_ssl.store import StoreError, write_json
 
+ROOT = Path(__file__).parents[1]
+
 HOLD = """
 import os, sys, time
 from pathlib import Path
@@ -60,7 +62,7 @@ def start() -> Iterator[Start]:
     def start(code: str, *arguments: object) -> "subprocess.Popen[str]":
         command = [sys.executable, "-c", code, *map(str, arguments)]
         pipe = subprocess.PIPE
-        running.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True))
+        running.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=ROOT))
         return running[-1]
 
     yield start
@@ -314,8 +316,45 @@ def test_lock_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_process_late_to_recover_a_stale_lock_never_moves_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "node" / "lock"
+    write_json(path, own_identity(path) | {"token": "stale", "started": "1"})
+    judged, go_on, absent = threading.Event(), threading.Event(), []
+    main, runs_here, read = threading.current_thread(), lock._runs_here, lock._read
+
+    def judge_slowly(found: dict[str, Any]) -> bool | None:
+        answer = runs_here(found)
+        if threading.current_thread() is not main and found["token"] == "stale":
+            judged.set()
+            assert go_on.wait(20)
+        return answer
+
+    def look_for_it_and_read(asked: Path) -> dict[str, Any] | None:
+        if go_on.is_set() and not path.exists():
+            absent.append(asked)
+        return read(asked)
+
+    monkeypatch.setattr(lock, "_runs_here", judge_slowly)
+    thread, told, entered = waits(path)
+    assert judged.wait(20)
+    with lock.held(path, tell=lambda _text: None) as held:
+        monkeypatch.setattr(lock, "_read", look_for_it_and_read)
+        go_on.set()
+        while not any(line.startswith("waiting") for line in told):
+            time.sleep(0.01)
+        held.check()
+        assert not absent
+        assert not entered.is_set()
+        monkeypatch.setattr(lock, "_read", read)
+    thread.join(20)
+    assert entered.is_set()
+
+
+@pytest.mark.slow
 def test_of_many_processes_that_recover_a_stale_lock_one_at_a_time_is_inside(tmp_path: Path, start: Start) -> None:
-    processes, rounds = 8, 12
+    processes, rounds = 8, 25
     (tmp_path / "counter").write_text("0")
     racing = [start(RACE, tmp_path, rounds) for _ in range(processes)]
     for process in racing:

@@ -24,6 +24,11 @@ def floors(cell: Cell) -> dict[str, Cell]:
     }
 
 
+def data_sets(cell: Cell) -> tuple[str, ...]:
+    """Return the names of the data sets that the cell reads."""
+    return (cell.data.pretrain, cell.data.evaluate) if cell.method.trains else (cell.data.evaluate,)
+
+
 def describe(cell: Cell, place: Store) -> Node:
     """Write down what the cell is, so that it can be found, copied and reported later; return its folder."""
     folder = place.cell(config.cell_key(cell))

@@ -13,10 +13,10 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 class StopRequest:
     """Whether the process was asked to stop, and by which signal."""
 
-    signal: signal.Signals | None = None
+    number: signal.Signals | None = None
 
     def __call__(self) -> bool:
-        return self.signal is not None
+        return self.number is not None
 
 
 @contextlib.contextmanager
@@ -25,9 +25,9 @@ def stop_requests() -> Iterator[StopRequest]:
     request = StopRequest()
 
     def note(number: int, _frame: FrameType | None) -> None:
-        if request.signal == number == signal.SIGINT:
+        if request.number == number == signal.SIGINT:
             raise KeyboardInterrupt
-        request.signal = signal.Signals(number)
+        request.number = signal.Signals(number)
 
     before = {number: signal.signal(number, note) for number in SIGNALS}
     try:

@@ -92,16 +92,16 @@ def _cluster(x: Floats, labels: Integers, settings: config.KMeans) -> Clustering
 
 def _centre(x: npt.NDArray[np.floating]) -> tuple[Floats, Floats]:
     """Return x (n, d) minus its mean, and its standard deviations (d,), exactly 0 for a constant feature."""
-    mean = np.sum([x[rows].sum(0, dtype=np.float64) for rows in _slices(len(x))], axis=0) / len(x)
+    mean = np.sum([x[rows].astype(np.float64).sum(0) for rows in _slices(len(x))], axis=0) / len(x)
     centred = np.empty(x.shape, np.float32)
-    squares = np.zeros(x.shape[1])
+    squares, constant = np.zeros(x.shape[1]), np.ones(x.shape[1], bool)
     for rows in _slices(len(x)):
         block = x[rows] - mean
         squares += np.square(block).sum(0)
+        constant &= (block == block[0]).all(0) & (x[rows.start] == x[0])
         centred[rows] = block
-    deviation = np.sqrt(squares / len(x))
-    deviation[np.ptp(x, axis=0) == 0] = 0
-    return centred, deviation.astype(np.float32)
+    # The mean of equal values may be rounded, which would leave a deviation that is all rounding.
+    return centred, np.where(constant, 0, np.sqrt(squares / len(x))).astype(np.float32)
 
 
 def _slices(rows: int) -> list[slice]:

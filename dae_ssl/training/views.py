@@ -273,7 +273,7 @@ def _turn_hue(views: Tensor, turns: Tensor) -> Tensor:
     # A gray pixel has no hue, and gets any: its spread of 0 hides it.
     from_red = (green + blue).sub_(red).sub_(lowest).div_(spread.clamp(min=1e-12)).add_(1).mul_(1 / 6)
     hue = from_red.copysign_(green - blue)
-    opposite = torch.tensor((1 / 2, 1 / 6, -1 / 6), device=views.device)
+    opposite = 1 / 2 - torch.arange(3, device=views.device) / 3  # cyan, magenta, yellow
     distance = hue[:, None] + (turns[:, None] + opposite)[:, :, None, None]
     distance = distance.sub_(distance.round()).abs_()
     return torch.addcmul(highest[:, None], distance.mul_(-6).add_(2).clamp_(0, 1), spread[:, None], value=-1)

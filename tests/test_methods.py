@@ -1,0 +1,242 @@
+"""What every method promises the loop, and what each computes, worked out by hand."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import dae_ssl.training.methods  # noqa: F401  (registers every method)
+from dae_ssl import config
+from dae_ssl.config import Method, Networks
+from dae_ssl.distributed import World
+from dae_ssl.training.losses import CONTRAST, EMBEDDING
+from dae_ssl.training.methods.base import SelfSupervised
+
+ALONE = World(0, 1, torch.device("cpu"))
+SMALL = Networks(embedding_size=16)
+IMAGES = 4
+
+# Every trained method with settings under which all of its terms are there.
+GIVEN: dict[str, dict[str, Any]] = {
+    "dae": {"embedding": "l2", "alpha": 2},
+    "ae": {"embedding": "ncs", "alpha": 0.5},
+    "simclr": {},
+    "single_view_dae": {},
+    "single_view_ae": {},
+}
+TERMS = {
+    "dae": {"loss", "reconstruction", "embedding"},
+    "ae": {"loss", "reconstruction", "embedding"},
+    "simclr": {"loss", "embedding"},
+    "single_view_dae": {"loss", "reconstruction"},
+    "single_view_ae": {"loss", "reconstruction"},
+}
+
+
+def build(name: str, **given: Any) -> SelfSupervised:
+    method = config.method(name, GIVEN[name] | given)
+    assert isinstance(method, SelfSupervised)
+    return method
+
+
+def images() -> tuple[Tensor, Tensor, Tensor]:
+    """Return clean images and two views, all different."""
+    generator = torch.Generator().manual_seed(0)
+    clean, view1, view2 = (torch.rand(IMAGES, 3, 32, 32, generator=generator) for _ in range(3))
+    return clean, view1, view2
+
+
+def forward(method: SelfSupervised, networks: nn.ModuleDict, *given: Tensor) -> Mapping[str, Tensor]:
+    return method.forward(networks, *(given or images()), ALONE)
+
+
+def through(networks: nn.ModuleDict, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """Return embedding and reconstruction, one view at a time."""
+    z = networks["projector"](networks["encoder"](seen))
+    return z, networks["decoder"](z)
+
+
+def squared(one: Tensor, other: Tensor) -> Tensor:
+    return ((one - other) ** 2).sum() / one.numel()
+
+
+def close(term: Tensor, expected: Tensor | float) -> bool:
+    expected = expected.item() if isinstance(expected, Tensor) else expected
+    return term.item() == pytest.approx(expected, rel=1e-5)
+
+
+# ---------------------------------------------------------------------------------- contracts over every method
+
+
+def test_every_trained_method_is_under_contract() -> None:
+    trained = {name for name, kind in Method.registry.items() if kind.trains}
+    assert trained == set(GIVEN) == set(TERMS), "give a new method its settings and terms"
+    assert all(issubclass(Method.registry[name], SelfSupervised) for name in trained)
+
+
+@pytest.mark.parametrize("name", Method.registry)
+def test_method_survives_being_written_as_plain_values(name: str) -> None:
+    method = config.method(name, GIVEN.get(name, {}))
+    plain = config.settings(method)
+    assert plain.pop("name") == name
+    assert config.method(name, plain) == method
+    assert config.cell(method={"name": name} | plain).method == method
+    assert method.normalised().normalised() == method.normalised()
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_terms_are_finite_scalars_with_the_loss_among_them(name: str) -> None:
+    method = build(name)
+    terms = forward(method, method.networks(SMALL, seed=0))
+    assert set(terms) == TERMS[name]
+    for term in terms.values():
+        assert term.shape == ()
+        assert term.dtype == torch.float32
+        assert torch.isfinite(term)
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_gradient_of_the_loss_reaches_every_parameter(name: str) -> None:
+    method = build(name)
+    networks = method.networks(SMALL, seed=0)
+    forward(method, networks)["loss"].backward()
+    assert set(networks) == {"encoder", "projector"} | ({"decoder"} if method.decodes else set())
+    for parameter_name, parameter in networks.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert torch.isfinite(parameter.grad).all(), parameter_name
+        # A contrast of cosines leaves the size of an embedding free, but not what is in it.
+        assert parameter.grad.abs().max() > 0, parameter_name
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_same_weights_and_images_give_the_same_bits(name: str) -> None:
+    method = build(name)
+    gradients = []
+    for disturbance in (1, 2):
+        torch.manual_seed(disturbance)
+        networks = method.networks(SMALL, seed=7)
+        loss = forward(method, networks)["loss"]
+        loss.backward()
+        gradients.append(torch.cat([loss[None], *(p.grad.flatten() for p in networks.parameters())]).detach())
+    assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_method_does_not_change_its_images(name: str) -> None:
+    method, given = build(name), images()
+    before = [image.clone() for image in given]
+    forward(method, method.networks(SMALL, seed=0), *given)["loss"].backward()
+    assert all(torch.equal(one, other) for one, other in zip(given, before, strict=True))
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_few_steps_of_adam_lower_the_loss(name: str) -> None:
+    method = build(name)
+    networks = method.networks(SMALL, seed=0)
+    optimizer = torch.optim.Adam(networks.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(8):
+        loss = forward(method, networks)["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_terms_under_bfloat16_are_float32_and_nearly_the_same(name: str) -> None:
+    method = build(name)
+    networks = method.networks(SMALL, seed=0)
+    exact = forward(method, networks)
+    with torch.autocast("cpu", torch.bfloat16):
+        narrow = forward(method, networks)
+    for term, value in narrow.items():
+        assert value.dtype == torch.float32
+        assert value.item() == pytest.approx(exact[term].item(), rel=0.05)
+
+
+# ---------------------------------------------------------------------------------- by hand
+
+
+def test_denoising_compares_with_the_clean_image_and_non_denoising_with_its_own_view() -> None:
+    clean, view1, view2 = images()
+    for name, (target1, target2) in {"dae": (clean, clean), "ae": (view1, view2)}.items():
+        method = build(name, alpha=0)
+        networks = method.networks(SMALL, seed=0)
+        (_, x1), (_, x2) = through(networks, view1), through(networks, view2)
+        terms = forward(method, networks)
+        assert close(terms["reconstruction"], squared(x1, target1) + squared(x2, target2))
+        assert terms["loss"].item() == terms["reconstruction"].item()
+        assert set(terms) == {"loss", "reconstruction"}
+
+
+@pytest.mark.parametrize("embedding", EMBEDDING)
+@pytest.mark.parametrize("name", ["dae", "ae"])
+def test_embedding_loss_is_weighed_by_alpha_over_d(name: str, embedding: str) -> None:
+    _, view1, view2 = images()
+    for alpha, width in ((3.0, 16), (0.25, 5)):
+        method = build(name, embedding=embedding, alpha=alpha)
+        networks = method.networks(Networks(embedding_size=width), seed=0)
+        (z1, _), (z2, _) = through(networks, view1), through(networks, view2)
+        terms = forward(method, networks)
+        assert close(terms["embedding"], EMBEDDING[embedding](z1, z2, ALONE))
+        assert terms["loss"].item() == (terms["reconstruction"] + alpha / width * terms["embedding"]).item()
+        assert close(terms["loss"], terms["reconstruction"].item() + alpha / width * terms["embedding"].item())
+
+
+@pytest.mark.parametrize("name", ["dae", "ae"])
+def test_alpha_0_is_the_plain_autoencoder_whatever_the_embedding_loss(name: str) -> None:
+    plain = build(name, embedding="none", alpha=0)
+    networks = plain.networks(SMALL, seed=0)
+    expected = forward(plain, networks)["loss"].item()
+    for embedding in EMBEDDING:
+        method = build(name, embedding=embedding, alpha=0)
+        assert forward(method, networks)["loss"].item() == expected
+        assert method.normalised() == plain
+
+
+def test_views_exchanged_give_the_same_siamese_loss_but_clean_and_view_do_not() -> None:
+    clean, view1, view2 = images()
+    method = build("dae")
+    networks = method.networks(SMALL, seed=0)
+    expected = forward(method, networks, clean, view1, view2)["loss"]
+    assert close(forward(method, networks, clean, view2, view1)["loss"], expected)
+    assert not close(forward(method, networks, view1, clean, view2)["loss"], expected)
+
+
+@pytest.mark.parametrize("contrast", CONTRAST)
+def test_simclr_contrasts_the_two_views_embeddings_and_nothing_else(contrast: str) -> None:
+    clean, view1, view2 = images()
+    method = build("simclr", contrast=contrast, temperature=0.2)
+    networks = method.networks(SMALL, seed=0)
+    z1, z2 = (networks["projector"](networks["encoder"](view)) for view in (view1, view2))
+    terms = forward(method, networks)
+    assert close(terms["loss"], CONTRAST[contrast](z1, z2, 0.2, ALONE))
+    assert terms["embedding"].item() == terms["loss"].item()
+    assert forward(method, networks, 1 - clean, view1, view2)["loss"].item() == terms["loss"].item()
+    assert "decoder" not in networks
+
+
+def test_single_view_methods_reconstruct_the_clean_image_from_the_first_view_or_itself() -> None:
+    clean, view1, view2 = images()
+    for name, seen in {"single_view_dae": view1, "single_view_ae": clean}.items():
+        method = build(name)
+        networks = method.networks(SMALL, seed=0)
+        terms = forward(method, networks)
+        assert close(terms["loss"], squared(through(networks, seen)[1], clean))
+        assert forward(method, networks, clean, view1, 1 - view2)["loss"].item() == terms["loss"].item()
+    assert not Method.registry["single_view_ae"].augments
+    method = build("single_view_ae")
+    networks = method.networks(SMALL, seed=0)
+    one, other = (forward(method, networks, clean, v, v)["loss"] for v in (view1, view2))
+    assert one.item() == other.item()
+
+
+def test_floors_have_nothing_to_train() -> None:
+    floors = {name for name, kind in Method.registry.items() if not kind.trains}
+    assert floors == {"random", "pixels"}
+    assert Method.registry["random"].has_encoder
+    assert not Method.registry["pixels"].has_encoder
