@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dae_ssl.config import ConfigError
-from dae_ssl.data import Source, prepare
+from dae_ssl.prepare import Source, prepare
 from dae_ssl.store import Store, StoreError
 
 

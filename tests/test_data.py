@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dae_ssl import data
+from dae_ssl import data, prepare
 from dae_ssl.config import ConfigError, Data
 from dae_ssl.store import Store, StoreError
 from jobs import prepare_data
@@ -121,7 +121,9 @@ def test_archive_extracted_folder_and_image_tree_of_the_same_pixels_are_the_same
         write_tree(tmp_path / "tree", content),
         write_tree(tmp_path / "parent" / "cifar10", content).parent,
     ]
-    seen = [digests(data.prepare(Store(tmp_path / str(i)), "cifar10", s, tell=silent)) for i, s in enumerate(sources)]
+    seen = [
+        digests(prepare.prepare(Store(tmp_path / str(i)), "cifar10", s, tell=silent)) for i, s in enumerate(sources)
+    ]
     assert seen == seen[:1] * len(sources)
     files = [snapshot(tmp_path / str(i) / "data" / "cifar10") for i in range(len(sources))]
     for name in ("train-images.npy", "train-labels.npy", "test-images.npy", "test-labels.npy"):
@@ -130,7 +132,7 @@ def test_archive_extracted_folder_and_image_tree_of_the_same_pixels_are_the_same
 
 def test_prepared_images_keep_their_pixels_and_class_names(tmp_path, store, monkeypatch):
     content = write_official(tmp_path / "official", monkeypatch)
-    data.prepare(store, "cifar10", tmp_path / "official", tell=silent)
+    prepare.prepare(store, "cifar10", tmp_path / "official", tell=silent)
     for split, (images, names) in content.items():
         loaded = data.load(store, "cifar10", split, "cpu")
         assert loaded.classes == tuple(sorted(NAMES))
@@ -144,8 +146,8 @@ def test_prepared_images_keep_their_pixels_and_class_names(tmp_path, store, monk
 @pytest.mark.parametrize("what", ["shape", "pixel", "label", "class name"])
 def test_digest_changes_with_every_part_of_the_content(what):
     images, labels, classes = pixels(4), np.array([0, 0, 1, 1]), ["a", "b"]
-    before = data.digest(images, labels, classes)
-    assert before == data.digest(images.copy(), labels.astype(np.int32), tuple(classes))
+    before = prepare.digest(images, labels, classes)
+    assert before == prepare.digest(images.copy(), labels.astype(np.int32), tuple(classes))
     if what == "shape":
         images = images.reshape(4, 3, 64, 16)
     elif what == "pixel":
@@ -154,7 +156,7 @@ def test_digest_changes_with_every_part_of_the_content(what):
         labels = np.array([0, 1, 1, 1])
     else:
         classes = ["a", "c"]
-    assert data.digest(images, labels, classes) != before
+    assert prepare.digest(images, labels, classes) != before
 
 
 def test_reading_an_archive_leaves_the_users_folder_as_it_was(tmp_path, store, monkeypatch):
@@ -163,20 +165,20 @@ def test_reading_an_archive_leaves_the_users_folder_as_it_was(tmp_path, store, m
     alone.mkdir()
     (tmp_path / "official" / "cifar-10-python.tar.gz").rename(alone / "cifar-10-python.tar.gz")
     before = snapshot(alone)
-    record = data.prepare(store, "cifar10", alone, tell=silent)
+    record = prepare.prepare(store, "cifar10", alone, tell=silent)
     assert snapshot(alone) == before
     assert record["official"]
 
 
 def test_record_is_plain_json_with_digests_and_counts(tmp_path, store):
-    data.prepare(store, "mine", small_tree(tmp_path / "tree"), tell=silent)
+    prepare.prepare(store, "mine", small_tree(tmp_path / "tree"), tell=silent)
     record = json.loads(store.data("mine").product("record.json").read_text())
     assert record["splits"]["train"]["images"] == 40
     assert record["splits"]["test"]["shape"] == [3, 32, 32]
     assert sorted(record["products"]) == ["test-images.npy", "test-labels.npy", "train-images.npy", "train-labels.npy"]
     for split in data.SPLITS:
         loaded = data.load(store, "mine", split, "cpu")
-        own = data.digest(loaded.images.numpy(), loaded.labels.numpy(), loaded.classes)
+        own = prepare.digest(loaded.images.numpy(), loaded.labels.numpy(), loaded.classes)
         assert record["splits"][split]["digest"] == own
 
 
@@ -201,12 +203,12 @@ def test_files_without_the_published_checksum_are_refused_and_never_unpickled(tm
     for name, original in originals.items():
         (batches / name).write_bytes(pickle.dumps(Trap(sprung)))
         with pytest.raises(data.DataError, match="published checksums"):
-            data.prepare(store, "cifar10", tmp_path, tell=silent)
+            prepare.prepare(store, "cifar10", tmp_path, tell=silent)
         assert not sprung.exists()
         (batches / name).write_bytes(original)
     pickle.loads(pickle.dumps(Trap(sprung)))
     assert sprung.exists()  # the trap works where it is unpickled
-    data.prepare(store, "cifar10", tmp_path, tell=silent)
+    prepare.prepare(store, "cifar10", tmp_path, tell=silent)
 
 
 def test_made_up_cifar_folder_is_refused_by_the_real_checksums(tmp_path, store):
@@ -215,7 +217,7 @@ def test_made_up_cifar_folder_is_refused_by_the_real_checksums(tmp_path, store):
     for name in ("batches.meta", "test_batch", *(f"data_batch_{i}" for i in range(1, 6))):
         (batches / name).write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
     with pytest.raises(data.DataError, match="published checksums"):
-        data.prepare(store, "cifar10", tmp_path, tell=silent)
+        prepare.prepare(store, "cifar10", tmp_path, tell=silent)
     assert not (tmp_path / "sprung").exists()
     assert store.data_names() == []
 
@@ -226,7 +228,7 @@ def test_archive_without_the_published_checksum_is_refused(tmp_path, store):
         tar.addfile(tarfile.TarInfo("cifar-100-python/train"))
     for path in (archive, tmp_path):
         with pytest.raises(data.DataError, match=r"cifar-100-python\.tar\.gz does not have the published MD5 eb9058c3"):
-            data.prepare(store, "cifar100", path, tell=silent)
+            prepare.prepare(store, "cifar100", path, tell=silent)
     assert [path.name for path in tmp_path.iterdir()] == [archive.name]
 
 
@@ -265,33 +267,33 @@ def broken_tree(root: Path, flaw: str) -> Path:
 )
 def test_flawed_tree_is_refused_in_one_line_that_names_the_flaw(tmp_path, store, flaw, said):
     with pytest.raises(data.DataError, match=said) as refused:
-        data.prepare(store, "mine", broken_tree(tmp_path / "tree", flaw), tell=silent)
+        prepare.prepare(store, "mine", broken_tree(tmp_path / "tree", flaw), tell=silent)
     assert "\n" not in str(refused.value)
     assert store.data_names() == []
 
 
 def test_ten_classes_are_not_accepted_as_cifar100(tmp_path, store):
     with pytest.raises(data.DataError, match="has 10 classes, cifar100 has 100: use another name"):
-        data.prepare(store, "cifar100", small_tree(tmp_path / "tree"), tell=silent)
+        prepare.prepare(store, "cifar100", small_tree(tmp_path / "tree"), tell=silent)
 
 
 def test_validation_folder_of_a_tree_is_left_out_and_said_to_be(tmp_path, store):
     tree = small_tree(tmp_path / "tree")
-    plain = data.prepare(store, "plain", tree, tell=silent)
+    plain = prepare.prepare(store, "plain", tree, tell=silent)
     Image.new("RGB", (32, 32)).save((tree / "val").mkdir() or tree / "val" / "1.png")
     said = []
-    assert digests(data.prepare(store, "more", tree, tell=said.append)) == digests(plain)
+    assert digests(prepare.prepare(store, "more", tree, tell=said.append)) == digests(plain)
     assert any("val is left out" in line for line in said)
 
 
 def test_size_resizes_other_images_and_leaves_those_of_that_size(tmp_path, store):
     tree = small_tree(tmp_path / "tree")
-    plain = data.prepare(store, "plain", tree, size=32, tell=silent)
-    assert digests(plain) == digests(data.prepare(store, "same", tree, tell=silent))
+    plain = prepare.prepare(store, "plain", tree, size=32, tell=silent)
+    assert digests(plain) == digests(prepare.prepare(store, "same", tree, tell=silent))
     wide = np.zeros((40, 80, 3), np.uint8)
     wide[:, 20:60] = (200, 100, 50)  # the centre square, which is what is kept
     Image.fromarray(wide).save(tree / "test" / "ship" / "wide.png")
-    data.prepare(store, "mixed", tree, size=32, tell=silent)
+    prepare.prepare(store, "mixed", tree, size=32, tell=silent)
     mixed = data.load(store, "mixed", "test", "cpu")
     assert len(mixed) == 21
     expected = torch.tensor([200, 100, 50], dtype=torch.uint8).view(3, 1, 1).expand(3, 28, 28)
@@ -304,18 +306,18 @@ def test_size_resizes_other_images_and_leaves_those_of_that_size(tmp_path, store
 def test_same_content_again_changes_nothing_and_says_so(tmp_path, store):
     tree = small_tree(tmp_path / "tree")
     said = []
-    first = data.prepare(store, "mine", tree, tell=silent)
+    first = prepare.prepare(store, "mine", tree, tell=silent)
     before = {path: path.stat().st_mtime_ns for path in store.data("mine").path.iterdir()}
-    assert data.prepare(store, "mine", tree.rename(tmp_path / "moved"), tell=said.append) == first
+    assert prepare.prepare(store, "mine", tree.rename(tmp_path / "moved"), tell=said.append) == first
     assert {path: path.stat().st_mtime_ns for path in store.data("mine").path.iterdir()} == before
     assert any("already prepared" in line for line in said)
 
 
 def test_different_content_under_a_prepared_name_is_refused_and_the_set_kept(tmp_path, store):
-    data.prepare(store, "mine", small_tree(tmp_path / "one"), tell=silent)
+    prepare.prepare(store, "mine", small_tree(tmp_path / "one"), tell=silent)
     before = snapshot(store.root)
     with pytest.raises(data.DataError, match=r"holds other images.*use another name"):
-        data.prepare(store, "mine", small_tree(tmp_path / "other", seed=7), tell=silent)
+        prepare.prepare(store, "mine", small_tree(tmp_path / "other", seed=7), tell=silent)
     assert snapshot(store.root) == before
 
 
@@ -333,42 +335,42 @@ def test_interrupted_preparing_leaves_nothing_that_can_be_loaded_and_can_be_repe
 
     monkeypatch.setattr(np, "save", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        data.prepare(store, "mine", tree, tell=silent)
+        prepare.prepare(store, "mine", tree, tell=silent)
     monkeypatch.setattr(np, "save", save)
     assert store.data_names() == []
     assert len(list(store.data("mine").path.iterdir())) == saves  # whole files only, no temporary one, no lock
     with pytest.raises(data.DataError, match="not prepared"):
         data.load(store, "mine", "train", "cpu")
-    data.prepare(store, "mine", tree, tell=silent)
+    prepare.prepare(store, "mine", tree, tell=silent)
     assert len(data.load(store, "mine", "train", "cpu")) == 40
 
 
 def test_changed_file_is_refused_on_loading_and_mended_by_preparing_again(tmp_path, store):
     tree = small_tree(tmp_path / "tree")
-    record = data.prepare(store, "mine", tree, tell=silent)
+    record = prepare.prepare(store, "mine", tree, tell=silent)
     path = store.data("mine").product("train-images.npy")
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(StoreError, match=r"train-images\.npy changed"):
         data.load(store, "mine", "train", "cpu")
-    assert digests(data.prepare(store, "mine", tree, tell=silent)) == digests(record)
+    assert digests(prepare.prepare(store, "mine", tree, tell=silent)) == digests(record)
     assert len(data.load(store, "mine", "train", "cpu")) == 40
 
 
 def test_interrupted_mending_leaves_no_record_of_files_that_changed(tmp_path, store, monkeypatch):
     tree = small_tree(tmp_path / "tree")
-    data.prepare(store, "mine", tree, tell=silent)
+    prepare.prepare(store, "mine", tree, tell=silent)
     path = store.data("mine").product("test-images.npy")
     path.write_bytes(bytes(path.stat().st_size))
     monkeypatch.setattr(np, "save", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        data.prepare(store, "mine", tree, tell=silent)
+        prepare.prepare(store, "mine", tree, tell=silent)
     assert store.data_names() == []
 
 
 def test_missing_set_is_refused_naming_the_command_and_the_prepared_sets(tmp_path, store):
-    data.prepare(store, "mine", small_tree(tmp_path / "tree"), tell=silent)
+    prepare.prepare(store, "mine", small_tree(tmp_path / "tree"), tell=silent)
     for name, command in [("cifar10", "cifar10 --download"), ("digits", "digits"), ("yours", "yours --from FOLDER")]:
         with pytest.raises(data.DataError) as refused:
             data.load(store, name, "train", "cpu")
@@ -383,15 +385,15 @@ def test_verdict_tells_official_from_different_from_unknown_content():
         named = {"train": train, "test": test}
         return {"official": official, "splits": {k: {"images": n, "digest": d} for k, (n, d) in named.items()}}
 
-    train, test = data.OFFICIAL["cifar10"].splits["train"], data.OFFICIAL["cifar10"].splits["test"]
-    assert data.verdict("cifar10", facts(train, test, official=True)) == "the official CIFAR10 images"
-    fewer = data.verdict("cifar10", facts(train, (500, "x")))
+    train, test = prepare.OFFICIAL["cifar10"].splits["train"], prepare.OFFICIAL["cifar10"].splits["test"]
+    assert prepare.verdict("cifar10", facts(train, test, official=True)) == "the official CIFAR10 images"
+    fewer = prepare.verdict("cifar10", facts(train, (500, "x")))
     assert fewer.startswith(
         "not known to be the official CIFAR10: train is the official one; test has 500 images where"
     )
-    assert "train has different pixels" in data.verdict("cifar10", facts((50_000, "x"), test))
-    assert "pixels are not known here" in data.verdict("cifar100", facts((50_000, "x"), (10_000, "y")))
-    assert "nothing to compare" in data.verdict("mine", facts(train, test))
+    assert "train has different pixels" in prepare.verdict("cifar10", facts((50_000, "x"), test))
+    assert "pixels are not known here" in prepare.verdict("cifar100", facts((50_000, "x"), (10_000, "y")))
+    assert "nothing to compare" in prepare.verdict("mine", facts(train, test))
 
 
 # ---------------------------------------------------------------------------------- digits
@@ -401,7 +403,7 @@ def test_digits_are_scikit_learns_enlarged_and_split_by_class_without_a_network(
     from sklearn.datasets import load_digits
 
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("a connection was opened"))
-    data.prepare(store, "digits", "digits", tell=silent)
+    prepare.prepare(store, "digits", "digits", tell=silent)
     train, test = (data.load(store, "digits", split, "cpu") for split in ("train", "test"))
     assert (len(train), len(test), train.classes) == (1297, 500, tuple("0123456789"))
     original = load_digits()
@@ -459,7 +461,7 @@ def test_too_large_a_validation_split_is_refused_in_one_line():
 
 
 def test_evaluation_splits_share_no_image_and_lose_none(tmp_path, store):
-    data.prepare(store, "mine", small_tree(tmp_path / "tree"), tell=silent)
+    prepare.prepare(store, "mine", small_tree(tmp_path / "tree"), tell=silent)
     splits = data.evaluation_splits(store, Data(evaluate="mine", validation_images=10), "cpu")
     whole = data.load(store, "mine", "train", "cpu")
     assert list(splits) == ["train", "validation", "test"]
@@ -472,7 +474,7 @@ def test_evaluation_splits_share_no_image_and_lose_none(tmp_path, store):
 
 
 def test_pretraining_subset_is_fixed_by_its_seed_and_nested_in_larger_ones(tmp_path, store):
-    data.prepare(store, "mine", small_tree(tmp_path / "tree"), tell=silent)
+    prepare.prepare(store, "mine", small_tree(tmp_path / "tree"), tell=silent)
 
     def drawn(images: int | None, seed: int = 0) -> list[int]:
         chosen = data.pretraining_images(store, Data(pretrain="mine", pretrain_images=images, split_seed=seed), "cpu")
@@ -556,11 +558,11 @@ def test_download_goes_through_the_published_checksums(tmp_path, store, monkeypa
         (Path(folder) / filename).write_bytes(archive.read_bytes())
 
     monkeypatch.setattr(torchvision.datasets.utils, "download_url", deliver)
-    record = data.prepare(store, "cifar10", "download", tell=silent)
+    record = prepare.prepare(store, "cifar10", "download", tell=silent)
     assert record["source"] == torchvision.datasets.CIFAR10.url
     archive.write_bytes(archive.read_bytes() + b"changed")
     with pytest.raises(data.DataError, match="published MD5"):
-        data.prepare(store, "cifar10", "download", tell=silent)
+        prepare.prepare(store, "cifar10", "download", tell=silent)
 
 
 # ---------------------------------------------------------------------------------- the real images
@@ -576,7 +578,7 @@ def test_real_images_survive_preparing_pixel_for_pixel(tmp_path, store):
     options = ("--parts", "cifar10-test", "--per-class", "20")
     tree = unpacked(tmp_path, *options) / "cifar10"
     (tree / "train").symlink_to(tree / "test")
-    data.prepare(store, "cifar10", tree, tell=silent)
+    prepare.prepare(store, "cifar10", tree, tell=silent)
     with np.load(unpacked(tmp_path, *options, "--format", "npz") / "cifar10-test.npz") as original:
         images, names = original["images"].transpose(0, 3, 1, 2), original["classes"][original["labels"]].tolist()
     expected = {image.tobytes(): name for image, name in zip(images, names, strict=True)}
@@ -593,6 +595,6 @@ def test_known_digest_is_that_of_the_official_pixels(tmp_path, split):
     parts = [path.stem for path in sorted(REAL.glob(f"{split}*.tar"))]
     with np.load(unpacked(tmp_path, "--format", "npz", "--parts", *parts) / f"{split}.npz") as original:
         images, labels = original["images"].transpose(0, 3, 1, 2), original["labels"]
-        content = data.canonical(data.Content({part: (images, labels)}, tuple(original["classes"].tolist()), ""))
-    found = data.digest(*content.splits[part], content.classes)
-    assert (len(images), found) == data.OFFICIAL[name].splits[part]
+        content = prepare.canonical(prepare.Content({part: (images, labels)}, tuple(original["classes"].tolist()), ""))
+    found = prepare.digest(*content.splits[part], content.classes)
+    assert (len(images), found) == prepare.OFFICIAL[name].splits[part]

@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from dae_ssl.batch import track
-from dae_ssl.batch.track import CellRun, LiveCopy, Log, TrackError, copy, curves, read, tracking_uri
+from dae_ssl.batch.log import Log, curves, read
+from dae_ssl.batch.track import CellRun, LiveCopy, TrackError, copy, tracking_uri
 from dae_ssl.config import ConfigError
 from dae_ssl.store import StoreError
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from dae_ssl import config, data, lock, store
+from dae_ssl.batch.log import Log, read
 from dae_ssl.batch.provenance import provenance, versions
-from dae_ssl.batch.track import Log, read
 from dae_ssl.config import Cell
 from dae_ssl.distributed import World
 from dae_ssl.evaluation import features

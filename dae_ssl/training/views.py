@@ -164,15 +164,16 @@ def render(images: Tensor, parameters: Parameters, settings: config.Views) -> Te
 
 def _render_in_groups(images: Tensor, parameters: Parameters, settings: config.Views) -> Tensor:
     """Render images whose hue turns at the same step together: turning hues is half the work, and most often idle."""
-    views = torch.empty(images.shape, dtype=torch.float32)
+    places, views = [], []
     for turn_step in range(4):
         for rows in torch.split(torch.nonzero(parameters.order[:, turn_step] == HUE)[:, 0], _CHUNK_IMAGES):
             chosen = parameters[rows]
             chunk = _crop_matmul(images.index_select(0, rows), chosen, settings)
             if settings.jitter > 0:
                 chunk = _jitter_alike(chunk, chosen, turn_step)
-            views.index_copy_(0, rows, _finish(chunk, chosen, settings))
-    return views
+            places.append(rows)
+            views.append(_finish(chunk, chosen, settings))
+    return torch.cat(views).index_select(0, torch.cat(places).argsort())
 
 
 def _sources(parameters: Parameters, crop: int, size: int) -> tuple[Tensor, Tensor]:
