@@ -6,13 +6,10 @@ python -m jobs.explain method=dae method.alpha=0 --and method=dae method.embeddi
 
 import sys
 
-from hydra import compose, initialize
-
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
-from dae_ssl.config import Cell, ConfigError
+from dae_ssl.config import ConfigError
 from jobs import settings
-from jobs.run_cell import PLACE_KEYS
 
 
 def main(arguments: list[str]) -> None:
@@ -20,16 +17,15 @@ def main(arguments: list[str]) -> None:
     if not arguments or "-h" in arguments or "--help" in arguments:
         print(__doc__)
         return
-    settings.register()
     try:
         if "--and" not in arguments:
-            one = _cell(arguments)
+            one = settings.cell(settings.compose(arguments))
             print(config.title(one))
             for stage in one.stages():
                 print(f"  {stage:9} {config.key(one, stage)}")
             return
         middle = arguments.index("--and")
-        one, other = _cell(arguments[:middle]), _cell(arguments[middle + 1 :])
+        one, other = (settings.cell(settings.compose(part)) for part in (arguments[:middle], arguments[middle + 1 :]))
     except ConfigError as error:
         settings.fail(error, 2)
         return
@@ -38,12 +34,6 @@ def main(arguments: list[str]) -> None:
         print(f"{stage:9} {keys[0]} {'=' if keys[0] == keys[1] else '≠'} {keys[1]}")
         for name, mine, theirs in config.differences(one, other, stage):
             print(f"          {name}: {mine} | {theirs}")
-
-
-def _cell(overrides: list[str]) -> Cell:
-    settings.check(overrides, PLACE_KEYS)
-    with initialize(version_base="1.3", config_path="conf"):
-        return settings.cell(compose("run_cell", overrides))
 
 
 if __name__ == "__main__":

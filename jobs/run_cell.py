@@ -29,31 +29,33 @@ from dae_ssl.store import Store, StoreError
 from dae_ssl.training.pretrain import Diverged, Interrupted
 from jobs import settings
 
-PLACE_KEYS = ("store", "device", "floors", "mlflow_experiment")
-
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="run_cell")
 def main(given: DictConfig) -> None:
     """Run the cell of a composed configuration; exit 2 for bad input, 1 when it diverged, 128 + signal when stopped."""
     try:
         cell, store = settings.cell(given), Store(Path(given.store))
+        beside = cells.floors(cell) if given.floors else {}
         data.require_prepared(store, *cells.data_sets(cell))
         with world(given.device) as ranks, _Terminal(ranks) as terminal:
             place = Place(store, ranks, tell=terminal.tell, progress=terminal.progress)
-            run(cell, place, floors=given.floors, experiment=given.mlflow_experiment)
+            page = run(cell, beside, place, given.mlflow_experiment)
+        if page is not None:
+            _summary({config.title(cell): cell} | beside, store, page)
     except (ConfigError, StoreError, ValueError) as error:
         settings.fail(error, 2)
     except Diverged as error:
         settings.fail(error, 1)
 
 
-def run(cell: Cell, place: Place, *, floors: bool, experiment: str) -> None:
-    """Compute the cell on all ranks; after pretraining the first goes on alone, to the floors and the report."""
-    store, first = place.store, place.world.first
-    beside = cells.floors(cell) if floors else {}
-    uri = track.tracking_uri(store.root)
+def run(cell: Cell, beside: dict[str, Cell], place: Place, experiment: str) -> Path | None:
+    """Compute the cell on all ranks; after pretraining the first goes on alone, to the floors `beside` and the page.
+
+    Returns the page's path on the first rank.
+    """
+    store, uri = place.store, track.tracking_uri(place.store.root)
     with contextlib.ExitStack() as stack:
-        if first:
+        if place.world.first:
             folder = cells.describe(cell, store)
             place.tell(f"cell {folder.key}: {config.title(cell)}")
             stack.enter_context(
@@ -61,18 +63,18 @@ def run(cell: Cell, place: Place, *, floors: bool, experiment: str) -> None:
             )
         if cell.method.trains:
             _pretrain(cell, place)
-        if not first:
-            return
+        if not place.world.first:
+            return None
         cells.evaluate(cell, place)
         for words, floor in beside.items():
             place.tell(f"floor: {words}")
             cells.describe(floor, store)
             cells.evaluate(floor, place)
         page = report.write_cell_page(cell, store, beside)
-    for floor in beside.values():
-        with contextlib.suppress(track.TrackError):  # told of already, by the cell's own copy
+    with contextlib.suppress(track.TrackError):  # told of already, by the cell's own copy
+        for floor in beside.values():
             track.copy(cells.cell_run(floor, store, experiment), uri)
-    _summary(cell, beside, place, page, uri)
+    return page
 
 
 def _pretrain(cell: Cell, place: Place) -> None:
@@ -85,16 +87,18 @@ def _pretrain(cell: Cell, place: Place) -> None:
             sys.exit(128 + (request.number or signal.SIGTERM))
 
 
-def _summary(cell: Cell, beside: dict[str, Cell], place: Place, page: Path, uri: str) -> None:
+def _summary(shown: dict[str, Cell], store: Store, page: Path) -> None:
     """Print accuracy beside the floors, where the report is, and how to open MLflow."""
-    place.tell(f"\n{'':34}{'probe':>8}{'L-BFGS':>8}   on {cell.data.evaluate} test, top-1 %")
-    for words, shown in {config.title(cell): cell, **beside}.items():
-        figures = cells.figures(shown, place.store)
+    cell = next(iter(shown.values()))
+    print(f"\n{cell.data.evaluate} test, top-1 %                  probe  L-BFGS")
+    for words, one in shown.items():
+        figures = cells.figures(one, store)
         probe, logistic = 100 * figures["test_accuracy"], 100 * figures["logistic_test_accuracy"]
-        place.tell(f"{words:34.34}{probe:8.2f}{logistic:8.2f}")
-    place.tell(f"\nreport: {page.resolve()}")
+        print(f"{words[:36]:36}{probe:8.2f}{logistic:8.2f}")
+    uri = track.tracking_uri(store.root)
+    print(f"\nreport: {page.resolve()}")
     if uri.startswith("sqlite:"):
-        place.tell(f"MLflow: mlflow ui --backend-store-uri {uri}")
+        print(f"MLflow: {Path(sys.executable).with_name('mlflow')} ui --backend-store-uri {uri}")
 
 
 class _Terminal:
@@ -135,7 +139,7 @@ def entry() -> None:
     """Refuse misspelt settings in one line, then hand over to Hydra."""
     settings.register()
     try:
-        settings.check([a for a in sys.argv[1:] if not a.startswith("-")], PLACE_KEYS)
+        settings.check([a for a in sys.argv[1:] if not a.startswith("-")])
     except ConfigError as error:
         if not {"-h", "--help", "--hydra-help"} & set(sys.argv):
             settings.fail(error, 2)

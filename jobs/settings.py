@@ -4,6 +4,7 @@ import difflib
 import sys
 from typing import Any
 
+import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
@@ -12,20 +13,30 @@ from omegaconf import DictConfig, OmegaConf
 from dae_ssl import config
 from dae_ssl.config import Cell, ConfigError, Method
 
+PLACE_KEYS = ("store", "device", "floors", "mlflow_experiment")
+"""What `conf/run_cell.yaml` adds: where a cell runs, which is no part of it."""
 PARTS = tuple(name for name in Cell.__dataclass_fields__ if name != "method")
 
 
 def register() -> None:
     """Tell Hydra every setting with its default, and every method as an option of the group `method`."""
-    hydra = ConfigStore.instance()
+    store = ConfigStore.instance()
     usual = config.settings(config.cell(method="random"))
-    hydra.store(name="cell_defaults", node={part: usual[part] for part in PARTS})
+    store.store(name="cell_defaults", node={part: usual[part] for part in PARTS})
     for name, kind in Method.registry.items():
-        hydra.store(group="method", name=name, node=config.settings(kind()))
+        store.store(group="method", name=name, node=config.settings(kind()))
 
 
-def check(overrides: list[str], extra: tuple[str, ...]) -> None:
-    """Raise ConfigError for an override that names no setting; `extra` are the keys that are not the cell's.
+def compose(overrides: list[str]) -> DictConfig:
+    """Return the configuration that `jobs.run_cell` would run with these overrides. Raises ConfigError."""
+    register()
+    check(overrides)
+    with hydra.initialize(version_base="1.3", config_path="conf"):
+        return hydra.compose("run_cell", overrides)
+
+
+def check(overrides: list[str]) -> None:
+    """Raise ConfigError for an override that names no setting.
 
     Hydra would refuse it too, but in many lines and without the choices.
     """
@@ -36,7 +47,7 @@ def check(overrides: list[str], extra: tuple[str, ...]) -> None:
     methods = [str(name) for o in parsed if o.key_or_group == "method" for name in _values(o)]
     if not methods:
         raise ConfigError(f"method is not given: choose {', '.join(sorted(Method.registry))}")
-    known = {"method", *extra} | config.flat(config.settings(config.cell(method="random"))).keys()
+    known = {"method", *PLACE_KEYS} | config.flat(config.settings(config.cell(method="random"))).keys()
     for name in methods:
         known |= {f"method.{setting}" for setting in config.settings(config.method(name, {}))}
     for override in parsed:

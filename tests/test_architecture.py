@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 GROUND = ("dae_ssl.config", "dae_ssl.store", "dae_ssl.lock", "dae_ssl.distributed", "dae_ssl.data")
 TRAINING = "dae_ssl.training"
 EVALUATION = (*GROUND, f"{TRAINING}.networks", f"{TRAINING}.checkpoint")
-STAGES = (*GROUND, TRAINING, "dae_ssl.evaluation", "dae_ssl.batch.track", "dae_ssl.batch.provenance",
-          "dae_ssl.batch.interrupt")  # fmt: skip
+STAGES = (*GROUND, TRAINING, "dae_ssl.evaluation", "dae_ssl.batch.log", "dae_ssl.batch.track",
+          "dae_ssl.batch.provenance", "dae_ssl.batch.interrupt")  # fmt: skip
 BATCH = ("dae_ssl.batch.stages", *STAGES)
 ROOMS: dict[str, tuple[str, ...]] = {
     "dae_ssl": (),
@@ -27,6 +27,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "dae_ssl.lock": ("dae_ssl.store",),
     "dae_ssl.distributed": (),
     "dae_ssl.data": GROUND[:-1],
+    "dae_ssl.prepare": GROUND,
     f"{TRAINING}": (),
     f"{TRAINING}.views": GROUND,
     f"{TRAINING}.networks": GROUND,
@@ -40,7 +41,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "dae_ssl.evaluation.probe": EVALUATION,
     "dae_ssl.evaluation.kmeans": EVALUATION,
     "dae_ssl.batch": (),
-    "dae_ssl.batch.track": GROUND,
+    "dae_ssl.batch.log": GROUND,
+    "dae_ssl.batch.track": (*GROUND, "dae_ssl.batch.log"),
     "dae_ssl.batch.provenance": GROUND,
     "dae_ssl.batch.interrupt": GROUND,
     "dae_ssl.batch.stages": STAGES,
@@ -48,7 +50,14 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "dae_ssl.batch.plan": ("dae_ssl.batch.cells", *BATCH),
     "dae_ssl.batch.launch": ("dae_ssl.batch.cells", "dae_ssl.batch.plan", *BATCH),
     "dae_ssl.experiments": ("dae_ssl.config", "dae_ssl.experiments"),
-    "dae_ssl.report": (*GROUND, TRAINING, "dae_ssl.evaluation", "dae_ssl.batch", "dae_ssl.experiments"),
+    "dae_ssl.report": (
+        *GROUND,
+        TRAINING,
+        "dae_ssl.evaluation",
+        "dae_ssl.batch",
+        "dae_ssl.experiments",
+        "dae_ssl.report",
+    ),
     "jobs": ("dae_ssl", "jobs"),
     "benchmarks": ("dae_ssl", "jobs", "benchmarks"),
 }
@@ -175,6 +184,8 @@ PLANTED = [
     ("dae_ssl.training.pretrain", "from dae_ssl.evaluation.probe import Probe", "dae_ssl.evaluation.probe"),
     ("dae_ssl.evaluation.features", "from dae_ssl.training.pretrain import start", "dae_ssl.training.pretrain"),
     ("dae_ssl.evaluation.probe", "from dae_ssl.evaluation import features", "dae_ssl.evaluation.features"),
+    ("dae_ssl.data", "from dae_ssl import prepare", "dae_ssl.prepare"),
+    ("dae_ssl.batch.log", "from dae_ssl.batch.track import CellRun", "dae_ssl.batch.track"),
     ("dae_ssl.batch.track", "from dae_ssl.batch.stages import compute", "dae_ssl.batch.stages"),
     ("dae_ssl.batch.stages", "from dae_ssl.batch import cells", "dae_ssl.batch.cells"),
     ("dae_ssl.batch.cells", "import importlib\nimportlib.import_module('dae_ssl.report')", "dae_ssl.report"),

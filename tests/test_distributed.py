@@ -19,7 +19,7 @@ from dae_ssl.training.losses import CONTRAST, EMBEDDING, nt_xent
 from dae_ssl.training.methods.base import SelfSupervised
 from dae_ssl.training.pretrain import Interrupted, pretrain
 
-BATCH, STEPS = 16, 3
+BATCH, STEPS = 8, 3
 RANKS = (2, 4)
 
 
@@ -189,15 +189,15 @@ def distances(cell: Cell, one: dict[str, object], other: dict[str, object]) -> I
 def test_ranks_train_what_one_rank_trains(name: str, launched: tuple[int, Path], alone: Path) -> None:
     """Terms, both moments of Adam and weights after three steps, for every method and loss.
 
-    Only the order of float32 summation differs (unit 6e-8). Adam's moments tell the gradient's scale, which Adam hides
-    from the weights; it also enlarges a gradient that is 0 but for rounding into a whole step of either sign, so the
-    distance that weights have moved is held less tightly.
+    Only the order of summation differs; the losses are summed in float32 (unit 6e-8). Adam's moments tell a gradient's
+    scale, which Adam hides from the weights; but a gradient that is 0 to rounding becomes a whole step of either sign,
+    so the distance that weights have moved is held less tightly.
     """
     size, folder = launched
     ranks, single = state_in(folder / name), state_in(alone / name)
     assert (ranks["step"], ranks["epoch"]) == (single["step"], single["epoch"]) == (STEPS, 0)
     assert ranks["sums"].keys() == single["sums"].keys()
-    tolerance = {"terms": 1e-6, "moments": 2e-3, "weights": 1e-2}
+    tolerance = {"terms": 1e-5, "moments": 1e-4, "weights": 1e-3}
     apart = {n: far for kind, n, far in distances(cases()[name], ranks, single) if not far < tolerance[kind]}
     assert apart == {}, f"{size} ranks trained something else"
 

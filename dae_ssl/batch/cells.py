@@ -1,12 +1,13 @@
 """A whole cell: computing its stages in order, the floors beside it, and what is told of it."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
 from dae_ssl import config, store
 from dae_ssl.batch.stages import Place, compute
 from dae_ssl.batch.track import CellRun
-from dae_ssl.config import Cell
+from dae_ssl.config import Cell, ConfigError
 from dae_ssl.distributed import World
 from dae_ssl.store import Node, Store, write_json
 
@@ -36,6 +37,14 @@ def describe(cell: Cell, place: Store) -> Node:
     nodes = {stage: config.key(cell, stage) for stage in cell.stages()}
     write_json(folder.product(store.CELL), {"settings": config.settings(cell), "nodes": nodes})
     return folder
+
+
+def described(folder: Node) -> Cell:
+    """Return the cell that a folder describes. Raises ConfigError when this version knows no such cell."""
+    try:
+        return config.cell(json.loads(folder.product(store.CELL).read_text())["settings"])
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"{folder.path} does not describe a cell that this version knows: {error}") from error
 
 
 def evaluate(cell: Cell, place: Place) -> None:

@@ -24,7 +24,7 @@ GRAY_WEIGHTS = (0.2989, 0.587, 0.114)
 _WORD = 0xFFFFFFFF
 _VIEWS, _ORDER = 1, 2
 """Second key word of the generator: one stream for each use, so that no two uses share a number."""
-_CHUNK_IMAGES = 256
+_CHUNK_IMAGES = 512
 """Rendered at a time on a CPU, so that what is worked on stays in its cache."""
 
 
@@ -155,25 +155,24 @@ def render(images: Tensor, parameters: Parameters, settings: config.Views) -> Te
     if settings.blur_kernel is not None and settings.blur_kernel // 2 >= size:
         raise ValueError(f"views.blur_kernel={settings.blur_kernel}: choose less than twice the images' side, {size}")
     if images.device.type == "cpu" and not torch.compiler.is_compiling():
-        return _render_in_groups(images, parameters, settings)
+        return _render_sorted(images, parameters, settings)
     views = _crop_gather(images, parameters, settings)
     if settings.jitter > 0:
         views = _jitter_all(views, parameters)
     return _finish(views, parameters, settings)
 
 
-def _render_in_groups(images: Tensor, parameters: Parameters, settings: config.Views) -> Tensor:
-    """Render images whose hue turns at the same step together: turning hues is half the work, and most often idle."""
-    places, views = [], []
-    for turn_step in range(4):
-        for rows in torch.split(torch.nonzero(parameters.order[:, turn_step] == HUE)[:, 0], _CHUNK_IMAGES):
-            chosen = parameters[rows]
-            chunk = _crop_matmul(images.index_select(0, rows), chosen, settings)
-            if settings.jitter > 0:
-                chunk = _jitter_alike(chunk, chosen, turn_step)
-            places.append(rows)
-            views.append(_finish(chunk, chosen, settings))
-    return torch.cat(views).index_select(0, torch.cat(places).argsort())
+def _render_sorted(images: Tensor, parameters: Parameters, settings: config.Views) -> Tensor:
+    """Render with the images whose hue turns at the same step side by side: turning hues is the dearest operation."""
+    places = (parameters.order == HUE).int().argmax(1).argsort(stable=True)
+    views = []
+    for rows in torch.split(places, _CHUNK_IMAGES):
+        chosen = parameters[rows]
+        chunk = _crop_matmul(images.index_select(0, rows), chosen, settings)
+        if settings.jitter > 0:
+            chunk = _jitter_sorted(chunk, chosen)
+        views.append(_finish(chunk, chosen, settings))
+    return torch.cat(views).index_select(0, places.argsort())
 
 
 def _sources(parameters: Parameters, crop: int, size: int) -> tuple[Tensor, Tensor]:
@@ -224,40 +223,42 @@ def _crop_matmul(images: Tensor, parameters: Parameters, settings: config.Views)
 
 def _jitter_all(views: Tensor, parameters: Parameters) -> Tensor:
     """Colour jitter on every image at once: at each step both the blend and the turn, then the one that is due."""
+    weights = _weights(parameters)
     for step in range(4):
-        turned = _turn_hue(views, parameters.hue)
         due = (parameters.order[:, step] == HUE)[:, None, None, None]
-        views = torch.where(due, turned, _blend(views, *_weights(parameters, step)))
+        views = torch.where(due, _turn_hue(views, parameters.hue), _blend(views, weights[:, step]))
     return views
 
 
-def _jitter_alike(views: Tensor, parameters: Parameters, turn_step: int) -> Tensor:
-    """Colour jitter on images whose hue all turns at the same step."""
-    for step in range(4):
-        turn = step == turn_step
-        views = _turn_hue(views, parameters.hue) if turn else _blend(views, *_weights(parameters, step))
-    return views
+def _jitter_sorted(views: Tensor, parameters: Parameters) -> Tensor:
+    """Colour jitter on images sorted by the step at which their hue turns, each operation where it is due."""
+    counts = (parameters.order == HUE).sum(0).tolist()
+    parts = zip(*(torch.split(of, counts) for of in (views, parameters.hue, _weights(parameters))), strict=True)
+    done = []
+    for turn_step, (part, turns, weights) in enumerate(parts):
+        for step in range(4):
+            part = _turn_hue(part, turns) if step == turn_step else _blend(part, weights[:, step])
+        done.append(part)
+    return torch.cat(done)
 
 
-def _weights(parameters: Parameters, step: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return how much of the image, its gray values and their mean one step keeps, each (n, 1, 1, 1).
+def _weights(parameters: Parameters) -> Tensor:
+    """Return how much of the image, its gray values and their mean each step keeps: (n, 4 steps, 3).
 
     Brightness blends with black, contrast with the mean gray value, saturation with the gray image.
     """
-    kind = parameters.order[:, step]
-    factors = torch.stack((parameters.brightness, parameters.contrast, parameters.saturation), dim=1)
-    own = factors.gather(1, kind.clamp(max=SATURATION)[:, None])[:, 0]
-    weights = (own, (1 - own) * (kind == SATURATION), (1 - own) * (kind == CONTRAST))
-    own, gray, mean = (weight[:, None, None, None] for weight in weights)
-    return own, gray, mean
+    order, factors = parameters.order, (parameters.brightness, parameters.contrast, parameters.saturation)
+    own = torch.stack((*factors, torch.ones_like(parameters.hue)), dim=1).gather(1, order)
+    return torch.stack((own, (1 - own) * (order == SATURATION), (1 - own) * (order == CONTRAST)), dim=2)
 
 
-def _blend(views: Tensor, own: Tensor, gray: Tensor, mean: Tensor) -> Tensor:
+def _blend(views: Tensor, weights: Tensor) -> Tensor:
+    """Blend each image with its gray values and their mean, weights (n, 3), and hold the result in [0, 1]."""
+    own, gray, mean = weights[:, :, None, None, None].unbind(1)
     red, green, blue = torch.split(views, 1, dim=1)
-    weights = GRAY_WEIGHTS
-    grays = (red * weights[0]).add_(green, alpha=weights[1]).add_(blue, alpha=weights[2])
-    base = grays.mean(dim=(1, 2, 3), keepdim=True).mul_(mean) + grays.mul_(gray)
-    return torch.addcmul(base, views, own).clamp_(0, 1)
+    grays = (red * GRAY_WEIGHTS[0]).add_(green, alpha=GRAY_WEIGHTS[1]).add_(blue, alpha=GRAY_WEIGHTS[2])
+    means = grays.mean(dim=(1, 2, 3), keepdim=True).mul_(mean)
+    return torch.addcmul(grays.mul_(gray).add_(means), views, own).clamp_(0, 1)
 
 
 def _turn_hue(views: Tensor, turns: Tensor) -> Tensor:

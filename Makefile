@@ -1,0 +1,40 @@
+# Two commands set everything up on a fresh Debian or Ubuntu machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STORE ?= demo_store
+
+.PHONY: demo test test-fast lint clean
+.DEFAULT_GOAL := demo
+
+# pip is given the whole, hash-locked set of packages, so it neither resolves nor guesses.
+$(VENV)/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed: name one with PYTHON=..., as in make demo PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); echo "no virtual environment could be made: apt-get install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --no-deps --require-hashes --disable-pip-version-check --progress-bar off -q -r requirements.lock
+	$(BIN)/python -m pip install --no-deps --no-build-isolation --disable-pip-version-check -q --editable .
+	@touch $@
+
+demo: $(VENV)/installed  ## a whole cell and its floors on scikit-learn's digits, in a few minutes
+	$(BIN)/python -m jobs.prepare_data digits --store $(STORE)
+	$(BIN)/python -m jobs.run_cell method=dae method.embedding=l2 method.alpha=1 +scale=demo store=$(STORE)
+
+test: $(VENV)/installed lint  ## everything, as CI runs it
+	$(BIN)/python -m pytest
+
+test-fast: $(VENV)/installed
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.PHONY: lock
+lock:  ## resolve pyproject.toml anew (needs uv)
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-annotate --no-header -o requirements.lock
+
+clean:
+	rm -rf $(VENV) demo_store
