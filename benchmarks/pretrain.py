@@ -132,6 +132,8 @@ def plain(
 ) -> Iterator[Callable[[], None]]:
     """Give the function that does the plain loop's steps of a turn."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    tf32 = options.precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     cell, batches = options.cell(), source(options, device)
     networks = METHOD.networks(cell.networks, cell.seed).to(device)
     model = nn.Sequential(networks["encoder"], networks["projector"])

@@ -58,7 +58,7 @@ def ours(images: Tensor, batch: int) -> Callable[[], int]:
     def work() -> int:
         epoch = next(epochs)
         for indices in views.permutation(len(images), seed=0, epoch=epoch, device=images.device).split(batch):
-            for view in (0, 1):
+            for view in (1, 2):
                 parameters = views.draw(SETTINGS, seed=0, epoch=epoch, indices=indices, view=view, size=SIZE)
                 render(images[indices], parameters, SETTINGS)
         return _finished(2 * len(images), images)

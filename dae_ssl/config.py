@@ -6,8 +6,10 @@ Only the standard library is imported here. A method's own settings live beside 
 
 import dataclasses
 import difflib
+import functools
 import hashlib
 import json
+import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -228,7 +230,9 @@ def settings(value: Any) -> Any:
     """Return dataclasses as plain JSON values, defaults included; a method carries its name first."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         named = {"name": value.name} if isinstance(value, Method) else {}
-        return named | {f.name: settings(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        # Converted here too, so that a cell built by hand with 1 for 1.0 has the key of one built by `cell`.
+        hints = _hints(type(value))
+        return named | {name: settings(_convert(hints[name], getattr(value, name), name)) for name in hints}
     if isinstance(value, tuple):
         return [settings(item) for item in value]
     return value
@@ -252,8 +256,15 @@ def method(name: str, given: Mapping[str, Any], where: str = "method") -> Method
     return built
 
 
-def _build(kind: type, given: Mapping[str, Any], prefix: str) -> object:
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    """Return the types of a dataclass's fields."""
     hints = typing.get_type_hints(kind)
+    return {f.name: hints[f.name] for f in dataclasses.fields(kind)}
+
+
+def _build(kind: type, given: Mapping[str, Any], prefix: str) -> object:
+    hints = _hints(kind)
     fields = {f.name: f for f in dataclasses.fields(kind)}
     values = {}
     for name, value in given.items():
@@ -275,7 +286,8 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
             return value
         if issubclass(hint, Method):
             given = {"name": value} if isinstance(value, str) else dict(_mapping(value, name))
-            return method(str(given.pop("name", None)), given, name)
+            require("name" in given, f"{name}.name", None, _listed(sorted(Method.registry)))
+            return method(str(given.pop("name")), given, name)
         return _build(hint, _mapping(value, name), f"{name}.")
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         (some,) = (h for h in typing.get_args(hint) if h is not type(None))
@@ -290,11 +302,11 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
         str: (isinstance(value, str), "a name"),
     }[hint]
     require(accepted, name, value, choices)
-    return hint(value)
+    return float(value) + 0.0 if hint is float else hint(value)  # which makes -0.0 the same as 0.0
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _mapping(value: Any, name: str) -> Mapping[str, Any]:
@@ -314,14 +326,15 @@ def stage_settings(cell: Cell, stage: str) -> dict[str, Any]:
     require(stage in cell.stages(), "stage", stage, _listed(cell.stages()))
     own: dict[str, Any] = {"schema": SCHEMA, "stage": stage}
     if stage == "pretrain":
-        own |= {"networks": settings(cell.networks), "method": settings(cell.method.normalised()), "seed": cell.seed}
+        own |= {"method": settings(cell.method.normalised()), "seed": cell.seed}
         if cell.method.trains:
             views = cell.views if cell.method.augments else Views()
             if views.solarize == 0:
                 views = dataclasses.replace(views, solarize_threshold=Views.solarize_threshold)
             optimisation = settings(cell.optimisation) | {"checkpoints": list(cell.optimisation.kept_epochs())}
             data = {"name": cell.data.pretrain, "images": cell.data.pretrain_images}
-            own |= {"data": data, "views": settings(views), "optimisation": optimisation, "precision": cell.precision}
+            own |= {"data": data, "views": settings(views), "networks": settings(cell.networks)}
+            own |= {"optimisation": optimisation, "precision": cell.precision}
     elif stage == "features":
         data = settings(cell.data)
         own["data"] = {name: data[name] for name in ("evaluate", "validation_images", "split_seed")}

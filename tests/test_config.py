@@ -201,7 +201,6 @@ def test_equal_meaning_has_equal_keys(name: str) -> None:
         assert list(differences(one, other, stage)) == []
 
 
-@pytest.mark.xfail(strict=True, reason="values of dataclasses that were built by hand are not converted")
 def test_cell_built_by_hand_has_the_key_of_one_built_from_plain_values() -> None:
     by_hand = Cell(method=DenoisingAutoencoder(embedding="l2", alpha=1), views=config.Views(flip=1))
     plain = cell(method={"name": "dae", "embedding": "l2", "alpha": 1}, views={"flip": 1})
@@ -209,9 +208,6 @@ def test_cell_built_by_hand_has_the_key_of_one_built_from_plain_values() -> None
     assert changed_stages(by_hand, plain) == frozenset()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the embedding's width is in the key of a random encoder, which has no projector"
-)
 def test_embedding_size_is_not_in_the_key_of_a_random_encoder() -> None:
     assert changed_stages(cell(method="random"), cell(method="random", networks={"embedding_size": 8})) == frozenset()
 

@@ -31,31 +31,34 @@ def collapse_signs(networks: nn.ModuleDict, images: Tensor) -> dict[str, float]:
 
 def effective_rank(rows: Tensor) -> float:
     """Return the effective rank of vectors (n, d) about their mean, between 0 (all equal) and min(n - 1, d)."""
-    centred = rows.double().cpu()
-    centred = centred - centred.mean(0)
+    rows = rows.double().cpu()
+    if not rows.isfinite().all():
+        return math.nan
+    centred = rows - rows.mean(0)
     gram = centred @ centred.T if len(rows) < rows.shape[1] else centred.T @ centred
     values = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt()
-    # Rounding leaves singular values of about 1e-8 of the largest where there should be none.
-    values = values[values > 1e-7 * values.max()]
+    # What is below the rounding of the vectors themselves is no spread.
+    values = values[values > 1e-7 * rows.norm()]
     shares = values / values.sum()
     return float(torch.exp(-(shares * shares.log()).sum())) if len(values) else 0.0
 
 
 @torch.no_grad()
 def pictures(networks: nn.ModuleDict, cell: Cell, images: Tensor) -> dict[str, np.ndarray]:
-    """Return examples as uint8 arrays (n, 32, 32, 3): clean, two views, and their reconstructions where there are any.
+    """Return examples as uint8 arrays (n, 32, 32, 3): clean, the views that the method takes, and reconstructions.
 
     images: uint8 (n, 3, 32, 32) on the networks' device. The views are the same at every epoch.
     """
     rows, side = torch.arange(len(images), device=images.device), images.shape[-1]
     shown = {"clean": unit_interval(images)}
-    for number in (1, 2):
-        drawn = draw(cell.views, seed=cell.seed, epoch=0, indices=rows, view=number, size=side)
-        shown[f"view{number}"] = render(images, drawn, cell.views)
-    if "decoder" in networks:
+    seen = {1: shown["clean"]}
+    if cell.method.augments:
         for number in (1, 2):
-            seen = shown[f"view{number}"] if cell.method.augments else shown["clean"]
-            z = networks["projector"](networks["encoder"](seen))
+            drawn = draw(cell.views, seed=cell.seed, epoch=0, indices=rows, view=number, size=side)
+            seen[number] = shown[f"view{number}"] = render(images, drawn, cell.views)
+    if "decoder" in networks:
+        for number, view in seen.items():
+            z = networks["projector"](networks["encoder"](view))
             shown[f"reconstruction{number}"] = networks["decoder"](z)
     return {
         name: (value.float() * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()

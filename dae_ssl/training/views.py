@@ -234,12 +234,13 @@ def _jitter_sorted(views: Tensor, parameters: Parameters) -> Tensor:
     """Colour jitter on images sorted by the step at which their hue turns, each operation where it is due."""
     counts = (parameters.order == HUE).sum(0).tolist()
     parts = zip(*(torch.split(of, counts) for of in (views, parameters.hue, _weights(parameters))), strict=True)
-    done = []
+    jittered = []
     for turn_step, (part, turns, weights) in enumerate(parts):
+        now = part
         for step in range(4):
-            part = _turn_hue(part, turns) if step == turn_step else _blend(part, weights[:, step])
-        done.append(part)
-    return torch.cat(done)
+            now = _turn_hue(now, turns) if step == turn_step else _blend(now, weights[:, step])
+        jittered.append(now)
+    return torch.cat(jittered)
 
 
 def _weights(parameters: Parameters) -> Tensor:
