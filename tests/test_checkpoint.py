@@ -205,7 +205,8 @@ def test_a_kill_while_saving_leaves_the_checkpoint_before(moment: str, tmp_path:
     states = States(tmp_path)
     states.save(a_state(1), 1)
     target = tmp_path / f"state-{2:09d}-{'0' * 16}.pt"
-    killed = subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, str(target), moment], check=False)
+    command = [sys.executable, "-c", KILLED_WHILE_WRITING, str(target), moment]
+    killed = subprocess.run(command, cwd=Path(__file__).parents[1], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert len(list(tmp_path.iterdir())) == 2, "nothing was being written when the process was killed"
     assert values(complaints_of_loading(states)) == values([a_state(1), []])

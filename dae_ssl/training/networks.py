@@ -1,5 +1,6 @@
 """The study's networks (Table 3): encoder 3x32x32 -> 8192, linear projector -> 64, decoder 64 -> 3x32x32."""
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -67,6 +68,7 @@ def pixels(images: Tensor) -> Tensor:
 
 def frozen(network: nn.Module, device: torch.device) -> Callable[[Tensor], Tensor]:
     """Return the function uint8 images (n, 3, 32, 32) -> representations (n, 8192) of an encoder, without gradient."""
+    network = copy.deepcopy(network)  # the caller's may go on training
     network.to(device).to(memory_format=torch.channels_last).requires_grad_(False).eval()
 
     @torch.inference_mode()

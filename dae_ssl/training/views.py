@@ -74,9 +74,9 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
 
 
 def _multiply(word: Tensor, by: int) -> tuple[Tensor, Tensor]:
-    """Return the high and the low word of a 64-bit product, by 16-bit halves so that nothing overflows int64."""
-    low, high = (word & 0xFFFF) * by, (word >> 16) * by
-    return (high + (low >> 16)) >> 16, (low + ((high & 0xFFFF) << 16)) & _WORD
+    """Return the high and the low word of a 64-bit product; int64 wraps, and so holds all its bits."""
+    product = word * by
+    return (product >> 32) & _WORD, product & _WORD
 
 
 def _words(indices: Tensor, *, stream: int, seed: int, epoch: int, view: int, blocks: int) -> Tensor:
