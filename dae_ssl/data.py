@@ -42,7 +42,7 @@ class ImageSet:
     def subset(self, rows: torch.Tensor) -> "ImageSet":
         """Return the images at `rows`, int64 (k,), in that order."""
         rows = rows.to(self.images.device)
-        return ImageSet(self.images[rows], self.labels[rows], self.ids[rows], self.classes)
+        return ImageSet(self.images.index_select(0, rows), self.labels[rows], self.ids[rows], self.classes)
 
 
 def load(store: Store, name: str, split: str, device: torch.device | str) -> ImageSet:

@@ -299,8 +299,9 @@ class _Objective:
     """The penalised loss of standardised z (n, d), and its gradient, as SciPy wants them.
 
     Features of one encoder are strongly correlated, so the loss is hundreds of times steeper along their main
-    directions than across; L-BFGS would take many hundreds of steps. It is given other variables: the weights, stretched
-    along the main directions of a sample of the images, so that the loss curves alike. The minimum is the same.
+    directions than across, and L-BFGS would take many hundreds of steps. It is given other variables: the weights,
+    stretched along the main directions of a sample of the images, so that the loss curves alike. The minimum is the
+    same, and `steepest`, which decides when to stop, is of the weights as they are.
     """
 
     def __init__(self, z: Tensor, y: Tensor, classes: int, penalty: float) -> None:
@@ -332,7 +333,8 @@ class _Objective:
 
     def _stretched(self, weight: Tensor) -> Tensor:
         """Return weight (classes, d) with its parts along the directions shrunk; symmetric, so gradients go alike."""
-        return weight + (weight @ self.directions.T * (self.shrink - 1)) @ self.directions
+        along = weight @ self.directions.T
+        return torch.addmm(weight, along * (self.shrink - 1), self.directions)
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -102,7 +102,7 @@ def _finish_epoch(
         )
         for group in training.optimizer.param_groups:
             group["lr"] = learning_rate(settings, epoch * steps + step, settings.epochs * steps)
-        terms = compute(images[rows], view1, view2)
+        terms = compute(images.index_select(0, rows), view1, view2)
         training.optimizer.zero_grad(set_to_none=True)
         terms["loss"].backward()
         keeper.world.mean_gradients(training.networks.parameters())
@@ -207,14 +207,17 @@ class _Keeper:
         return {name: value.item() / self.training.step for name, value in self.finite_sums().items()}
 
     def finite_sums(self) -> dict[str, Tensor]:
-        """Return the mean over ranks of their sums of each term. Raises Diverged if one is not finite."""
+        """Return the mean over ranks of their sums of each term. Raises Diverged if one, or a weight, is not finite."""
         training = self.training
         means = self.world.sum(torch.stack(list(training.sums.values()))) / self.world.size
-        for name, value in zip(training.sums, means.tolist(), strict=True):
+        sums = dict(zip(training.sums, means, strict=True))
+        # The last update may have spoilt the weights without any loss having seen it yet.
+        largest = torch.stack([p.detach().abs().amax() for p in training.networks.parameters()]).amax()
+        for name, value in (sums | {"the largest weight": largest}).items():
             if not math.isfinite(value):
                 where = f"epoch {training.epoch + 1}, step {training.step} of {self.steps}"
                 raise Diverged(
-                    f"{name} became {value} in {where}: lower optimisation.learning_rate or method.alpha; "
+                    f"{name} became {value.item()} in {where}: lower optimisation.learning_rate or method.alpha; "
                     "the last good state is kept"
                 )
-        return dict(zip(training.sums, means, strict=True))
+        return sums
