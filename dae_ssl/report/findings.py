@@ -1,0 +1,114 @@
+"""What the store knows of a cell, done or not: records, final figures, curves, which test images were right."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dae_ssl import config, store
+from dae_ssl.batch import cells
+from dae_ssl.batch.log import Entry, curves, read
+from dae_ssl.config import Cell
+from dae_ssl.report.significance import mcnemar
+from dae_ssl.store import Node, Store
+
+Booleans = npt.NDArray[np.bool_]
+Pictures = Mapping[str, npt.NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """A cell as far as the store has it; read when first asked for, so that one page tells one state."""
+
+    words: str
+    """What people call the cell: "this cell", "random encoder"."""
+    cell: Cell
+    place: Store
+
+    def node(self, stage: str) -> Node:
+        """Return the node of a stage, done or not."""
+        return self.place.node(stage, config.key(self.cell, stage))
+
+    @cached_property
+    def records(self) -> dict[str, dict[str, Any]]:
+        """Commit records of the stages that are done."""
+        return cells.records(self.cell, self.place)
+
+    @cached_property
+    def figures(self) -> dict[str, float]:
+        """Final figures of the stages that are done."""
+        return cells.figures(self.cell, self.place)
+
+    @property
+    def unfinished(self) -> list[str]:
+        """The stages that are not done."""
+        return [stage for stage in self.cell.stages() if stage not in self.records]
+
+    @cached_property
+    def accuracy_by_seed(self) -> dict[str, float]:
+        """Test accuracy of the study's probe for each of its seeds; empty until the probe is done."""
+        if "probe" not in self.records:
+            return {}
+        return dict(json.loads(self.node("probe").product(store.PROBE).read_text())["test_accuracy_by_seed"])
+
+    @cached_property
+    def correct(self) -> dict[str, Booleans]:
+        """Which test images `probe` and `logistic` got right, (seeds, n), and the images' `ids`; empty until done."""
+        if "probe" not in self.records:
+            return {}
+        return _arrays(self.node("probe").product(store.CORRECT))
+
+    @property
+    def test_images(self) -> int | None:
+        """How many test images the accuracies are of."""
+        return len(self.correct["ids"]) if self.correct else None
+
+    @cached_property
+    def pictures(self) -> dict[int, Pictures]:
+        """Example pictures by epoch, uint8 arrays (n, side, side, 3); those kept so far, ascending."""
+        if not self.cell.method.trains:
+            return {}
+        node = self.node("pretrain")
+        paths = {epoch: node.product(store.pictures_name(epoch)) for epoch in self.cell.optimisation.kept_epochs()}
+        return {epoch: _arrays(path) for epoch, path in paths.items() if path.is_file()}
+
+    def curves(self, stage: str) -> dict[str, list[tuple[int, float]]]:
+        """Return each logged term's points (step, value); none for a stage that has not begun or that there is not."""
+        if stage not in self.cell.stages():
+            return {}
+        found = curves(self.node(stage).log)
+        return {term: [(step, value) for step, value, _ in points] for term, points in found.items()}
+
+    def events(self, stage: str, kind: str) -> list[Entry]:
+        """Return what a stage's log says of one kind of event."""
+        return [entry for entry in read(self.node(stage).log) if entry.event == kind]
+
+    def validation_curves(self) -> dict[float, list[tuple[int, float]]]:
+        """Return the probe's validation accuracy by probe epoch for each learning rate, the selected one first."""
+        logged = self.curves("probe")
+        named = {rate: logged.get(f"validation_accuracy/lr{rate:g}", []) for rate in self.cell.probe.learning_rates}
+        chosen = self.figures.get("learning_rate")
+        return dict(sorted(named.items(), key=lambda item: item[0] != chosen))
+
+
+def paired_p_values(one: Findings, other: Findings, classifier: str) -> list[float] | None:
+    """Return McNemar's p for each seed of a classifier, `probe` or `logistic`; None where there are no pairs.
+
+    Pairs need both to be done, on the same test images, with the same number of seeds.
+    """
+    if not one.correct or not other.correct:
+        return None
+    mine, theirs = one.correct[classifier], other.correct[classifier]
+    if mine.shape != theirs.shape or not np.array_equal(one.correct["ids"], other.correct["ids"]):
+        return None
+    return [mcnemar(a, b) for a, b in zip(mine, theirs, strict=True)]
+
+
+def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    with np.load(path, allow_pickle=False) as content:
+        return {name: content[name] for name in content.files}

@@ -1,0 +1,104 @@
+"""Parts of a page as an element tree, whose serialiser escapes every text, and the page as a whole."""
+
+import base64
+from collections.abc import Sequence
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+
+Content = str | Element
+
+STYLE = """
+:root { color-scheme: light; }
+body { font: 16px/1.55 system-ui, "Segoe UI", Roboto, "Helvetica Neue", "DejaVu Sans", sans-serif; color: #24292f;
+  background: #fff; max-width: 64rem; margin: 0 auto; padding: 1.5rem 1.25rem 4rem; }
+h1 { font-weight: 500; font-size: 1.6rem; line-height: 1.25; margin: .25rem 0 1rem; overflow-wrap: anywhere; }
+h2 { font-weight: 500; font-size: 1.25rem; margin: 2.75rem 0 .5rem; padding-top: .75rem;
+  border-top: 1px solid #d8dee4; }
+h3 { font-weight: 600; font-size: 1rem; margin: 1.5rem 0 .25rem; }
+p, li { max-width: 46rem; }
+p.lead { font-size: 1.1rem; }
+p.note, figcaption, .small { color: #57606a; font-size: .875rem; }
+.missing { color: #8a4b00; font-style: italic; }
+.wide { overflow-x: auto; margin: .75rem 0; }
+table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; vertical-align: top; padding: .3rem 1.1rem .3rem 0; border-bottom: 1px solid #eaeef2; }
+th { font-weight: 600; white-space: nowrap; }
+thead th { border-bottom: 1px solid #8c959f; vertical-align: bottom; }
+td .small { display: block; white-space: nowrap; }
+tr.differs td, tr.differs th { background: #fff8e1; }
+code { font: .85em/1.4 ui-monospace, "SFMono-Regular", Menlo, Consolas, "DejaVu Sans Mono", monospace;
+  overflow-wrap: anywhere; }
+td code { overflow-wrap: normal; }
+td.long { min-width: 11rem; max-width: 18rem; overflow-wrap: anywhere; }
+td.long code { overflow-wrap: anywhere; }
+pre { background: #f6f8fa; border: 1px solid #d8dee4; border-radius: 4px; padding: .75rem 1rem;
+  white-space: pre-wrap; overflow-wrap: anywhere; margin: .75rem 0; }
+figure { margin: 1rem 0 1.5rem; }
+figure div { overflow-x: auto; }
+img { width: 100%; max-width: 1000px; min-width: 44rem; height: auto; display: block; }
+@media (max-width: 44rem) { th { white-space: normal; } }
+@media print {
+  body { font-size: 10.5pt; max-width: none; padding: 0; }
+  h2, h3 { break-after: avoid; }
+  figure, tr { break-inside: avoid; }
+  .wide, figure div { overflow: visible; }
+  img, td.long { min-width: 0; }
+  th { white-space: normal; }
+  table { font-size: 8.5pt; }
+  th, td { padding-right: .6rem; }
+}
+"""
+
+
+def tag(name: str, *content: Content, **attributes: str) -> Element:
+    """Return an element with text and elements in it; `class_` stands for the attribute class."""
+    element = Element(name, {key.rstrip("_"): value for key, value in attributes.items()})
+    last: Element | None = None
+    for part in content:
+        if isinstance(part, Element):
+            element.append(part)
+            last = part
+        elif last is None:
+            element.text = (element.text or "") + part
+        else:
+            last.tail = (last.tail or "") + part
+    return element
+
+
+def missing(text: str) -> Element:
+    """Return a statement of what is not there, marked as such."""
+    return tag("span", text, class_="missing")
+
+
+def table(head: Sequence[Content], rows: Sequence[Element]) -> Element:
+    """Return a table that scrolls sideways where the window is narrow."""
+    top = tag("thead", tag("tr", *(tag("th", cell, scope="col") for cell in head)))
+    return tag("div", tag("table", top, tag("tbody", *rows)), class_="wide")
+
+
+def row(name: Content, *cells: Content, class_: str | None = None, cell_class: str | None = None) -> Element:
+    """Return a table row under a heading of its own."""
+    of_cell = {} if cell_class is None else {"class_": cell_class}
+    parts = [tag("th", name, scope="row"), *(tag("td", cell, **of_cell) for cell in cells)]
+    return tag("tr", *parts, **({} if class_ is None else {"class_": class_}))
+
+
+def picture(png: bytes, *, alt: str, caption: str, width: int) -> Element:
+    """Return a PNG as a part of the page, shown `width` CSS pixels wide where there is room."""
+    source = "data:image/png;base64," + base64.b64encode(png).decode()
+    image = tag("img", src=source, alt=alt, width=str(width))
+    return tag("figure", tag("div", image), tag("figcaption", caption))
+
+
+def document(title: str, *content: Content) -> bytes:
+    """Return a whole HTML5 page, UTF-8, that needs nothing beside it."""
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", name_="viewport", content_="width=device-width, initial-scale=1"),
+        tag("title", title),
+        tag("style", STYLE),
+    )
+    page = tag("html", head, tag("body", tag("main", *content)), lang="en")
+    serialised: bytes = ElementTree.tostring(page, encoding="utf-8", method="html")
+    return b"<!DOCTYPE html>\n" + serialised + b"\n"
