@@ -25,7 +25,7 @@ from dae_ssl.evaluation.probe import Accuracy, few_labels, logistic_regression, 
 from dae_ssl.store import Node, Store, appearing, write_bytes, write_json
 from dae_ssl.training import networks as nets
 from dae_ssl.training.checkpoint import States, deserialise, serialise
-from dae_ssl.training.monitor import pictures
+from dae_ssl.training.monitor import evenly, pictures
 from dae_ssl.training.pretrain import pretrain
 
 PICTURED_IMAGES = 16
@@ -135,8 +135,9 @@ class _Watch:
     def keep(self, epoch: int, networks: nn.ModuleDict) -> None:
         _write_encoder(self.node, epoch, networks["encoder"])
         test = data.load(self.place.store, self.cell.data.pretrain, "test", self.place.world.device)
+        shown = evenly(test.images, PICTURED_IMAGES)
         content = io.BytesIO()
-        np.savez(content, allow_pickle=False, **pictures(networks, self.cell, test.images[:PICTURED_IMAGES]))
+        np.savez(content, allow_pickle=False, **pictures(networks, self.cell, shown))
         write_bytes(self.node.product(store.pictures_name(epoch)), content.getvalue())
 
     def stop(self) -> bool:

@@ -11,6 +11,11 @@ from dae_ssl.training.networks import unit_interval
 from dae_ssl.training.views import draw, render
 
 
+def evenly(images: Tensor, count: int) -> Tensor:
+    """Return `count` images (fewer where there are fewer) spread over a set, which is sorted by class."""
+    return images[:: max(1, len(images) // count)][:count]
+
+
 @torch.no_grad()
 def collapse_signs(networks: nn.ModuleDict, images: Tensor) -> dict[str, float]:
     """Return how spread the embeddings and representations of clean images are; images: uint8 (n, 3, 32, 32).

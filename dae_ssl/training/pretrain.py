@@ -13,7 +13,7 @@ from dae_ssl.config import Cell, Optimisation
 from dae_ssl.distributed import World
 from dae_ssl.training.checkpoint import States, Training
 from dae_ssl.training.methods.base import SelfSupervised
-from dae_ssl.training.monitor import collapse_signs
+from dae_ssl.training.monitor import collapse_signs, evenly
 from dae_ssl.training.networks import unit_interval
 from dae_ssl.training.views import Parameters, draw, permutation, render
 
@@ -79,7 +79,7 @@ def pretrain(cell: Cell, images: Tensor, world: World, states: States, watch: Wa
         seconds, seen = time.perf_counter() - began, (steps - done_before) * settings.batch_size
         training.epoch, training.step, training.sums = training.epoch + 1, 0, {}
         if world.first:
-            figures |= collapse_signs(training.networks, images[:MONITORED_IMAGES])
+            figures |= collapse_signs(training.networks, evenly(images, MONITORED_IMAGES))
             figures["learning_rate"] = learning_rate(settings, training.epoch * steps - 1, settings.epochs * steps)
             figures |= {"images_per_second": seen / seconds, "epoch_seconds": seconds}
             watch.log(training.epoch, figures)
