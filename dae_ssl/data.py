@@ -78,13 +78,13 @@ def evaluation_splits(store: Store, data: config.Data, device: torch.device | st
 
 
 def pretraining_images(store: Store, data: config.Data, device: torch.device | str) -> ImageSet:
-    """Load the pretraining images: all, or `pretrain_images` of them drawn by `split_seed`, smaller draws in larger."""
+    """Load the pretraining images: all, or a fixed random `pretrain_images` of them, smaller draws within larger."""
     train = load(store, data.pretrain, "train", device)
     if data.pretrain_images is None:
         return train
     choices = f"null (all) or at most {len(train)}, the training images of {data.pretrain}"
     config.require(data.pretrain_images <= len(train), "data.pretrain_images", data.pretrain_images, choices)
-    drawn = sorted(_shuffled(range(len(train)), "pretraining", data.split_seed)[: data.pretrain_images])
+    drawn = sorted(_shuffled(range(len(train)), "pretraining", 0)[: data.pretrain_images])
     return train.subset(torch.tensor(drawn))
 
 

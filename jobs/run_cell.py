@@ -41,7 +41,7 @@ def main(given: DictConfig) -> None:
             place = Place(store, ranks, tell=terminal.tell, progress=terminal.progress)
             page = run(cell, beside, place, given.mlflow_experiment)
         if page is not None:
-            _summary({config.title(cell): cell} | beside, store, page)
+            _summary({"this cell": cell} | beside, store, page)
     except (ConfigError, StoreError, ValueError) as error:
         settings.fail(error, 2)
     except Diverged as error:
@@ -90,11 +90,12 @@ def _pretrain(cell: Cell, place: Place) -> None:
 def _summary(shown: dict[str, Cell], store: Store, page: Path) -> None:
     """Print accuracy beside the floors, where the report is, and how to open MLflow."""
     cell = next(iter(shown.values()))
-    print(f"\n{cell.data.evaluate} test, top-1 %                  probe  L-BFGS")
+    print(f"\n{f'{cell.data.evaluate} test, top-1 %':24}{'probe':>8}{'L-BFGS':>8}{'k-means':>9}")
     for words, one in shown.items():
         figures = cells.figures(one, store)
-        probe, logistic = 100 * figures["test_accuracy"], 100 * figures["logistic_test_accuracy"]
-        print(f"{words[:36]:36}{probe:8.2f}{logistic:8.2f}")
+        names = ("test_accuracy", "logistic_test_accuracy", "kmeans_matched_accuracy")
+        probe, logistic, kmeans = (100 * figures[name] for name in names)
+        print(f"{words[:24]:24}{probe:8.2f}{logistic:8.2f}{kmeans:9.2f}")
     uri = track.tracking_uri(store.root)
     print(f"\nreport: {page.resolve()}")
     if uri.startswith("sqlite:"):

@@ -32,6 +32,14 @@ class EmbeddingLoss:
         return values.mean() if self.reduction == "mean" else values.sum() * world.size
 
 
+def in_full(outputs: Tensor) -> torch.autocast:
+    """Return the context in which losses of these outputs are computed in float32, whatever the networks' precision.
+
+    Autocast would make the products of a contrastive loss bf16 again: 8 bits for logits that differ by little.
+    """
+    return torch.autocast(outputs.device.type, enabled=False)
+
+
 RECONSTRUCTION: dict[str, Reconstruction] = {}
 EMBEDDING: dict[str, EmbeddingLoss] = {}
 CONTRAST: dict[str, Contrast] = {}

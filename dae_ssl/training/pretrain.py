@@ -93,16 +93,17 @@ def _finish_epoch(
 ) -> None:
     """Do the steps that the epoch under way still lacks."""
     settings, steps, epoch = cell.optimisation, keeper.steps, training.epoch
-    order = permutation(len(images), seed=cell.seed, epoch=epoch).to(images.device)
+    order = permutation(len(images), seed=cell.seed, epoch=epoch, device=images.device)
+    # Of the whole epoch at once: the numbers are the same, and a step launches none of their many small kernels.
+    drawn = [
+        draw(cell.views, seed=cell.seed, epoch=epoch, indices=order, view=number, size=images.shape[-1])
+        for number in (1, 2)
+    ]
     for step in range(training.step, steps):
-        rows = order[step * settings.batch_size :][share]
-        view1, view2 = (
-            draw(cell.views, seed=cell.seed, epoch=epoch, indices=rows, view=number, size=images.shape[-1])
-            for number in (1, 2)
-        )
+        batch = slice(step * settings.batch_size + share.start, step * settings.batch_size + share.stop)
         for group in training.optimizer.param_groups:
             group["lr"] = learning_rate(settings, epoch * steps + step, settings.epochs * steps)
-        terms = compute(images.index_select(0, rows), view1, view2)
+        terms = compute(images.index_select(0, order[batch]), *(view[batch] for view in drawn))
         training.optimizer.zero_grad(set_to_none=True)
         terms["loss"].backward()
         keeper.world.mean_gradients(training.networks.parameters())

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from dae_ssl.config import require
 from dae_ssl.distributed import World
-from dae_ssl.training.losses import EMBEDDING, RECONSTRUCTION
+from dae_ssl.training.losses import EMBEDDING, RECONSTRUCTION, in_full
 from dae_ssl.training.methods.base import SelfSupervised
+
+Pair = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,13 +48,20 @@ class Siamese(SelfSupervised):
         z = networks["projector"](networks["encoder"](torch.cat([view1, view2])))
         x1, x2 = networks["decoder"](z).float().chunk(2)
         z1, z2 = z.float().chunk(2)
+        with in_full(z):
+            return self._terms((x1, x2), (z1, z2), (clean, view1, view2), world)
+
+    def _terms(
+        self, outputs: Pair, embeddings: Pair, images: tuple[Tensor, Tensor, Tensor], world: World
+    ) -> Mapping[str, Tensor]:
+        (x1, x2), (z1, z2), (clean, view1, view2) = outputs, embeddings, images
         target1, target2 = (clean, clean) if self.denoising else (view1, view2)
         compare = RECONSTRUCTION[self.reconstruction]
         reconstruction = compare(x1, target1) + compare(x2, target2)
         if self.normalised().embedding == "none":
             return {"loss": reconstruction, "reconstruction": reconstruction}
         embedding = EMBEDDING[self.embedding](z1, z2, world)
-        loss = reconstruction + self.alpha / z.shape[1] * embedding
+        loss = reconstruction + self.alpha / z1.shape[1] * embedding
         return {"loss": loss, "reconstruction": reconstruction, "embedding": embedding}
 
 

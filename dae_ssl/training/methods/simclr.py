@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dae_ssl.config import require
 from dae_ssl.distributed import World
-from dae_ssl.training.losses import CONTRAST
+from dae_ssl.training.losses import CONTRAST, in_full
 from dae_ssl.training.methods.base import SelfSupervised
 
 
@@ -46,5 +46,6 @@ class SimCLR(SelfSupervised, name="simclr"):
         """Return the loss, which is the contrast of the two views' embeddings."""
         z = networks["projector"](networks["encoder"](torch.cat([view1, view2]))).float()
         z1, z2 = z.chunk(2)
-        loss = CONTRAST[self.contrast](z1, z2, self.temperature, world)
+        with in_full(z):
+            loss = CONTRAST[self.contrast](z1, z2, self.temperature, world)
         return {"loss": loss, "embedding": loss}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dae_ssl.config import require
 from dae_ssl.distributed import World
-from dae_ssl.training.losses import RECONSTRUCTION
+from dae_ssl.training.losses import RECONSTRUCTION, in_full
 from dae_ssl.training.methods.base import SelfSupervised
 
 
@@ -35,7 +35,9 @@ class SingleView(SelfSupervised):
         """Return the loss, which is the one reconstruction term."""
         seen = view1 if self.denoising else clean
         z = networks["projector"](networks["encoder"](seen))
-        loss = RECONSTRUCTION[self.reconstruction](networks["decoder"](z).float(), clean)
+        output = networks["decoder"](z).float()
+        with in_full(output):
+            loss = RECONSTRUCTION[self.reconstruction](output, clean)
         return {"loss": loss, "reconstruction": loss}
 
 
