@@ -128,7 +128,8 @@ class Optimisation:
     schedule: str = "cosine"
     """`cosine` to zero over the run, or `constant` as in the published code."""
     checkpoints: tuple[int, ...] = (10, 25, 50, 100, 150, 200, 250, 300)
-    """Epochs after which the encoder and example pictures are kept; the last epoch always is."""
+    """Epochs after which the encoder and example pictures are kept; the last epoch always is. Being products of the
+    node, they are part of its key: choose them before a long run."""
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "optimisation.epochs", self.epochs, "at least 1")
@@ -172,7 +173,9 @@ class Probe:
         require(self.epochs >= 1, "probe.epochs", self.epochs, "at least 1")
         require(self.batch_size >= 1, "probe.batch_size", self.batch_size, "at least 1")
         require(bool(self.learning_rates), "probe.learning_rates", self.learning_rates, "at least one")
-        require(all(r > 0 for r in self.learning_rates), "probe.learning_rates", self.learning_rates, "numbers above 0")
+        rates = {f"{rate:g}" for rate in self.learning_rates if rate > 0}
+        different = len(rates) == len(self.learning_rates)
+        require(different, "probe.learning_rates", self.learning_rates, "different numbers above 0")
         require(len(set(self.seeds)) == len(self.seeds) > 0, "probe.seeds", self.seeds, "one or more different seeds")
         if self.labels_per_class is not None:
             require(self.labels_per_class >= 1, "probe.labels_per_class", self.labels_per_class, "null or at least 1")

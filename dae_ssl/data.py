@@ -14,6 +14,8 @@ from dae_ssl import config
 from dae_ssl.store import Store, StoreError
 
 SPLITS = ("train", "test")
+SIDE = 32
+"""Of the images that the study's networks take, in pixels."""
 
 
 class DataError(StoreError):
@@ -67,6 +69,39 @@ def require_prepared(store: Store, *names: str) -> None:
             prepared = ", ".join(store.data_names()) or "none"
             command = f"python -m jobs.prepare_data {name}{given} --store {store.root}"
             raise DataError(f"data set {name!r} is not prepared in {store.root} (prepared: {prepared}): run {command}")
+
+
+def require_fits(store: Store, cell: config.Cell) -> None:
+    """Raise DataError or ConfigError, before any work, for a cell that its prepared data sets cannot serve."""
+    wanted, trains = cell.data, cell.method.trains
+    require_prepared(store, *((wanted.pretrain, wanted.evaluate) if trains else (wanted.evaluate,)))
+    evaluated = _facts(store, wanted.evaluate)
+    if trains:
+        seen = _facts(store, wanted.pretrain)
+        given = f"{seen['images']}, the training images of {wanted.pretrain}"
+        used = wanted.pretrain_images or seen["images"]
+        config.require(used <= seen["images"], "data.pretrain_images", used, f"null (all) or at most {given}")
+        batch = cell.optimisation.batch_size
+        config.require(batch <= used, "optimisation.batch_size", batch, f"at most {used}, the images used")
+    for name in {wanted.evaluate, *([wanted.pretrain] if trains else [])} if cell.method.has_encoder else ():
+        shape = _facts(store, name)["shape"]
+        if shape != [3, SIDE, SIDE]:
+            raise DataError(
+                f"data set {name!r} has images of {shape[2]}x{shape[1]} pixels: the encoder takes {SIDE}x{SIDE}; "
+                f"prepare it under another name with --size {SIDE}"
+            )
+    config.require(cell.views.crop <= SIDE, "views.crop", cell.views.crop, f"at most the images' side, {SIDE}")
+    few, classes = cell.probe.labels_per_class, len((store.data(wanted.evaluate).record() or {})["classes"])
+    left = evaluated["images"] - wanted.validation_images
+    choices = f"fewer than the {evaluated['images']} training images of {wanted.evaluate}, less those the probe needs"
+    needed = (few or 1) * classes
+    config.require(left >= needed, "data.validation_images", wanted.validation_images, choices)
+
+
+def _facts(store: Store, name: str) -> dict[str, Any]:
+    """Return what the record of a prepared set says of its training split."""
+    facts: dict[str, Any] = (store.data(name).record() or {})["splits"]["train"]
+    return facts
 
 
 def evaluation_splits(store: Store, data: config.Data, device: torch.device | str) -> dict[str, ImageSet]:

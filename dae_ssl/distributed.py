@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from dae_ssl.config import require
+
 
 @dataclass(frozen=True)
 class World:
@@ -28,9 +30,9 @@ class World:
         return self.rank == 0
 
     def share(self, batch_size: int) -> slice:
-        """Return this rank's part of a global batch. Raises ValueError unless all parts are equal."""
-        if batch_size % self.size:
-            raise ValueError(f"batch_size={batch_size} cannot be divided among {self.size} ranks: choose a multiple")
+        """Return this rank's part of a global batch. Raises ConfigError unless all parts are equal."""
+        choices = f"a multiple of the {self.size} ranks"
+        require(batch_size % self.size == 0, "optimisation.batch_size", batch_size, choices)
         part = batch_size // self.size
         return slice(self.rank * part, (self.rank + 1) * part)
 
@@ -57,7 +59,7 @@ class World:
             gradient.copy_(mean.view_as(gradient))
 
     def broadcast(self, value: Any) -> Any:
-        """Return the first rank's value on every rank; it must be made of plain values."""
+        """Return the first rank's value on every rank, pickled between them; tensors travel through the CPU."""
         if self.size == 1:
             return value
         box = [value]
@@ -74,7 +76,7 @@ class World:
 def world(device: str = "auto") -> Iterator[World]:
     """Join the process group that torchrun describes in the environment, or be a world of one; leave it at the end.
 
-    `device` is `auto` (a GPU where there is one), `cpu` or `cuda`. Raises ValueError when it cannot be had.
+    `device` is `auto` (a GPU where there is one), `cpu` or `cuda`. Raises ConfigError when it cannot be had.
     """
     size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     chosen = _device(device)
@@ -95,14 +97,38 @@ def world(device: str = "auto") -> Iterator[World]:
 
 
 def _device(name: str) -> torch.device:
-    if name not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"device={name!r}: choose auto, cpu or cuda")
+    require(name in ("auto", "cpu", "cuda"), "device", name, "auto, cpu or cuda")
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     local, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
-    if local >= count:
-        raise ValueError(f"device={name!r}: rank {local} of this machine finds {count} GPUs: use fewer ranks or cpu")
+    require(local < count, "device", name, f"cpu, or fewer ranks: rank {local} of this machine finds {count} GPUs")
     return torch.device("cuda", local)
+
+
+@contextlib.contextmanager
+def arithmetic(device: torch.device, precision: str) -> Iterator[None]:
+    """Fix how a GPU computes while the block runs: repeatably, with TensorFloat-32 where the precision allows it.
+
+    What is computed must not depend on what the process computed before, so all of it is put back.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    deterministic: Any = torch.utils.deterministic
+    repeatable, warned = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, deterministic.fill_uninitialized_memory
+    try:
+        matmul.allow_tf32 = cudnn.allow_tf32 = precision == "tf32"
+        cudnn.benchmark = deterministic.fill_uninitialized_memory = False
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, deterministic.fill_uninitialized_memory = before
+        torch.use_deterministic_algorithms(repeatable, warn_only=warned)
 
 
 def keep_freed_memory() -> None:

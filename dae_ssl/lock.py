@@ -45,16 +45,23 @@ class Lock:
 
 
 @contextlib.contextmanager
-def held(path: Path, *, wait: bool = True, tell: Callable[[str], None] = print) -> Iterator[Lock]:
+def held(
+    path: Path,
+    *,
+    wait: bool = True,
+    tell: Callable[[str], None] = print,
+    give_up: Callable[[], bool] = lambda: False,
+) -> Iterator[Lock]:
     """Hold the lock at `path` while the block runs.
 
-    When another process holds it, say so once with `tell` and wait, or raise Locked if not to `wait`. A lock left by a
-    dead process is taken over; whether one on another host is dead shows in seconds to a minute, waited for either way.
+    When another process holds it, say so once with `tell` and wait, or raise Locked if not to `wait`, or once to
+    `give_up`. A lock left by a dead process is taken over; whether one on another host is dead shows in seconds to a
+    minute, waited for either way.
     """
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     lock = Lock(path, secrets.token_hex(8))
-    _acquire(lock, wait, tell)
+    _acquire(lock, wait, tell, give_up)
     stop = threading.Event()
     beating = threading.Thread(target=_beat, args=(lock, stop), daemon=True, name=f"lock {path.parent.name}")
     beating.start()
@@ -74,7 +81,7 @@ def holder(path: Path) -> str | None:
     return None if found is None or _runs_here(found) is False else _words(found)
 
 
-def _acquire(lock: Lock, wait: bool, tell: Callable[[str], None]) -> None:
+def _acquire(lock: Lock, wait: bool, tell: Callable[[str], None], give_up: Callable[[], bool]) -> None:
     seen: tuple[str, int] | None = None
     seen_since, told = time.monotonic(), False
     while not _create(lock):
@@ -91,7 +98,7 @@ def _acquire(lock: Lock, wait: bool, tell: Callable[[str], None]) -> None:
             if _take_over(lock, pulse):
                 return
             continue
-        if running and not wait:
+        if (running and not wait) or give_up():
             raise Locked(f"{lock.path.parent} is being computed by {_words(found)}: wait for it, or stop it")
         if not told:
             tell(f"waiting for {lock.path.parent}, which is being computed by {_words(found)}")

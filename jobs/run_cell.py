@@ -9,12 +9,15 @@ Whatever is in the store already is not computed again; an interrupted cell goes
 """
 
 import contextlib
+import os
 import signal
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import hydra
+from hydra._internal.utils import get_args_parser  # the parser that hydra.main reads the command line with
 from omegaconf import DictConfig
 from tqdm import tqdm
 
@@ -22,9 +25,10 @@ import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config, data, report
 from dae_ssl.batch import cells, track
 from dae_ssl.batch.interrupt import stop_requests
-from dae_ssl.batch.stages import Place, compute
+from dae_ssl.batch.stages import Place, compute, follow
 from dae_ssl.config import Cell, ConfigError
 from dae_ssl.distributed import World, world
+from dae_ssl.lock import Locked
 from dae_ssl.store import Store, StoreError
 from dae_ssl.training.pretrain import Diverged, Interrupted
 from jobs import settings
@@ -35,56 +39,61 @@ def main(given: DictConfig) -> None:
     """Run the cell of a composed configuration; exit 2 for bad input, 1 when it diverged, 128 + signal when stopped."""
     try:
         cell, store = settings.cell(given), Store(Path(given.store))
-        beside = cells.floors(cell) if given.floors else {}
-        data.require_prepared(store, *cells.data_sets(cell))
-        with world(given.device) as ranks, _Terminal(ranks) as terminal:
-            place = Place(store, ranks, tell=terminal.tell, progress=terminal.progress)
-            page = run(cell, beside, place, given.mlflow_experiment)
-        if page is not None:
-            _summary({"this cell": cell} | beside, store, page)
-    except (ConfigError, StoreError, ValueError) as error:
+        data.require_fits(store, cell)
+        run(cell, store, given)
+    except (ConfigError, StoreError) as error:
         settings.fail(error, 2)
     except Diverged as error:
         settings.fail(error, 1)
+    except KeyboardInterrupt:
+        settings.fail("interrupted: the same command continues", 128 + signal.SIGINT)
 
 
-def run(cell: Cell, beside: dict[str, Cell], place: Place, experiment: str) -> Path | None:
-    """Compute the cell on all ranks; after pretraining the first goes on alone, to the floors `beside` and the page.
-
-    Returns the page's path on the first rank.
-    """
-    store, uri = place.store, track.tracking_uri(place.store.root)
+def run(cell: Cell, store: Store, given: DictConfig) -> None:
+    """Pretrain on all ranks; the first goes on alone, evaluates the cell and its floors, and draws the page."""
+    first = os.environ.get("RANK", "0") == "0"
+    beside = cells.floors(cell) if given.floors else {}
+    uri = track.tracking_uri(store.root)
     with contextlib.ExitStack() as stack:
-        if place.world.first:
+        terminal = stack.enter_context(_Terminal(silent=not first))
+        if first:
             folder = cells.describe(cell, store)
-            place.tell(f"cell {folder.key}: {config.title(cell)}")
-            stack.enter_context(
-                track.LiveCopy(lambda: cells.cell_run(cell, store, experiment), uri, tell=place.tell),
-            )
-        if cell.method.trains:
-            _pretrain(cell, place)
-        if not place.world.first:
-            return None
-        cells.evaluate(cell, place)
-        for words, floor in beside.items():
-            place.tell(f"floor: {words}")
-            cells.describe(floor, store)
-            cells.evaluate(floor, place)
+            terminal.tell(f"cell {folder.key}: {config.title(cell)}")
+            describe = partial(cells.cell_run, cell, store, given.mlflow_experiment)
+            stack.enter_context(track.LiveCopy(describe, uri, tell=terminal.tell))
+        # The ranks part together here: a process group is no place to wait in while one evaluates.
+        with world(given.device) as ranks:
+            if cell.method.trains:
+                _pretrain(cell, Place(store, ranks, tell=terminal.tell, progress=terminal.progress))
+        if not first:
+            return
+        place = Place(store, World(0, 1, ranks.device), tell=terminal.tell, progress=terminal.progress)
+        for words, shown in {"": cell, **beside}.items():
+            if words:
+                terminal.tell(f"floor: {words}")
+                cells.describe(shown, store)
+            cells.evaluate(shown, place)
         page = report.write_cell_page(cell, store, beside)
     with contextlib.suppress(track.TrackError):  # told of already, by the cell's own copy
         for floor in beside.values():
-            track.copy(cells.cell_run(floor, store, experiment), uri)
-    return page
+            track.copy(cells.cell_run(floor, store, given.mlflow_experiment), uri)
+    _summary({"this cell": cell} | beside, store, page)
 
 
 def _pretrain(cell: Cell, place: Place) -> None:
+    """Pretrain on this rank; exit when asked to stop, also where the request came too late for the loop to see."""
     with stop_requests() as request:
+        asked = replace(place, stop=request)
         try:
-            compute(cell, "pretrain", replace(place, stop=request))
-        except Interrupted as stopped:
+            compute(cell, "pretrain", asked) if place.world.first else follow(cell, asked)
+        except (Interrupted, Locked) as stopped:
+            if isinstance(stopped, Locked) and not request():
+                raise
             place.tell(f"{stopped}: the same command continues")
             # Another rank may be the one that was asked.
             sys.exit(128 + (request.number or signal.SIGTERM))
+        if request.number is not None:
+            sys.exit(128 + request.number)
 
 
 def _summary(shown: dict[str, Cell], store: Store, page: Path) -> None:
@@ -105,8 +114,8 @@ def _summary(shown: dict[str, Cell], store: Store, page: Path) -> None:
 class _Terminal:
     """A progress bar, and lines above it; silent on all ranks but the first."""
 
-    def __init__(self, ranks: World) -> None:
-        self._silent = not ranks.first
+    def __init__(self, *, silent: bool) -> None:
+        self._silent = silent
         self._bar: tqdm | None = None
         self._what = ""
 
@@ -139,10 +148,11 @@ class _Terminal:
 def entry() -> None:
     """Refuse misspelt settings in one line, then hand over to Hydra."""
     settings.register()
-    try:
-        settings.check([a for a in sys.argv[1:] if not a.startswith("-")])
-    except ConfigError as error:
-        if not {"-h", "--help", "--hydra-help"} & set(sys.argv):
+    asked = get_args_parser().parse_known_args()[0]
+    if not (asked.help or asked.hydra_help or asked.info):
+        try:
+            settings.check(asked.overrides)
+        except ConfigError as error:
             settings.fail(error, 2)
     main()
 

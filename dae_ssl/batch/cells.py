@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from dae_ssl import config, store
+from dae_ssl.batch.log import Entry, read
 from dae_ssl.batch.stages import Place, compute
 from dae_ssl.batch.track import CellRun
 from dae_ssl.config import Cell, ConfigError
@@ -23,11 +24,6 @@ def floors(cell: Cell) -> dict[str, Cell]:
         for words, name in names.items()
         if cell.method.name != name
     }
-
-
-def data_sets(cell: Cell) -> tuple[str, ...]:
-    """Return the names of the data sets that the cell reads."""
-    return (cell.data.pretrain, cell.data.evaluate) if cell.method.trains else (cell.data.evaluate,)
 
 
 def describe(cell: Cell, place: Store) -> Node:
@@ -73,14 +69,15 @@ def cell_run(cell: Cell, place: Store, experiment: str = MLFLOW_EXPERIMENT) -> C
     """Return the cell as one MLflow run: settings, tags, curves, figures and files, as far as they are there."""
     settings = config.flat(config.settings(cell))
     done, folder = records(cell, place), place.cell(config.cell_key(cell))
-    tags: dict[str, str] = {}
-    for stage, record in done.items():
-        tags |= {f"{stage}.key": record["key"], f"{stage}.seconds": f"{record['seconds']:.1f}"}
-    for record in reversed(done.values()):
-        tags |= {name: str(record[name]) for name in ("commit", "image", "device", "host", "ranks") if record[name]}
-        tags |= record["slurm"]
-        tags |= {f"version.{name}": version for name, version in record["versions"].items()}
     nodes = {stage: place.node(stage, config.key(cell, stage)) for stage in cell.stages()}
+    tags: dict[str, str] = {f"{stage}.key": node.key for stage, node in nodes.items()}
+    tags |= {f"{stage}.seconds": f"{record['seconds']:.1f}" for stage, record in done.items()}
+    events = {stage: [entry for entry in read(node.log) if entry.event] for stage, node in nodes.items()}
+    for began in (entry for stage in reversed(nodes) for entry in events[stage] if entry.event == "started"):
+        source = began.fields
+        tags |= {name: str(source[name]) for name in ("commit", "image", "device", "host", "ranks") if source[name]}
+        tags |= source["slurm"]
+        tags |= {f"version.{name}": version for name, version in source["versions"].items()}
     return CellRun(
         experiment=experiment,
         key=folder.key,
@@ -90,5 +87,15 @@ def cell_run(cell: Cell, place: Store, experiment: str = MLFLOW_EXPERIMENT) -> C
         logs={stage: node.log for stage, node in nodes.items()},
         metrics=figures(cell, place),
         artifacts={"report": sorted(p for p in folder.path.glob("*") if p.suffix in (".html", ".png"))},
-        status="FINISHED" if len(done) == len(nodes) else "RUNNING",
+        status="FINISHED" if len(done) == len(nodes) else _unfinished(events),
     )
+
+
+def _unfinished(events: dict[str, list[Entry]]) -> str:
+    """Return MLflow's word for a cell that is not done, from the last event of its logs."""
+    happened = [entry for entries in events.values() for entry in entries]
+    last = max(happened, key=lambda entry: entry.time, default=None)
+    if last is None or last.event != "stopped":
+        return "RUNNING"
+    asked_to = ("Interrupted", "KeyboardInterrupt", "SystemExit")
+    return "KILLED" if last.fields["error"] in asked_to else "FAILED"

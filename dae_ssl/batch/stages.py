@@ -14,15 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dae_ssl import config, data, lock, store
+from dae_ssl import config, data, store
 from dae_ssl.batch.log import Log, read
 from dae_ssl.batch.provenance import provenance, versions
 from dae_ssl.config import Cell
-from dae_ssl.distributed import World
+from dae_ssl.distributed import World, arithmetic
 from dae_ssl.evaluation import features
 from dae_ssl.evaluation.kmeans import kmeans
 from dae_ssl.evaluation.probe import Accuracy, few_labels, logistic_regression, train_probe
-from dae_ssl.store import Node, Store, appearing, write_bytes, write_json
+from dae_ssl.lock import held
+from dae_ssl.store import Node, Store, StoreError, appearing, write_bytes, write_json
 from dae_ssl.training import networks as nets
 from dae_ssl.training.checkpoint import States, deserialise, serialise
 from dae_ssl.training.monitor import evenly, pictures
@@ -48,38 +49,57 @@ class Place:
 def compute(cell: Cell, stage: str, place: Place) -> dict[str, Any]:
     """Compute one stage of a cell unless its node is done, and return the node's commit record.
 
-    Every rank of `place.world` calls it for pretraining, a single one for the other stages. Raises what the stage
-    raises, after writing the reason to the node's log; a later call goes on from what is there.
+    The first rank calls it, the others of a pretraining call `follow`. Raises what the stage raises, after writing the
+    reason to the node's log; a later call goes on from what is there.
     """
     node, world = place.store.node(stage, config.key(cell, stage)), place.world
+    record = _done(node, place)
     with contextlib.ExitStack() as stack:
-        record = node.record() if world.first else None
-        held = None
-        if world.first and record is None:
+        if record is None:
             node.create()
-            held = stack.enter_context(lock.held(node.lock, wait=world.size == 1, tell=place.tell))
-            record = node.record()  # another process may have finished it while this one waited
+            waiting = world.size == 1  # several ranks would wait in an exchange, and run into its time limit
+            lock = stack.enter_context(held(node.lock, wait=waiting, tell=place.tell, give_up=place.stop))
+            record = _done(node, place)  # another process may have finished it while this one waited
         record = world.broadcast(record)
         if record is not None:
             return dict(record)
-        log = stack.enter_context(Log(node.log)) if world.first else None
-        if held is None or log is None:
-            _pretrain(cell, node, None, place)
-            return {}
         node.remove_leftovers()
+        log = stack.enter_context(Log(node.log))
         source = provenance(world.device, world.size)
         log.event("started", stage=stage, key=node.key, **source)
-        began = time.time()
         try:
-            facts = STAGES[stage](cell, node, log, place)
+            with arithmetic(world.device, cell.precision if stage == "pretrain" else "fp32"):
+                facts = STAGES[stage](cell, node, log, place)
         except BaseException as error:
             log.event("stopped", error=type(error).__name__, reason=str(error))
             raise
-        held.check()
-        log.event("finished", seconds=time.time() - began)
+        lock.check()
+        log.event("finished")
         settings = config.stage_settings(cell, stage)
         times = {"finished": time.time(), "seconds": _worked_seconds(node.log)}
         return node.commit({"stage": stage, "key": node.key, "settings": settings} | source | times | facts)
+
+
+def follow(cell: Cell, place: Place) -> None:
+    """Take part in the pretraining of a cell as one of the ranks that are not the first."""
+    if place.world.broadcast(None) is None:
+        with arithmetic(place.world.device, cell.precision):
+            _pretrain(cell, place.store.node("pretrain", config.key(cell, "pretrain")), None, place)
+
+
+def _done(node: Node, place: Place) -> dict[str, Any] | None:
+    """Return the commit record of a finished node, or None. Raises StoreError if it was made from other images."""
+    record = node.record()
+    if record is None and node.product(store.RECORD).exists():
+        place.tell(f"{node.path} is damaged (a product is missing or has another size): computing it again")
+    for name, digests in (record or {}).get("inputs", {}).items():
+        prepared = place.store.data(name).record()
+        if prepared is not None and _digests(prepared) != digests:
+            raise StoreError(
+                f"{node.path} was computed from other images than those now prepared as {name!r}: "
+                f"prepare these under another name, or delete the nodes made from the others"
+            )
+    return record
 
 
 def _worked_seconds(log: Path) -> float:
@@ -108,7 +128,8 @@ def _pretrain(cell: Cell, node: Node, log: Log | None, place: Place) -> nn.Modul
     """Run the loop on this rank; the first one has a log."""
     world = place.world
     images = data.pretraining_images(place.store, cell.data, world.device).images
-    return pretrain(cell, images, world, States(node.states), _Watch(cell, node, log, place))
+    shown = evenly(data.load(place.store, cell.data.pretrain, "test", world.device).images, PICTURED_IMAGES)
+    return pretrain(cell, images, world, States(node.states), _Watch(cell, node, log, place, shown))
 
 
 @dataclass(frozen=True)
@@ -119,6 +140,8 @@ class _Watch:
     node: Node
     logged: Log | None
     place: Place
+    shown: Tensor
+    """Images to keep pictures of."""
 
     def log(self, step: int, terms: Mapping[str, float]) -> None:
         assert self.logged is not None
@@ -134,10 +157,8 @@ class _Watch:
 
     def keep(self, epoch: int, networks: nn.ModuleDict) -> None:
         _write_encoder(self.node, epoch, networks["encoder"])
-        test = data.load(self.place.store, self.cell.data.pretrain, "test", self.place.world.device)
-        shown = evenly(test.images, PICTURED_IMAGES)
         content = io.BytesIO()
-        np.savez(content, allow_pickle=False, **pictures(networks, self.cell, shown))
+        np.savez(content, allow_pickle=False, **pictures(networks, self.cell, self.shown))
         write_bytes(self.node.product(store.pictures_name(epoch)), content.getvalue())
 
     def stop(self) -> bool:
@@ -200,7 +221,7 @@ def _probe_stage(cell: Cell, node: Node, log: Log, place: Place) -> dict[str, An
     figures = {
         "test_accuracy": Accuracy.of(correct).mean,
         "validation_accuracy": selection.validation[selection.learning_rate].mean,
-        "learning_rate": selection.learning_rate,
+        "probe_learning_rate": selection.learning_rate,
         "logistic_test_accuracy": Accuracy.of(logistic_correct).mean,
         "logistic_validation_accuracy": logistic_validation.mean,
         "logistic_converged": logistic.converged,
@@ -251,5 +272,8 @@ def _features(cell: Cell, where: Store) -> tuple[Path, Mapping[str, str], int]:
 
 def _inputs(where: Store, name: str) -> dict[str, Any]:
     """Return the digests of a data set's splits, by which a record tells what it was computed from."""
-    splits = (where.data(name).record() or {})["splits"]
-    return {name: {split: facts["digest"] for split, facts in splits.items()}}
+    return {name: _digests(where.data(name).record() or {})}
+
+
+def _digests(prepared: Mapping[str, Any]) -> dict[str, str]:
+    return {split: facts["digest"] for split, facts in prepared.get("splits", {}).items()}

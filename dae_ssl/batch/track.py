@@ -1,4 +1,4 @@
-"""The append-only log of a node, and its copy in MLflow.
+"""The copy of a cell's logs, settings and files in MLflow.
 
 The log is the truth: JSON lines, one `write` each, on the store's own disk. MLflow holds a copy of it that can be made
 at any time, any number of times, by any process: `copy` sends what a run lacks, `LiveCopy` does so from a thread while

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dae_ssl.store import StoreError
+
 FORMAT = "dae_ssl features"
 VERSION = 1
 SPLITS = ("train", "validation", "test")
@@ -25,7 +27,7 @@ DTYPES = {"float16": torch.float16, "float32": torch.float32}
 Attribute = str | int | float | bool
 
 
-class FeaturesError(RuntimeError):
+class FeaturesError(StoreError):
     """A features file that cannot be written or trusted; the message is one line with the reason."""
 
 

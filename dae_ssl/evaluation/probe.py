@@ -124,15 +124,15 @@ def batch_order(images: int, epoch: int) -> Tensor:
 def few_labels(labels: Tensor, per_class: int, *, classes: int, seed: int = FEW_LABELS_SEED) -> Tensor:
     """Return the ascending rows (classes x per_class,) of a random subset with `per_class` images of each class.
 
-    A pure function of the labels and the seed. Raises ValueError where a class has fewer images.
+    A pure function of the labels and the seed. Raises ConfigError where a class has fewer images.
     """
     labels = labels.cpu()
     order = torch.randperm(len(labels), generator=_generator(seed))
     chosen = []
     for label in range(classes):
         rows = order[labels[order] == label]
-        if len(rows) < per_class:
-            raise ValueError(f"labels_per_class={per_class}: class {label} has {len(rows)} images; choose at most that")
+        choices = f"at most the {len(rows)} images of class {label}"
+        config.require(len(rows) >= per_class, "probe.labels_per_class", per_class, choices)
         chosen.append(rows[:per_class])
     return torch.cat(chosen).sort().values
 

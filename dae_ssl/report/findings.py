@@ -92,7 +92,7 @@ class Findings:
         """Return the probe's validation accuracy by probe epoch for each learning rate, the selected one first."""
         logged = self.curves("probe")
         named = {rate: logged.get(f"validation_accuracy/lr{rate:g}", []) for rate in self.cell.probe.learning_rates}
-        chosen = self.figures.get("learning_rate")
+        chosen = self.figures.get("probe_learning_rate")
         return dict(sorted(named.items(), key=lambda item: item[0] != chosen))
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from dae_ssl.config import Cell, Optimisation
+from dae_ssl.config import Cell, Optimisation, require
 from dae_ssl.distributed import World
 from dae_ssl.training.checkpoint import States, Training
 from dae_ssl.training.methods.base import SelfSupervised
@@ -57,20 +57,19 @@ def pretrain(cell: Cell, images: Tensor, world: World, states: States, watch: Wa
 
     images: uint8 (n, 3, 32, 32) on the rank's device. Ranks share each global batch and compute what one rank would.
     Raises Interrupted once the state is saved after `watch.stop`, Diverged when a term is no longer finite (the last
-    good state stays), ConfigError or ValueError for a batch that the data or the ranks cannot give.
+    good state stays), ConfigError for a batch that the data or the ranks cannot give.
     """
     method, settings = cell.method, cell.optimisation
     assert isinstance(method, SelfSupervised)
     share, steps = world.share(settings.batch_size), len(images) // settings.batch_size
-    if steps == 0:
-        raise ValueError(f"optimisation.batch_size={settings.batch_size}: choose at most the {len(images)} images")
+    require(steps > 0, "optimisation.batch_size", settings.batch_size, f"at most the {len(images)} images")
     training = start(cell, method, world)
     state = world.broadcast(states.load(lambda text: watch.event("damaged", text)) if world.first else None)
     if state is not None:
         training.restore(state, world.device)
         if world.first:
             watch.event("resumed", f"after epoch {training.epoch}, step {training.step} of {steps}")
-    compute = step_function(cell, method, training.networks, world, watch)
+    compute = step_function(cell, method, training.networks, world, watch, images[: share.stop - share.start])
     keeper = _Keeper(training, world, states, watch, steps)
     while training.epoch < settings.epochs:
         began, done_before = time.perf_counter(), training.step
@@ -81,7 +80,8 @@ def pretrain(cell: Cell, images: Tensor, world: World, states: States, watch: Wa
         if world.first:
             figures |= collapse_signs(training.networks, evenly(images, MONITORED_IMAGES))
             figures["learning_rate"] = learning_rate(settings, training.epoch * steps - 1, settings.epochs * steps)
-            figures |= {"images_per_second": seen / seconds, "epoch_seconds": seconds}
+            if seen:  # none where the run was stopped after the last step of an epoch
+                figures |= {"images_per_second": seen / seconds, "epoch_seconds": seconds}
             watch.log(training.epoch, figures)
             if training.epoch in settings.kept_epochs():
                 watch.keep(training.epoch, training.networks)
@@ -117,11 +117,6 @@ def _finish_epoch(
 def start(cell: Cell, method: SelfSupervised, world: World) -> Training:
     """Return the state before the first step; it depends on the seed only, so every rank has the same."""
     networks = method.networks(cell.networks, cell.seed).to(world.device).to(memory_format=torch.channels_last)
-    if world.device.type == "cuda":
-        tf32 = cell.precision == "tf32"
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
-        torch.backends.cudnn.benchmark = False
-        torch.use_deterministic_algorithms(True, warn_only=True)
     optimizer = torch.optim.Adam(networks.parameters(), lr=cell.optimisation.learning_rate, fused=True)
     return Training(networks, optimizer)
 
@@ -134,11 +129,12 @@ def learning_rate(settings: Optimisation, step: int, steps: int) -> float:
 
 
 def step_function(
-    cell: Cell, method: SelfSupervised, networks: nn.ModuleDict, world: World, watch: Watch
+    cell: Cell, method: SelfSupervised, networks: nn.ModuleDict, world: World, watch: Watch, trial: Tensor
 ) -> StepFunction:
     """Return uint8 images and their drawn parameters -> terms of the loss; compiled on CUDA.
 
-    Where it cannot be compiled it runs as it is, and says why.
+    It is tried on `trial`, uint8 images as many as a rank's batch; where that fails the step runs as it is, and the
+    reason is told.
     """
     narrow = torch.autocast(world.device.type, torch.bfloat16, enabled=cell.precision == "bf16")
 
@@ -153,20 +149,25 @@ def step_function(
     if world.device.type != "cuda":
         return compute
     compiled = torch.compile(compute, dynamic=False)
-    working: list[StepFunction] = [compiled]
+    reason = _compiles(compiled, cell, networks, trial)
+    # Ranks that run different code could wait for each other for ever.
+    if not world.any(reason is not None):
+        return compiled
+    watch.event("not_compiled", f"torch.compile failed, running uncompiled: {reason or 'on another rank'}")
+    return compute
 
-    def compute_compiled(images: Tensor, first: Parameters, second: Parameters) -> Mapping[str, Tensor]:
-        try:
-            return working[0](images, first, second)
-        except Exception as error:
-            if working[0] is compute:
-                raise
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            watch.event("not_compiled", f"torch.compile failed, running uncompiled: {reason}")
-            working[0] = compute
-            return compute(images, first, second)
 
-    return compute_compiled
+def _compiles(compiled: StepFunction, cell: Cell, networks: nn.ModuleDict, trial: Tensor) -> str | None:
+    """Return why the step cannot be compiled, forward or backward, or None after both have run once on `trial`."""
+    rows = torch.arange(len(trial), device=trial.device)
+    views = [draw(cell.views, seed=0, epoch=0, indices=rows, view=view, size=trial.shape[-1]) for view in (1, 2)]
+    try:
+        compiled(trial, *views)["loss"].backward()
+    except Exception as error:
+        return (str(error).strip() or type(error).__name__).splitlines()[0]
+    finally:
+        networks.zero_grad(set_to_none=True)
+    return None
 
 
 @dataclass

@@ -108,10 +108,9 @@ def draw(settings: config.Views, *, seed: int, epoch: int, indices: Tensor, view
     `indices` is int64 (n,), the images' places in their data set, `view` tells an image's views apart and `size` is
     the images' side in pixels. Frozen views are those of epoch 0. Distributions: Table 1 of the study, with jitter
     factors uniform in [max(0, 1 - 0.8 s), 1 + 0.8 s] and hue in [-0.2 s, 0.2 s] at strength s, as ColorJitter draws.
-    Raises ValueError where the crop is larger than the image.
+    Raises ConfigError where the crop is larger than the image.
     """
-    if settings.crop > size:
-        raise ValueError(f"views.crop={settings.crop}: choose at most the images' side, {size}")
+    config.require(settings.crop <= size, "views.crop", settings.crop, f"at most the images' side, {size}")
     epoch = 0 if settings.frozen else epoch
     words = _words(indices, stream=_VIEWS, seed=seed, epoch=epoch, view=view, blocks=3)
     unit = _uniform(words)
