@@ -22,10 +22,10 @@ demo: $(VENV)/installed  ## a whole cell and its floors on scikit-learn's digits
 	$(BIN)/python -m jobs.run_cell method=dae method.embedding=l2 method.alpha=1 +scale=demo store=$(STORE)
 
 test: $(VENV)/installed lint  ## everything, as CI runs it
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 test-fast: $(VENV)/installed
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -75,13 +75,15 @@ def ours(options: Options) -> Iterator[Callable[[], None]]:
     cell, epochs = options.cell(), itertools.count()
     with world() as single:
         images, training = options.images().to(single.device), start(cell, METHOD, single)
-        compute = step_function(cell, METHOD, training.networks, single, Told())
+        compute = step_function(cell, METHOD, training.networks, single, Told(), images[: options.batch])
 
         def work() -> None:
             epoch = next(epochs)
-            for rows in permutation(len(images), seed=0, epoch=epoch, device=single.device).split(options.batch):
-                views = [draw(cell.views, seed=0, epoch=epoch, indices=rows, view=view, size=SIZE) for view in (1, 2)]
-                loss = compute(images[rows], *views)["loss"]
+            order = permutation(len(images), seed=0, epoch=epoch, device=single.device)
+            drawn = [draw(cell.views, seed=0, epoch=epoch, indices=order, view=view, size=SIZE) for view in (1, 2)]
+            for start_row in range(0, len(order), options.batch):
+                batch = slice(start_row, start_row + options.batch)
+                loss = compute(images.index_select(0, order[batch]), *(view[batch] for view in drawn))["loss"]
                 training.optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 training.optimizer.step()

@@ -57,11 +57,13 @@ def ours(images: Tensor, batch: int) -> Callable[[], int]:
 
     def work() -> int:
         epoch = next(epochs)
-        for indices in views.permutation(len(images), seed=0, epoch=epoch, device=images.device).split(batch):
-            clean = images.index_select(0, indices)
-            for view in (1, 2):
-                parameters = views.draw(SETTINGS, seed=0, epoch=epoch, indices=indices, view=view, size=SIZE)
-                render(clean, parameters, SETTINGS)
+        order = views.permutation(len(images), seed=0, epoch=epoch, device=images.device)
+        drawn = [views.draw(SETTINGS, seed=0, epoch=epoch, indices=order, view=view, size=SIZE) for view in (1, 2)]
+        for start in range(0, len(images), batch):
+            rows = slice(start, start + batch)
+            clean = images.index_select(0, order[rows])
+            for parameters in drawn:
+                render(clean, parameters[rows], SETTINGS)
         return _finished(2 * len(images), images)
 
     return work

@@ -240,3 +240,14 @@ def test_floors_have_nothing_to_train() -> None:
     assert floors == {"random", "pixels"}
     assert Method.registry["random"].has_encoder
     assert not Method.registry["pixels"].has_encoder
+
+
+@pytest.mark.parametrize("contrast", ["nt_xent", "published_contrast"])
+def test_contrast_is_computed_in_float32_whatever_the_networks_compute_in(contrast: str) -> None:
+    networks = nn.ModuleDict({"encoder": nn.Flatten(), "projector": nn.Identity()})
+    view1, view2 = (torch.rand(8, 3, 4, 4, generator=torch.Generator().manual_seed(i)) for i in range(2))
+    simclr = config.method("simclr", {"contrast": contrast})
+    alone = World(0, 1, torch.device("cpu"))
+    plain = simclr.forward(networks, view1, view1, view2, alone)["loss"]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(simclr.forward(networks, view1, view1, view2, alone)["loss"], plain)

@@ -310,7 +310,7 @@ def compiled_step(compile: Callable[..., object], monkeypatch: pytest.MonkeyPatc
     watch, shown = Recorder(), images(4)
     networks = TINY.method.networks(TINY.networks, seed=0)
     gpu = World(0, 1, torch.device("cuda", 0))  # decides on compiling; the tensors stay where they are
-    compute = step_function(TINY, TINY.method, networks, gpu, watch)
+    compute = step_function(TINY, TINY.method, networks, gpu, watch, shown)
     views = [loop.draw(TINY.views, seed=0, epoch=0, indices=torch.arange(4), view=number, size=32) for number in (1, 2)]
     return [compute(shown, *views)["loss"].item() for _ in range(2)], watch
 

@@ -102,7 +102,7 @@ def forge_correct(place: Store, cell: Cell, random: np.random.Generator, right: 
     figures = {
         "test_accuracy": float(probe.mean()),
         "validation_accuracy": float(random.random()),
-        "learning_rate": cell.probe.learning_rates[-1],
+        "probe_learning_rate": cell.probe.learning_rates[-1],
         "logistic_test_accuracy": float(logistic.mean()),
         "logistic_validation_accuracy": float(random.random()),
         "logistic_converged": True,
