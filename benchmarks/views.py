@@ -1,6 +1,6 @@
 """Views per second: `dae_ssl.training.views` against torchvision image by image and kornia by the batch.
 
-Claim: at least 3 times as many views per second as either, on a CPU; and on a GPU where there is one. All sides make
+Claim: on a CPU, at least 10 times as many views per second as torchvision and 2.5 times as many as kornia. All sides make
 two views of each image with the study's augmentation (Table 1: crop 28, resize to 32, flip 0.8, jitter 0.2, 0.2, 0.2
 and 0.05), and end with float32 batches on the device. Ours pays for drawing too.
 
@@ -24,7 +24,7 @@ from dae_ssl.training import views
 SETTINGS = config.Views()
 SIZE = 32
 JITTER = (0.2, 0.2, 0.2, 0.05)
-CLAIM = 3.0
+CLAIMS = {"kornia": 2.5, "torchvision, 2 workers": 10.0}
 
 
 class TwoViews(Dataset[tuple[Tensor, Tensor]]):
@@ -133,7 +133,7 @@ def main() -> None:
         f"two views, batches of {options.batch}, {device.type}",
         "views",
         comparisons,
-        at_least=dict.fromkeys(list(sides)[1:], CLAIM),
+        at_least=CLAIMS,
     )
 
 
