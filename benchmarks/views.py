@@ -1,6 +1,6 @@
 """Views per second: `dae_ssl.training.views` against torchvision image by image and kornia by the batch.
 
-Claim: on a CPU, at least 10 times as many views per second as torchvision and 2.5 times as many as kornia. All sides make
+Claim: on a CPU, at least 10 times as many views per second as torchvision and 2.5 times kornia. All sides make
 two views of each image with the study's augmentation (Table 1: crop 28, resize to 32, flip 0.8, jitter 0.2, 0.2, 0.2
 and 0.05), and end with float32 batches on the device. Ours pays for drawing too.
 
