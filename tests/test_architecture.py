@@ -25,7 +25,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "dae_ssl.config": (),
     "dae_ssl.store": (),
     "dae_ssl.lock": ("dae_ssl.store",),
-    "dae_ssl.distributed": (),
+    "dae_ssl.distributed": ("dae_ssl.config",),
     "dae_ssl.data": GROUND[:-1],
     "dae_ssl.prepare": GROUND,
     f"{TRAINING}": (),

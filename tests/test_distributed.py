@@ -255,7 +255,7 @@ def test_shares_of_a_batch_are_equal_and_cover_it() -> None:
 
 
 def test_a_batch_that_cannot_be_divided_is_refused() -> None:
-    with pytest.raises(ValueError, match="batch_size=512 cannot be divided among 3 ranks: choose a multiple"):
+    with pytest.raises(ValueError, match="batch_size=512: choose a multiple of the 3 ranks"):
         World(0, 3, torch.device("cpu")).share(512)
 
 

@@ -145,7 +145,7 @@ def test_a_batch_larger_than_the_data_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_batch_that_the_ranks_cannot_share_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="batch_size=4 cannot be divided among 3 ranks"):
+    with pytest.raises(ValueError, match="batch_size=4: choose a multiple of the 3 ranks"):
         pretrain(TINY, images(), World(0, 3, torch.device("cpu")), States(tmp_path), Recorder())
 
 

@@ -144,7 +144,7 @@ def test_few_labels_are_stratified_and_fixed() -> None:
 
 
 def test_few_labels_refuses_more_than_a_class_has() -> None:
-    with pytest.raises(ValueError, match="labels_per_class=3: class 1 has 2 images"):
+    with pytest.raises(ValueError, match="labels_per_class=3: choose at most the 2 images of class 1"):
         probe.few_labels(torch.tensor([0, 0, 0, 1, 1, 2, 2, 2]), 3, classes=CLASSES)
 
 
