@@ -59,7 +59,7 @@ def measure_probe(x: Tensor, y: Tensor, epochs: int, rounds: int) -> None:
         "fused Adam, whole batches": lambda: plain_probe(whole_batches(x, y), epochs, fused=True),
     }
     cases = {
-        "one learner": (config.Probe(epochs=epochs), (1.5, 1.2)),
+        "one learner": (config.Probe(epochs=epochs), (1.5, 1.0)),
         "9 learners in one pass": (
             config.Probe(epochs=epochs, learning_rates=(3e-4, 1e-3, 3e-3), seeds=(0, 1, 2)),
             (5.0, 3.0),
