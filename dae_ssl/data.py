@@ -74,7 +74,8 @@ def require_prepared(store: Store, *names: str) -> None:
 def require_fits(store: Store, cell: config.Cell) -> None:
     """Raise DataError or ConfigError, before any work, for a cell that its prepared data sets cannot serve."""
     wanted, trains = cell.data, cell.method.trains
-    require_prepared(store, *((wanted.pretrain, wanted.evaluate) if trains else (wanted.evaluate,)))
+    names = (wanted.pretrain, wanted.evaluate) if trains else (wanted.evaluate,)
+    require_prepared(store, *names)
     evaluated = _facts(store, wanted.evaluate)
     if trains:
         seen = _facts(store, wanted.pretrain)
@@ -83,9 +84,9 @@ def require_fits(store: Store, cell: config.Cell) -> None:
         config.require(used <= seen["images"], "data.pretrain_images", used, f"null (all) or at most {given}")
         batch = cell.optimisation.batch_size
         config.require(batch <= used, "optimisation.batch_size", batch, f"at most {used}, the images used")
-    for name in {wanted.evaluate, *([wanted.pretrain] if trains else [])} if cell.method.has_encoder else ():
+    for name in names:
         shape = _facts(store, name)["shape"]
-        if shape != [3, SIDE, SIDE]:
+        if cell.method.has_encoder and shape != [3, SIDE, SIDE]:
             raise DataError(
                 f"data set {name!r} has images of {shape[2]}x{shape[1]} pixels: the encoder takes {SIDE}x{SIDE}; "
                 f"prepare it under another name with --size {SIDE}"
