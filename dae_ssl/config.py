@@ -19,7 +19,11 @@ from typing import Any, ClassVar, Self
 SCHEMA = 1
 """Part of every key: raised when the same settings come to mean a different computation."""
 
+Settings = typing.TypeVar("Settings")
+
 STAGES = ("pretrain", "features", "probe", "kmeans")
+PARENTS = {"features": "pretrain", "probe": "features", "kmeans": "features"}
+"""The stage whose products a stage reads."""
 
 
 class ConfigError(ValueError):
@@ -221,6 +225,11 @@ class Cell:
         """Return the stages this cell has, in order; raw pixels need no pretraining."""
         return STAGES if self.method.has_encoder else STAGES[1:]
 
+    def parent(self, stage: str) -> str | None:
+        """Return the stage whose products this one reads; None for the first, which reads images only."""
+        parent = PARENTS.get(stage)
+        return parent if parent in self.stages() else None
+
 
 def _listed(choices: typing.Iterable[object]) -> str:
     return ", ".join(str(choice) for choice in choices)
@@ -246,17 +255,13 @@ def cell(given: Mapping[str, Any] | None = None, /, **more: Any) -> Cell:
 
     A bare string for `method` stands for its name. Raises ConfigError for an unknown key or an impossible value.
     """
-    built = _build(Cell, dict(given or {}) | more, "")
-    assert isinstance(built, Cell)
-    return built
+    return build(Cell, dict(given or {}) | more)
 
 
 def method(name: str, given: Mapping[str, Any], where: str = "method") -> Method:
     """Build the settings of the method registered under `name`."""
     require(name in Method.registry, where, name, _listed(sorted(Method.registry)))
-    built = _build(Method.registry[name], given, f"{where}.")
-    assert isinstance(built, Method)
-    return built
+    return build(Method.registry[name], given, f"{where}.")
 
 
 @functools.cache
@@ -266,9 +271,14 @@ def _hints(kind: type) -> dict[str, Any]:
     return {f.name: hints[f.name] for f in dataclasses.fields(kind)}
 
 
-def _build(kind: type, given: Mapping[str, Any], prefix: str) -> object:
-    hints = _hints(kind)
-    fields = {f.name: f for f in dataclasses.fields(kind)}
+def build(kind: type[Settings], given: Mapping[str, Any], prefix: str = "") -> Settings:
+    """Build a dataclass of settings from nested plain values, `prefix` being what messages put before a name.
+
+    Raises ConfigError for an unknown key, a missing one or an impossible value.
+    """
+    known: Any = kind
+    hints = _hints(known)
+    fields = {f.name: f for f in dataclasses.fields(known)}
     values = {}
     for name, value in given.items():
         if name not in fields:
@@ -278,7 +288,8 @@ def _build(kind: type, given: Mapping[str, Any], prefix: str) -> object:
         values[name] = _convert(hints[name], value, f"{prefix}{name}")
     for f in fields.values():
         if f.name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
-            raise ConfigError(f"{prefix}{f.name} is not given: choose {_listed(sorted(Method.registry))}")
+            choices = f"choose {_listed(sorted(Method.registry))}" if hints[f.name] is Method else "it has no default"
+            raise ConfigError(f"{prefix}{f.name} is not given: {choices}")
     return kind(**values)
 
 
@@ -291,7 +302,7 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
             given = {"name": value} if isinstance(value, str) else dict(_mapping(value, name))
             require("name" in given, f"{name}.name", None, _listed(sorted(Method.registry)))
             return method(str(given.pop("name")), given, name)
-        return _build(hint, _mapping(value, name), f"{name}.")
+        return build(hint, _mapping(value, name), f"{name}.")
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         (some,) = (h for h in typing.get_args(hint) if h is not type(None))
         return None if value is None else _convert(some, value, name)
@@ -327,6 +338,11 @@ def stage_settings(cell: Cell, stage: str) -> dict[str, Any]:
     embedding loss no alpha, the probe no seed of pretraining but through its parent.
     """
     require(stage in cell.stages(), "stage", stage, _listed(cell.stages()))
+    parent = cell.parent(stage)
+    return _own_settings(cell, stage) | ({"parent": stage_settings(cell, parent)} if parent else {})
+
+
+def _own_settings(cell: Cell, stage: str) -> dict[str, Any]:
     own: dict[str, Any] = {"schema": SCHEMA, "stage": stage}
     if stage == "pretrain":
         own |= {"method": settings(cell.method.normalised()), "seed": cell.seed}
@@ -344,29 +360,34 @@ def stage_settings(cell: Cell, stage: str) -> dict[str, Any]:
         own["dtype"] = cell.features.dtype
         if cell.method.has_encoder:
             own["epoch"] = (cell.features.epoch or cell.optimisation.epochs) if cell.method.trains else 0
-            own["parent"] = stage_settings(cell, "pretrain")
         else:
             own["method"] = settings(cell.method.normalised())
     else:
         own[stage] = settings(getattr(cell, stage))
-        own["parent"] = stage_settings(cell, "features")
     return own
 
 
+def keys(cell: Cell) -> dict[str, str]:
+    """Return the name of each of a cell's nodes: 16 hexadecimal digits of the SHA-256 of all that decides its result.
+
+    That is its own settings and its parent's name.
+    """
+    found: dict[str, str] = {}
+    for stage in cell.stages():
+        parent = cell.parent(stage)
+        found[stage] = _digest(_own_settings(cell, stage) | ({"parent": found[parent]} if parent else {}))
+    return found
+
+
 def key(cell: Cell, stage: str) -> str:
-    """Return the name of a node: 16 hexadecimal digits of the SHA-256 of all that decides its result."""
-    return _key(stage_settings(cell, stage))
-
-
-def _key(own: dict[str, Any]) -> str:
-    if "parent" in own:
-        own = own | {"parent": _key(own["parent"])}
-    return _digest(own)
+    """Return the name of one node of a cell. Raises ConfigError for a stage that the cell does not have."""
+    require(stage in cell.stages(), "stage", stage, _listed(cell.stages()))
+    return keys(cell)[stage]
 
 
 def cell_key(cell: Cell) -> str:
     """Return the name of the whole cell, the hash of its nodes' keys."""
-    return _digest([key(cell, stage) for stage in cell.stages()])
+    return _digest(list(keys(cell).values()))
 
 
 def _digest(value: object) -> str:

@@ -146,6 +146,11 @@ def keep_freed_memory() -> None:
         mallopt(m_trim_threshold, (1 << 31) - 1)
 
 
+def lost_peer(error: BaseException) -> bool:
+    """Tell whether an exchange failed because another rank is gone, so that the reason is to be looked for there."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo/" in str(error))
+
+
 class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, rank: int, size: int) -> Tensor:

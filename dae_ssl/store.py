@@ -3,6 +3,9 @@
     STORE/data/NAME/            a prepared data set
     STORE/STAGE/KEY/            a node: its products, its log, and `record.json` once it is done
     STORE/cells/KEY/            a cell: its settings and nodes, its report
+    STORE/launches/NAME/        a submission: what was meant to be sent, what was sent, what came of it
+    STORE/snapshots/DIGEST/     the code that a submission runs
+    STORE/trials/               how long a step of training takes where
 
 A node is done when `record.json`, written last, names the SHA-256 of every product and they match.
 """
@@ -31,6 +34,9 @@ CORRECT = "correct.npz"
 KMEANS = "kmeans.json"
 CELL = "cell.json"
 REPORT = "report.html"
+LAUNCH = "launch.json"
+OUTCOMES = "outcomes.jsonl"
+"""How each attempt at a task of a submission ended, a line each, appended by its batch script."""
 
 
 def encoder_name(epoch: int) -> str:
@@ -68,6 +74,33 @@ class Store:
     def cells(self) -> list["Node"]:
         """Return every cell that was ever described in this store."""
         return [Node(path) for path in sorted((self.root / "cells").glob("*")) if path.is_dir()]
+
+    def launch(self, name: str) -> "Node":
+        """Return the folder of a submission."""
+        return Node(self.root / "launches" / name)
+
+    def launches(self) -> list["Node"]:
+        """Return every submission from this store, oldest first."""
+        return [Node(path.parent) for path in sorted((self.root / "launches").glob(f"*/{LAUNCH}"))]
+
+    @property
+    def launching(self) -> Path:
+        """The lock that is held by the one process that submits."""
+        return self.root / "launches" / LOCK
+
+    @property
+    def trials(self) -> Path:
+        """The folder of short timed runs."""
+        return self.root / "trials"
+
+    def snapshot(self, digest: str) -> "Node":
+        """Return the folder of the code that submissions run."""
+        return Node(self.root / "snapshots" / digest)
+
+    def keys(self, stage: str) -> set[str]:
+        """Return the keys of all nodes of a stage that were ever begun."""
+        folder = self.root / stage
+        return set(os.listdir(folder)) if folder.is_dir() else set()  # noqa: PTH208  (names of tens of thousands)
 
     def data_names(self) -> list[str]:
         """Return the names of the prepared data sets."""
@@ -128,6 +161,15 @@ class Node:
             return None
         return dict(record)
 
+    def clear(self) -> None:
+        """Remove everything but the lock, which the caller holds; the record first, so that nothing looks done."""
+        (self.path / RECORD).unlink(missing_ok=True)
+        for path in self.path.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name.lstrip(".").partition(".")[0] != LOCK:
+                path.unlink(missing_ok=True)
+
     def verify(self) -> dict[str, Any]:
         """Return the commit record after hashing every product. Raises StoreError if the node is not done."""
         record = self.record()
@@ -153,6 +195,12 @@ class Node:
             write_json(self.path / RECORD, record)
             shutil.rmtree(self.states, ignore_errors=True)
         return record
+
+
+def products_digest(record: Mapping[str, Any]) -> str:
+    """Return what tells the products of one commit from those of another."""
+    named = sorted((name, product["sha256"]) for name, product in record["products"].items())
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
 
 # ---------------------------------------------------------------------------------- files appear whole or not at all

@@ -12,26 +12,24 @@ import contextlib
 import os
 import signal
 import sys
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import hydra
 from hydra._internal.utils import get_args_parser  # the parser that hydra.main reads the command line with
 from omegaconf import DictConfig
-from tqdm import tqdm
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config, data, report
 from dae_ssl.batch import cells, track
-from dae_ssl.batch.interrupt import stop_requests
-from dae_ssl.batch.stages import Place, compute, follow
+from dae_ssl.batch.interrupt import Stopped
+from dae_ssl.batch.stages import Place
 from dae_ssl.config import Cell, ConfigError
 from dae_ssl.distributed import World, world
-from dae_ssl.lock import Locked
 from dae_ssl.store import Store, StoreError
-from dae_ssl.training.pretrain import Diverged, Interrupted
+from dae_ssl.training.pretrain import Diverged
 from jobs import settings
+from jobs.terminal import Terminal
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="run_cell")
@@ -45,6 +43,10 @@ def main(given: DictConfig) -> None:
         settings.fail(error, 2)
     except Diverged as error:
         settings.fail(error, 1)
+    except Stopped as stopped:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"{stopped}: the same command continues", file=sys.stderr)
+        sys.exit(stopped.code)
     except KeyboardInterrupt:
         settings.fail("interrupted: the same command continues", 128 + signal.SIGINT)
 
@@ -55,7 +57,7 @@ def run(cell: Cell, store: Store, given: DictConfig) -> None:
     beside = cells.floors(cell) if given.floors else {}
     uri = track.tracking_uri(store.root)
     with contextlib.ExitStack() as stack:
-        terminal = stack.enter_context(_Terminal(silent=not first))
+        terminal = stack.enter_context(Terminal(silent=not first))
         if first:
             folder = cells.describe(cell, store)
             terminal.tell(f"cell {folder.key}: {config.title(cell)}")
@@ -64,7 +66,7 @@ def run(cell: Cell, store: Store, given: DictConfig) -> None:
         # The ranks part together here: a process group is no place to wait in while one evaluates.
         with world(given.device) as ranks:
             if cell.method.trains:
-                _pretrain(cell, Place(store, ranks, tell=terminal.tell, progress=terminal.progress))
+                cells.pretrain(cell, Place(store, ranks, tell=terminal.tell, progress=terminal.progress))
         if not first:
             return
         place = Place(store, World(0, 1, ranks.device), tell=terminal.tell, progress=terminal.progress)
@@ -80,22 +82,6 @@ def run(cell: Cell, store: Store, given: DictConfig) -> None:
     _summary({"this cell": cell} | beside, store, page)
 
 
-def _pretrain(cell: Cell, place: Place) -> None:
-    """Pretrain on this rank; exit when asked to stop, also where the request came too late for the loop to see."""
-    with stop_requests() as request:
-        asked = replace(place, stop=request)
-        try:
-            compute(cell, "pretrain", asked) if place.world.first else follow(cell, asked)
-        except (Interrupted, Locked) as stopped:
-            if isinstance(stopped, Locked) and not request():
-                raise
-            place.tell(f"{stopped}: the same command continues")
-            # Another rank may be the one that was asked.
-            sys.exit(128 + (request.number or signal.SIGTERM))
-        if request.number is not None:
-            sys.exit(128 + request.number)
-
-
 def _summary(shown: dict[str, Cell], store: Store, page: Path) -> None:
     """Print accuracy beside the floors, where the report is, and how to open MLflow."""
     cell = next(iter(shown.values()))
@@ -109,40 +95,6 @@ def _summary(shown: dict[str, Cell], store: Store, page: Path) -> None:
     print(f"\nreport: {page.resolve()}")
     if uri.startswith("sqlite:"):
         print(f"MLflow: {Path(sys.executable).with_name('mlflow')} ui --backend-store-uri {uri}")
-
-
-class _Terminal:
-    """A progress bar, and lines above it; silent on all ranks but the first."""
-
-    def __init__(self, *, silent: bool) -> None:
-        self._silent = silent
-        self._bar: tqdm | None = None
-        self._what = ""
-
-    def __enter__(self) -> "_Terminal":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def tell(self, line: str) -> None:
-        if not self._silent:
-            tqdm.write(line)
-            sys.stdout.flush()
-
-    def progress(self, what: str, done: int, total: int) -> None:
-        if self._silent:
-            return
-        if what != self._what or self._bar is None:
-            self.__exit__()
-            # On a terminal ten times a second, in a file one line a minute.
-            seconds = 0.1 if sys.stderr.isatty() else 60
-            self._what, self._bar = (
-                what,
-                tqdm(desc=what, total=total, initial=done - 1, mininterval=seconds, unit="step"),
-            )
-        self._bar.update(done - self._bar.n)
 
 
 def entry() -> None:

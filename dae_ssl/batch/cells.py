@@ -1,16 +1,20 @@
 """A whole cell: computing its stages in order, the floors beside it, and what is told of it."""
 
 import json
+import signal
 from dataclasses import replace
 from typing import Any
 
 from dae_ssl import config, store
+from dae_ssl.batch.interrupt import Stopped, stop_requests
 from dae_ssl.batch.log import Entry, read
-from dae_ssl.batch.stages import Place, compute
+from dae_ssl.batch.stages import Place, compute, follow
 from dae_ssl.batch.track import CellRun
 from dae_ssl.config import Cell, ConfigError
 from dae_ssl.distributed import World
+from dae_ssl.lock import Locked
 from dae_ssl.store import Node, Store, write_json
+from dae_ssl.training.pretrain import Interrupted
 
 MLFLOW_EXPERIMENT = "dae_ssl"
 
@@ -29,9 +33,9 @@ def floors(cell: Cell) -> dict[str, Cell]:
 def describe(cell: Cell, place: Store) -> Node:
     """Write down what the cell is, so that it can be found, copied and reported later; return its folder."""
     folder = place.cell(config.cell_key(cell))
-    folder.create()
-    nodes = {stage: config.key(cell, stage) for stage in cell.stages()}
-    write_json(folder.product(store.CELL), {"settings": config.settings(cell), "nodes": nodes})
+    if not folder.product(store.CELL).exists():
+        folder.create()
+        write_json(folder.product(store.CELL), {"settings": config.settings(cell), "nodes": config.keys(cell)})
     return folder
 
 
@@ -41,6 +45,25 @@ def described(folder: Node) -> Cell:
         return config.cell(json.loads(folder.product(store.CELL).read_text())["settings"])
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(f"{folder.path} does not describe a cell that this version knows: {error}") from error
+
+
+def pretrain(cell: Cell, place: Place) -> None:
+    """Pretrain on this rank, together with the others of its world.
+
+    Raises Stopped when a rank was asked to stop, once the state is saved; also where the request came too late for the
+    loop to see.
+    """
+    with stop_requests() as request:
+        asked = replace(place, stop=request)
+        try:
+            compute(cell, "pretrain", asked) if place.world.first else follow(cell, asked)
+        except (Interrupted, Locked) as error:
+            if isinstance(error, Locked) and not request():
+                raise
+            # Another rank may be the one that was asked.
+            raise Stopped(request.number or signal.SIGTERM, str(error)) from None
+        if request.number is not None:
+            raise Stopped(request.number, "stopped after pretraining")
 
 
 def evaluate(cell: Cell, place: Place) -> None:

@@ -1,12 +1,27 @@
-"""Requests to stop, taken as signals and answered at the next step."""
+"""Requests to stop, taken as signals: noted and answered at the next step, or raised where nothing can be saved."""
 
 import contextlib
+import ctypes
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+
+
+class Stopped(Exception):
+    """This process, or a rank it works with, was asked to stop by a signal, and did."""
+
+    def __init__(self, number: signal.Signals, what: str) -> None:
+        super().__init__(what)
+        self.number = number
+
+    @property
+    def code(self) -> int:
+        """The exit code that says so, as a shell would."""
+        return 128 + self.number
 
 
 @dataclass
@@ -35,3 +50,28 @@ def stop_requests() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[None]:
+    """Raise Stopped at SIGTERM, SIGINT and SIGUSR2 while the block runs, which has nothing to save."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise Stopped(signal.Signals(number), f"stopped by {signal.Signals(number).name} before this stage was done")
+
+    before = {number: signal.signal(number, stop) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def die_with_parent() -> None:
+    """Have this process killed when its parent ends, however that ends; where the system can do it.
+
+    A killed launcher would otherwise leave ranks behind that compute on, and hold the lock of their node.
+    """
+    if sys.platform.startswith("linux"):
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)

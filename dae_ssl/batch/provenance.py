@@ -20,9 +20,11 @@ def provenance(device: torch.device, ranks: int) -> dict[str, Any]:
     """Return what a commit record says about the process that computed the node."""
     return {
         "commit": git_commit(),
+        "snapshot": os.environ.get("DAE_SSL_SNAPSHOT"),
         "image": os.environ.get("DAE_SSL_IMAGE"),
         "versions": versions(),
         "device": device_name(device),
+        "device_type": device.type,
         "ranks": ranks,
         "host": socket.gethostname(),
         "slurm": {name.lower(): os.environ[name] for name in SLURM if name in os.environ},
@@ -57,7 +59,7 @@ def device_name(device: torch.device) -> str:
 def git_commit() -> str | None:
     """Return the commit that the code was run from, marked when files differ from it; None outside a checkout.
 
-    DAE_SSL_COMMIT says it where there is no repository, as in a container image.
+    DAE_SSL_COMMIT says it where there is no repository, as in a container image or a snapshot of the package.
     """
     if stated := os.environ.get("DAE_SSL_COMMIT"):
         return stated

@@ -27,7 +27,7 @@ from dae_ssl.store import Node, Store, StoreError, appearing, write_bytes, write
 from dae_ssl.training import networks as nets
 from dae_ssl.training.checkpoint import States, deserialise, serialise
 from dae_ssl.training.monitor import evenly, pictures
-from dae_ssl.training.pretrain import pretrain
+from dae_ssl.training.pretrain import SAVE_SECONDS, pretrain
 
 PICTURED_IMAGES = 16
 
@@ -44,6 +44,8 @@ class Place:
     """Takes what is going on, how far it is, and how far it goes."""
     stop: Callable[[], bool] = lambda: False
     """Tells whether this process was asked to stop."""
+    save_seconds: float = SAVE_SECONDS
+    """How often pretraining saves its state."""
 
 
 def compute(cell: Cell, stage: str, place: Place) -> dict[str, Any]:
@@ -53,16 +55,18 @@ def compute(cell: Cell, stage: str, place: Place) -> dict[str, Any]:
     reason to the node's log; a later call goes on from what is there.
     """
     node, world = place.store.node(stage, config.key(cell, stage)), place.world
-    record = _done(node, place)
+    record = _done(cell, stage, place)
     with contextlib.ExitStack() as stack:
         if record is None:
             node.create()
             waiting = world.size == 1  # several ranks would wait in an exchange, and run into its time limit
             lock = stack.enter_context(held(node.lock, wait=waiting, tell=place.tell, give_up=place.stop))
-            record = _done(node, place)  # another process may have finished it while this one waited
+            record = _done(cell, stage, place)  # another process may have finished it while this one waited
         record = world.broadcast(record)
         if record is not None:
             return dict(record)
+        if node.record() is not None:
+            node.clear()  # made from products of its parent that are no longer there
         node.remove_leftovers()
         log = stack.enter_context(Log(node.log))
         source = provenance(world.device, world.size)
@@ -77,7 +81,8 @@ def compute(cell: Cell, stage: str, place: Place) -> dict[str, Any]:
         log.event("finished")
         settings = config.stage_settings(cell, stage)
         times = {"finished": time.time(), "seconds": _worked_seconds(node.log)}
-        return node.commit({"stage": stage, "key": node.key, "settings": settings} | source | times | facts)
+        read = {"parent": store.products_digest(parent)} if (parent := parent_record(cell, stage, place.store)) else {}
+        return node.commit({"stage": stage, "key": node.key, "settings": settings} | source | times | facts | read)
 
 
 def follow(cell: Cell, place: Place) -> None:
@@ -87,8 +92,20 @@ def follow(cell: Cell, place: Place) -> None:
             _pretrain(cell, place.store.node("pretrain", config.key(cell, "pretrain")), None, place)
 
 
-def _done(node: Node, place: Place) -> dict[str, Any] | None:
+def parent_record(cell: Cell, stage: str, where: Store) -> dict[str, Any] | None:
+    """Return the commit record of the node that a stage reads; None if there is none or it is not done."""
+    parent = cell.parent(stage)
+    return None if parent is None else where.node(parent, config.key(cell, parent)).record()
+
+
+def outdated(record: Mapping[str, Any], parent: Mapping[str, Any] | None) -> bool:
+    """Tell whether a node was computed from other products of its parent than those that are there now."""
+    return parent is not None and "parent" in record and record["parent"] != store.products_digest(parent)
+
+
+def _done(cell: Cell, stage: str, place: Place) -> dict[str, Any] | None:
     """Return the commit record of a finished node, or None. Raises StoreError if it was made from other images."""
+    node = place.store.node(stage, config.key(cell, stage))
     record = node.record()
     if record is None and node.product(store.RECORD).exists():
         place.tell(f"{node.path} is damaged (a product is missing or has another size): computing it again")
@@ -99,6 +116,9 @@ def _done(node: Node, place: Place) -> dict[str, Any] | None:
                 f"{node.path} was computed from other images than those now prepared as {name!r}: "
                 f"prepare these under another name, or delete the nodes made from the others"
             )
+    if record is not None and outdated(record, parent_record(cell, stage, place.store)):
+        place.tell(f"{node.path} was made from an earlier {cell.parent(stage)} of this cell: computing it again")
+        return None
     return record
 
 
@@ -129,7 +149,8 @@ def _pretrain(cell: Cell, node: Node, log: Log | None, place: Place) -> nn.Modul
     world = place.world
     images = data.pretraining_images(place.store, cell.data, world.device).images
     shown = evenly(data.load(place.store, cell.data.pretrain, "test", world.device).images, PICTURED_IMAGES)
-    return pretrain(cell, images, world, States(node.states), _Watch(cell, node, log, place, shown))
+    watch = _Watch(cell, node, log, place, shown)
+    return pretrain(cell, images, world, States(node.states), watch, save_seconds=place.save_seconds)
 
 
 @dataclass(frozen=True)

@@ -52,10 +52,13 @@ class Watch(Protocol):
 StepFunction = Callable[[Tensor, Parameters, Parameters], Mapping[str, Tensor]]
 
 
-def pretrain(cell: Cell, images: Tensor, world: World, states: States, watch: Watch) -> nn.ModuleDict:
+def pretrain(
+    cell: Cell, images: Tensor, world: World, states: States, watch: Watch, *, save_seconds: float = SAVE_SECONDS
+) -> nn.ModuleDict:
     """Train the cell's networks, from the newest good state if there is one, and return them.
 
     images: uint8 (n, 3, 32, 32) on the rank's device. Ranks share each global batch and compute what one rank would.
+    The state is saved every `save_seconds`.
     Raises Interrupted once the state is saved after `watch.stop`, Diverged when a term is no longer finite (the last
     good state stays), ConfigError for a batch that the data or the ranks cannot give.
     """
@@ -70,7 +73,7 @@ def pretrain(cell: Cell, images: Tensor, world: World, states: States, watch: Wa
         if world.first:
             watch.event("resumed", f"after epoch {training.epoch}, step {training.step} of {steps}")
     compute = step_function(cell, method, training.networks, world, watch, images[: share.stop - share.start])
-    keeper = _Keeper(training, world, states, watch, steps)
+    keeper = _Keeper(training, world, states, watch, steps, save_seconds)
     while training.epoch < settings.epochs:
         began, done_before = time.perf_counter(), training.step
         _finish_epoch(cell, images, training, share, compute, keeper)
@@ -179,6 +182,7 @@ class _Keeper:
     states: States
     watch: Watch
     steps: int
+    save_seconds: float
     saved_at: float = 0.0
 
     def __post_init__(self) -> None:
@@ -192,7 +196,7 @@ class _Keeper:
         if world.size > 1 and training.step % AGREE_EVERY_STEPS and training.step != self.steps:
             return
         stop = world.any(self.watch.stop())
-        if stop or world.any(time.monotonic() - self.saved_at > SAVE_SECONDS):
+        if stop or world.any(time.monotonic() - self.saved_at > self.save_seconds):
             sums = self.finite_sums()
             if world.first:
                 # Every rank goes on from this state, so it must not hold the first rank's own sums.

@@ -1,0 +1,104 @@
+"""What nodes will cost, from what finished ones and short trials took."""
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dae_ssl import config
+from dae_ssl.batch.plan import Wanted, needs
+from dae_ssl.batch.profile import Profile, Resources
+from dae_ssl.config import Cell
+from dae_ssl.store import Store
+
+
+@dataclass
+class Durations:
+    """Seconds that were measured, on processors of one kind."""
+
+    device_type: str
+    per_image: dict[tuple[str, int], list[float]] = field(default_factory=dict)
+    """Of pretraining: seconds for one image in one epoch, by method and number of ranks."""
+    per_node: dict[str, list[float]] = field(default_factory=dict)
+    """Of other stages: seconds, by stage."""
+
+    def seconds(self, node: Wanted, ranks: int, images: int) -> float | None:
+        """Return what a node would take, or None when nothing like it was measured with as many ranks."""
+        if node.stage != "pretrain" or not node.cell.method.trains:
+            known = self.per_node.get(node.stage)
+            return statistics.median(known) if known else 0.0 if node.stage == "pretrain" else None
+        same = self.per_image.get((node.cell.method.name, ranks))
+        like = same or [value for (_, n), values in self.per_image.items() if n == ranks for value in values]
+        return statistics.median(like) * images * node.cell.optimisation.epochs if like else None
+
+
+def measured(store: Store, device_type: str) -> Durations:
+    """Return what finished nodes and trials in a store took on processors of a kind, `cuda` or `cpu`."""
+    found = Durations(device_type)
+    for stage in config.STAGES:
+        for key in store.keys(stage):
+            record = store.node(stage, key).record()
+            if record is not None and record.get("device_type", "cpu") == device_type:
+                _learn(found, stage, record, store)
+    for path in sorted(store.trials.glob("*.json")):
+        trial = json.loads(path.read_text())
+        if trial["device_type"] == device_type:
+            found.per_image.setdefault((trial["method"], trial["ranks"]), []).append(trial["seconds_per_image"])
+    return found
+
+
+def _learn(found: Durations, stage: str, record: Mapping[str, Any], store: Store) -> None:
+    settings = record["settings"]
+    if stage == "pretrain" and "optimisation" in settings:
+        images = settings["data"]["images"] or images_of(store, settings["data"]["name"])
+        if images:
+            worked = record["seconds"] / (images * settings["optimisation"]["epochs"])
+            found.per_image.setdefault((settings["method"]["name"], record["ranks"]), []).append(worked)
+    elif stage != "pretrain":
+        found.per_node.setdefault(stage, []).append(record["seconds"])
+
+
+def images_of(store: Store, name: str) -> int:
+    """Return how many training images a prepared set has; 0 if it is not prepared."""
+    return int(((store.data(name).record() or {}).get("splits", {}).get("train") or {}).get("images", 0))
+
+
+def pretraining_images(cell: Cell, store: Store) -> int:
+    """Return how many images an epoch of a cell's pretraining has; 0 if they are not prepared."""
+    return cell.data.pretrain_images or images_of(store, cell.data.pretrain)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """GPU-hours, or node-hours where a stage asks for no GPU; and how many nodes nothing is known of."""
+
+    gpu_hours: float
+    node_hours: float
+    unknown: int
+
+
+def total(
+    wanted: Iterable[Wanted], profile: Profile, store: Store, durations: Durations, changed: Mapping[str, int]
+) -> Cost:
+    """Return what nodes will cost with a profile; `changed` replaces fields of pretraining's resources."""
+    gpu_hours = node_hours = 0.0
+    unknown = 0
+    for node in wanted:
+        resources = needs(node, profile)
+        if changed and node.stage == "pretrain" and node.cell.method.trains:
+            resources = Resources(**{**_fields(resources), **changed})
+        ranks = resources.ranks if node.stage == "pretrain" else 1
+        seconds = durations.seconds(node, ranks, pretraining_images(node.cell, store))
+        if seconds is None:
+            unknown += 1
+            continue
+        # A packed cell has one of the task's GPUs, and its share of the machine.
+        hours = seconds / 3600 / resources.packing
+        gpu_hours += hours * resources.gpus
+        node_hours += hours * resources.nodes if resources.gpus == 0 else 0.0
+    return Cost(gpu_hours, node_hours, unknown)
+
+
+def _fields(resources: Resources) -> dict[str, Any]:
+    return {name: getattr(resources, name) for name in Resources.__dataclass_fields__}

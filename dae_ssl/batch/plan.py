@@ -1,0 +1,186 @@
+"""Cells -> the nodes they need, what is there already, and the arrays that would compute the rest. Sends nothing.
+
+A node that several cells share is planned once. A node whose parent is still to come stands in an array that follows
+its parent's, at the parent's index, so that SLURM can pair them task by task (`aftercorr`); where a parent has several
+children there are several such arrays. Children of finished parents wait for nothing.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import TypeVar
+
+from dae_ssl import config
+from dae_ssl.batch.profile import Profile, Resources
+from dae_ssl.batch.stages import outdated
+from dae_ssl.config import Cell
+from dae_ssl.store import Store
+
+T = TypeVar("T")
+NodeId = tuple[str, str]
+"""Stage and key."""
+
+
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """A node that some cells need, with one of these cells to tell what it is."""
+
+    stage: str
+    key: str
+    parent: NodeId | None
+    cell: Cell
+    cells: int
+    """How many of the cells share it."""
+
+    @property
+    def id(self) -> NodeId:
+        return self.stage, self.key
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A task of an array, sent or about to be."""
+
+    array: str
+    """The name of an array of this plan, or the id of one that SLURM has."""
+    index: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one array task computes: one node, or the packed ones."""
+
+    index: int
+    nodes: tuple[Wanted, ...]
+
+
+@dataclass(frozen=True)
+class Array:
+    """One SLURM array: a stage, the resources of each task, and the array its tasks follow."""
+
+    name: str
+    stage: str
+    resources: Resources
+    tasks: tuple[Task, ...]
+    after: str | None = None
+
+    def indices(self) -> str:
+        """Return its indices as sbatch takes them, `0-3,7`."""
+        runs: list[list[int]] = []
+        for index in sorted(task.index for task in self.tasks):
+            if runs and index == runs[-1][-1] + 1:
+                runs[-1].append(index)
+            else:
+                runs.append([index])
+        return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The nodes of some cells, which of them are done or on their way, and the arrays that would compute the rest."""
+
+    wanted: Mapping[NodeId, Wanted]
+    done: frozenset[NodeId]
+    queued: frozenset[NodeId]
+    arrays: tuple[Array, ...] = field(default=())
+
+    def missing(self) -> Iterator[Wanted]:
+        """Yield the nodes that would be computed, in order of stages."""
+        return (node for array in self.arrays for task in array.tasks for node in task.nodes)
+
+
+def nodes(cells: Iterable[Cell]) -> dict[NodeId, Wanted]:
+    """Return every node that the cells need, each once, parents before children."""
+    found: dict[str, dict[str, list[tuple[Cell, NodeId | None]]]] = {stage: {} for stage in config.STAGES}
+    for cell in cells:
+        keys = config.keys(cell)
+        for stage, key in keys.items():
+            parent = cell.parent(stage)
+            found[stage].setdefault(key, []).append((cell, (parent, keys[parent]) if parent else None))
+    return {
+        (stage, key): Wanted(stage, key, parent=asked[0][1], cell=asked[0][0], cells=len(asked))
+        for stage, by_key in found.items()
+        for key, asked in by_key.items()
+    }
+
+
+def finished(wanted: Mapping[NodeId, Wanted], store: Store) -> frozenset[NodeId]:
+    """Return the nodes that are done and were computed from what their parents hold now."""
+    begun = {stage: store.keys(stage) for stage in config.STAGES}
+    records = {id: store.node(*id).record() for id in wanted if id[1] in begun[id[0]]}
+    done: set[NodeId] = set()
+    for id, node in wanted.items():  # parents come first
+        record = records.get(id)
+        if record is None:
+            continue
+        if node.parent is None or (node.parent in done and not outdated(record, records[node.parent])):
+            done.add(id)
+    return frozenset(done)
+
+
+def make(
+    cells: Iterable[Cell], store: Store, profile: Profile, *, queued: Mapping[NodeId, Spot], array_size: int
+) -> Plan:
+    """Plan the nodes that are neither done nor queued.
+
+    `queued` says where SLURM has nodes already. `array_size` is MaxArraySize of the cluster, one more than the largest
+    index; a smaller one of the profile is kept to.
+    """
+    wanted = nodes(cells)
+    done = finished(wanted, store)
+    waiting = {id: spot for id, spot in queued.items() if id in wanted and id not in done}
+    size = min(array_size, profile.array_size or array_size)
+    arrays: list[Array] = []
+    spots = dict(waiting)
+    for stage in config.STAGES:
+        missing = [node for id, node in wanted.items() if id[0] == stage and id not in done and id not in waiting]
+        free = _free(missing, spots, profile, size)
+        for number, array in enumerate((*free, *_following(missing, spots, profile))):
+            arrays.append(replace(array, name=f"{stage}-{number}"))
+            spots |= {node.id: Spot(arrays[-1].name, task.index) for task in array.tasks for node in task.nodes}
+    return Plan(wanted, done, frozenset(waiting), tuple(arrays))
+
+
+def needs(node: Wanted, profile: Profile) -> Resources:
+    """Return the resources that a node's task asks for; an encoder that is not trained needs no more than features."""
+    trains = node.stage != "pretrain" or node.cell.method.trains
+    return profile.resources(node.stage if trains else "features")
+
+
+def _free(missing: Sequence[Wanted], spots: Mapping[NodeId, Spot], profile: Profile, size: int) -> list[Array]:
+    """Return the arrays of nodes that wait for no other, one for each shape of resources, split at `size`."""
+    shapes: dict[Resources, list[Wanted]] = {}
+    for node in missing:
+        if node.parent not in spots:
+            shapes.setdefault(needs(node, profile), []).append(node)
+    arrays: list[Array] = []
+    for resources, free in shapes.items():
+        for tasks in _batched(_batched(free, resources.packing), size):
+            numbered = tuple(Task(index, tuple(packed)) for index, packed in enumerate(tasks))
+            arrays.append(Array("", numbered[0].nodes[0].stage, resources, numbered))
+    return arrays
+
+
+def _following(missing: Sequence[Wanted], spots: Mapping[NodeId, Spot], profile: Profile) -> list[Array]:
+    """Return the arrays of nodes whose parents are on their way: the n-th child of every parent, at its index."""
+    rounds: dict[tuple[str, int], dict[int, list[Wanted]]] = {}
+    born: dict[NodeId, int] = {}
+    for node in missing:
+        if node.parent is not None and node.parent in spots:
+            number = born.get(node.parent, 0)
+            born[node.parent] = number + 1
+            spot = spots[node.parent]
+            rounds.setdefault((spot.array, number), {}).setdefault(spot.index, []).append(node)
+    arrays: list[Array] = []
+    for (after, _), by_index in rounds.items():
+        tasks = tuple(Task(index, tuple(by_index[index])) for index in sorted(by_index))
+        stage = tasks[0].nodes[0].stage
+        # The children of packed cells share a task as their parents did, and are computed one after another.
+        arrays.append(Array("", stage, profile.resources(stage), tasks, after))
+    return arrays
+
+
+def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    remaining = iter(items)
+    while batch := list(islice(remaining, size)):
+        yield batch

@@ -1,0 +1,166 @@
+"""What a cluster looks like: partition, resources of each stage, limits, container, environment."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from dae_ssl import config
+from dae_ssl.config import ConfigError, require
+
+LAUNCHERS = ("slurm", "local")
+DEVICES = ("auto", "cpu", "cuda")
+PASSED = ("HOME", "USER", "LOGNAME", "SHELL", "PATH", "LANG", "LC_ALL", "SLURM_CONF",
+          "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")  # fmt: skip
+"""What reaches a job of the environment it was submitted from, unless the profile says otherwise. Credentials travel
+in the environment, where no script, log or command line shows them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What one array task of a stage asks for."""
+
+    nodes: int = 1
+    ranks_per_node: int = 1
+    """Processes that pretrain together on a node; 4 with 4 GPUs. Other stages have one rank."""
+    gpus_per_node: int = 0
+    cpus_per_node: int = 2
+    memory_gb: float = 8
+    """Of each node."""
+    minutes: int = 60
+    """Time limit; pretraining goes on in a new attempt when it is over."""
+    packing: int = 1
+    """Cells side by side in one task, each on its own single GPU; pays where one cell cannot fill four."""
+    partition: str | None = None
+    """Where this stage runs, if not in the profile's partition."""
+    sbatch: tuple[str, ...] = ()
+    """Further options of sbatch, as in `constraint=a100`."""
+
+    def __post_init__(self) -> None:
+        for name in ("nodes", "ranks_per_node", "cpus_per_node", "minutes", "packing"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require(self.gpus_per_node >= 0, "gpus_per_node", self.gpus_per_node, "0 or more")
+        require(self.memory_gb > 0, "memory_gb", self.memory_gb, "more than 0")
+        alone = self.packing == 1 or self.nodes == self.ranks_per_node == 1
+        require(
+            alone, "packing", self.packing, "1, or nodes: 1 and ranks_per_node: 1, since packed cells have one rank"
+        )
+        processes, gpus = max(self.ranks_per_node, self.packing), self.gpus_per_node
+        require(gpus in (0, processes), "gpus_per_node", gpus, f"0, or {processes}, one for each rank or packed cell")
+        for option in self.sbatch:
+            require(re.fullmatch(r"[a-z][a-z-]*(=.+)?", option) is not None, "sbatch", option, "as in constraint=a100")
+
+    @property
+    def ranks(self) -> int:
+        """Processes that pretrain one cell."""
+        return self.nodes * self.ranks_per_node
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of one task; a task without any is counted by its nodes."""
+        return self.nodes * self.gpus_per_node
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stages:
+    """The resources of every stage."""
+
+    pretrain: Resources = Resources()
+    features: Resources = Resources()
+    probe: Resources = Resources()
+    kmeans: Resources = Resources()
+
+    def __post_init__(self) -> None:
+        for stage in config.STAGES[1:]:
+            resources = getattr(self, stage)
+            require(
+                resources.ranks == 1, f"stages.{stage}.ranks_per_node", resources.ranks, "1: only pretraining has more"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """One cluster, or this machine."""
+
+    name: str
+    launcher: str = "slurm"
+    """`slurm`, or `local` to run everything here, in order."""
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    sbatch: tuple[str, ...] = ()
+    """Further options of sbatch for every stage."""
+    device: str = "auto"
+    stages: Stages = field(default_factory=Stages)
+    array_parallelism: int = 16
+    """Tasks of one array that run at the same time."""
+    array_size: int | None = None
+    """Tasks in one array at most, below the cluster's own MaxArraySize; None takes that."""
+    max_requeues: int = 100
+    """Times that a task goes on after a time limit or a preemption."""
+    max_failures: int = 3
+    """Times that a task is killed (out of memory, a lost rank) before it counts as failed."""
+    signal_seconds: int = 90
+    """How long before its time limit a task is told to save its state and continue in a new attempt."""
+    save_seconds: float = 30.0
+    """How often pretraining saves its state: what a sudden death costs at most."""
+    image: str | None = None
+    """Image file that the container command starts, for `jobs.check` to look for."""
+    container: tuple[str, ...] = ()
+    """Command and arguments that Python is started with in a container, as [apptainer, exec, --nv, IMAGE]."""
+    python: str | None = None
+    """Python of the jobs; None is the one that submits, or `python` in a container."""
+    setup: tuple[str, ...] = ()
+    """Lines of shell before a task, such as `module load cuda`."""
+    environment: tuple[str, ...] = ()
+    """NAME=VALUE for every task. No secrets: they would stand in the batch script."""
+    pass_environment: tuple[str, ...] = PASSED
+    """Variables that reach a task from where it is submitted; nothing else does."""
+    tracking_uri: str | None = None
+    """MLflow server that running tasks copy to; None leaves that to `jobs.sync_mlflow`."""
+    scratch: str | None = None
+    """Folder on a node's own disk for temporary files."""
+
+    def __post_init__(self) -> None:
+        require(self.launcher in LAUNCHERS, "launcher", self.launcher, " or ".join(LAUNCHERS))
+        require(self.device in DEVICES, "device", self.device, ", ".join(DEVICES))
+        for name in ("array_parallelism", "signal_seconds"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for name in ("max_requeues", "max_failures", "save_seconds"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        require(self.array_size is None or self.array_size >= 1, "array_size", self.array_size, "null or at least 1")
+        for line in self.environment:
+            require(re.fullmatch(r"[A-Za-z_]\w*=.*", line) is not None, "environment", line, "NAME=VALUE")
+        secret = self.tracking_uri is not None and "@" in self.tracking_uri
+        choices = "an address without credentials: put them into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        require(not secret, "tracking_uri", "…@…", f"{choices} of the shell that submits")
+
+    def resources(self, stage: str) -> Resources:
+        """Return what a stage asks for."""
+        found: Resources = getattr(self.stages, stage)
+        return found
+
+    @classmethod
+    def of(cls, name: str, given: Mapping[str, Any]) -> Self:
+        """Build a profile from plain values. Raises ConfigError that names the profile and the setting."""
+        try:
+            return config.build(cls, dict(given) | {"name": name})
+        except ConfigError as error:
+            raise ConfigError(f"profile {name}: {error}") from None
+
+
+def passed(profile: Profile) -> dict[str, str]:
+    """Return what a job gets of the environment of this process: what the profile names, and nothing else."""
+    return {name: os.environ[name] for name in profile.pass_environment if name in os.environ}
+
+
+def stated(profile: Profile, store_root: Path) -> dict[str, str]:
+    """Return the variables that every task of a profile sets for itself, none of them secret."""
+    variables = {"DAE_SSL_STORE": str(store_root), "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
+    if profile.tracking_uri is not None:
+        variables["MLFLOW_TRACKING_URI"] = profile.tracking_uri
+    if profile.scratch is not None:
+        variables["TMPDIR"] = profile.scratch
+    return variables | dict(line.split("=", 1) for line in profile.environment)

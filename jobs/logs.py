@@ -1,0 +1,79 @@
+"""Show what the tasks of a cell printed, and what its nodes logged last.
+
+python -m jobs.logs CELL [STAGE] [--store STORE] [--lines N]
+
+CELL is its key, as jobs.status shows it, or the beginning of it.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+from dae_ssl import config
+from dae_ssl.batch import launch, log, tasks
+from dae_ssl.store import Store, StoreError
+from jobs import settings
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the last lines of every stage's log, its path before them."""
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs.logs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("cell", metavar="CELL")
+    parser.add_argument("stage", nargs="?", choices=config.STAGES, metavar="STAGE", help=", ".join(config.STAGES))
+    default = Path(os.environ.get("DAE_SSL_STORE", "store"))
+    parser.add_argument("--store", type=Path, default=default, help=f"$DAE_SSL_STORE or ./store; now {default}")
+    parser.add_argument("--lines", type=int, default=10, metavar="N", help="of each log; 10")
+    given = parser.parse_args(arguments)
+    store = Store(given.store)
+    try:
+        show(store, tasks.items(store, _whole(store, given.cell)), given.stage, given.lines)
+    except StoreError as error:
+        settings.fail(error, 2)
+
+
+def show(store: Store, items: Sequence[tasks.Item], only: str | None, lines: int) -> None:
+    """Print the logs of a cell's nodes."""
+    sent = launch.sent(store)
+    for item in items:
+        if only not in (None, item.stage):
+            continue
+        node, task = store.node(item.stage, item.key), sent.get((item.stage, item.key))
+        print(f"== {item.stage} {item.key}: {'done' if node.record() else 'not done'}")
+        for outcome in task.outcomes() if task else []:
+            when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(outcome["time"]))
+            print(
+                f"   {when} task {outcome['task']} on {outcome['host']}: {outcome['outcome']}, code {outcome['code']}"
+            )
+        if task and task.printed.exists():
+            print(f"-- {task.printed}")
+            with task.printed.open(errors="replace") as file:
+                print("".join(deque(file, lines)), end="")
+        if node.log.exists():
+            print(f"-- {node.log}")
+            for entry in deque(log.read(node.log), lines):
+                when = time.strftime("%H:%M:%S", time.localtime(entry.time))
+                words = entry.event or f"step {entry.step}"
+                print(
+                    f"{when} {words}",
+                    *(f"{k}={v}" for k, v in {**entry.terms, **entry.fields}.items() if k != "versions"),
+                )
+
+
+def _whole(store: Store, beginning: str) -> str:
+    """Return the key that begins so. Raises StoreError unless it is exactly one."""
+    found = [folder.key for folder in store.cells() if folder.key.startswith(beginning)]
+    if len(found) != 1:
+        raise StoreError(
+            f"cell {beginning!r}: {len(found)} cells of {store.root} begin so; jobs.status shows their keys"
+        )
+    return found[0]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

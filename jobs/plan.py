@@ -1,0 +1,106 @@
+"""Say what an experiment needs, what is there, what would be sent, and what it would cost. Sends nothing.
+
+python -m jobs.plan experiment=table2 profile=gpu4
+python -m jobs.plan experiment=table2 profile=gpu4 trial=true      times a few steps here first
+"""
+
+import sys
+from collections.abc import Sequence
+
+from dae_ssl import config, experiments
+from dae_ssl.batch import cost, launch, plan, queue, status
+from dae_ssl.batch.plan import NodeId, Plan, Spot
+from dae_ssl.batch.profile import Profile, Resources
+from dae_ssl.store import Store
+from jobs import experiment
+from jobs.experiment import Asked
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print the plan."""
+    asked = experiment.asked(arguments, trial=False)
+    if asked.options["trial"]:
+        from dae_ssl.batch import trial
+
+        for line in trial.run(asked.cells, asked.store, asked.profile):
+            print(line)
+    planned, states = make(asked)
+    print(f"experiment {asked.experiment.name}: {asked.experiment.question}")
+    print(f"{len(asked.cells)} cells ({len(asked.floors)} of them floors), profile {asked.profile.name}, "
+          f"store {asked.store.root}\n")  # fmt: skip
+    print_nodes(asked, planned, states)
+    print_arrays(planned)
+    print_costs(planned, asked.profile, asked.store)
+
+
+def make(asked: Asked) -> tuple[Plan, dict[NodeId, str]]:
+    """Return the plan, and the state of every node in a word. Raises SlurmError if the queue cannot be seen."""
+    slurm = asked.profile.launcher == "slurm"
+    active = launch.active(asked.store, queue.queue()) if slurm and queue.available() else {}
+    size = queue.array_size() if slurm and queue.available() else asked.profile.array_size or 1001
+    planned = plan.make(asked.cells, asked.store, asked.profile, queued=spots(active), array_size=size)
+    return planned, {id: status.word(asked.store, planned, id, active) for id in planned.wanted}
+
+
+def spots(active: dict[NodeId, tuple[Spot, queue.Queued]]) -> dict[NodeId, Spot]:
+    """Return where SLURM has nodes."""
+    return {id: spot for id, (spot, _) in active.items()}
+
+
+def print_nodes(asked: Asked, planned: Plan, states: dict[NodeId, str]) -> None:
+    """Print how many nodes of each stage are in which state, and how many other experiments share."""
+    shared = plan.nodes(_other_cells(asked)).keys() & planned.wanted.keys()
+    print(f"{'stage':10}{'nodes':>7}" + "".join(f"{word:>9}" for word in status.WORDS) + f"{'shared':>9}")
+    for stage in config.STAGES:
+        ids = [id for id in planned.wanted if id[0] == stage]
+        counts = "".join(f"{sum(states[id] == word for id in ids):9}" for word in status.WORDS)
+        print(f"{stage:10}{len(ids):7}{counts}{sum(id in shared for id in ids):9}")
+
+
+def _other_cells(asked: Asked) -> list[config.Cell]:
+    others = [experiments.load(name) for name in experiments.names() if name != asked.experiment.name]
+    return [cell for other in others for row in other.cells().values() for cell in row]
+
+
+def print_arrays(planned: Plan) -> None:
+    """Print the arrays that would be sent, with their resources."""
+    print(f"\n{len(planned.arrays)} arrays to send" + (":" if planned.arrays else ": nothing is missing"))
+    for array in planned.arrays:
+        after = f", each after its own of {array.after}" if array.after else ""
+        print(f"  {array.name:14}{len(array.tasks):6} tasks  {_words(array.resources)}{after}")
+
+
+def _words(resources: Resources) -> str:
+    parts = [f"{resources.nodes} machines" if resources.nodes > 1 else "", f"{resources.gpus_per_node} GPUs",
+             f"{resources.cpus_per_node} CPUs", f"{resources.memory_gb:g} GB", f"{resources.minutes} min",
+             f"{resources.packing} cells a task" if resources.packing > 1 else f"{resources.ranks} ranks"]  # fmt: skip
+    return ", ".join(part for part in parts if part)
+
+
+def print_costs(planned: Plan, profile: Profile, store: Store) -> None:
+    """Print what the missing nodes would cost, as the profile has it and with the other way to use four GPUs."""
+    nodes = list(planned.missing())
+    if not nodes:
+        return
+    durations = cost.measured(store, "cpu" if profile.device == "cpu" or not profile.stages.pretrain.gpus else "cuda")
+    pretrain = profile.stages.pretrain
+    ways: dict[str, dict[str, int]] = {"as the profile has it": {}}
+    if pretrain.packing > 1:
+        ranks = {"packing": 1, "ranks_per_node": pretrain.packing}
+        ways[f"with {pretrain.packing} ranks for each cell instead"] = ranks
+    elif pretrain.ranks_per_node > 1:
+        packed = {"packing": pretrain.ranks_per_node, "ranks_per_node": 1, "nodes": 1}
+        ways[f"with {pretrain.ranks_per_node} cells packed in each task instead"] = packed
+    print("\ncost, from finished nodes and trials:")
+    for words, changed in ways.items():
+        found = cost.total(nodes, profile, store, durations, changed)
+        known = len(nodes) - found.unknown
+        hours = f"{found.gpu_hours:.2f} GPU-hours and {found.node_hours:.2f} node-hours without GPUs"
+        unknown = f"; {found.unknown} nodes of a kind that was never timed are not in it" if found.unknown else ""
+        print(f"  {words}: {f'{hours} for {known} nodes' if known else 'unknown'}{unknown}")
+    if not durations.per_image:
+        print(f"  no pretraining was timed on {durations.device_type}: trial=true times a few steps where it is run")
+
+
+if __name__ == "__main__":
+    experiment.run(main, sys.argv[1:], __doc__)

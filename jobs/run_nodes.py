@@ -1,0 +1,72 @@
+"""Compute nodes of cells, as one SLURM task does; `jobs.submit` and slurm/cell.sbatch start it.
+
+    python -m jobs.run_nodes --array FILE [--index N]   task N of an array ($SLURM_ARRAY_TASK_ID)
+    python -m jobs.run_nodes CELL... --store STORE      every missing stage of cells, by their keys
+
+Exit code: 0 done, 1 failed, 2 bad input, 75 a rank was lost (the same again may succeed), 128 + signal when stopped.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dae_ssl.batch import tasks
+from dae_ssl.batch.interrupt import die_with_parent
+from dae_ssl.batch.profile import DEVICES, Resources
+from dae_ssl.config import ConfigError
+from dae_ssl.store import Store, StoreError
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    command = argparse.ArgumentParser(
+        prog="python -m jobs.run_nodes", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    command.add_argument("cells", nargs="*", metavar="CELL", help="key of a cell, as jobs.status and jobs.explain show")
+    command.add_argument("--array", type=Path, metavar="FILE", help="the tasks of an array, as jobs.submit wrote them")
+    command.add_argument("--index", type=int, default=os.environ.get("SLURM_ARRAY_TASK_ID"), metavar="N")
+    command.add_argument(
+        "--only", type=int, metavar="N", help="only the task's node N: how a task starts its processes"
+    )
+    store = Path(os.environ.get("DAE_SSL_STORE", "store"))
+    command.add_argument("--store", type=Path, default=store, help=f"with CELL: $DAE_SSL_STORE or ./store; now {store}")
+    command.add_argument("--nodes", type=int, default=1, help="with CELL: machines that pretrain together")
+    command.add_argument("--ranks-per-node", type=int, default=1, help="with CELL: processes that pretrain on each")
+    command.add_argument("--device", choices=DEVICES, default="auto", help="with CELL: where to compute")
+    return command
+
+
+def work(given: argparse.Namespace) -> tasks.Work:
+    """Return what the command line asks for. Raises ConfigError or StoreError."""
+    if given.array is not None:
+        if given.cells or given.index is None:
+            raise ConfigError("--array needs --index N (outside an array task), and no CELL beside it")
+        return tasks.read(given.array, given.index)
+    if not given.cells:
+        raise ConfigError("nothing to compute: name cells by their keys, or --array FILE")
+    store, resources = Store(given.store.resolve()), Resources(nodes=given.nodes, ranks_per_node=given.ranks_per_node)
+    items = tuple(item for key in given.cells for item in tasks.items(store, key))
+    return tasks.Work(store=store.root, resources=resources, items=items, device=given.device)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Compute them and return the exit code."""
+    given = parser().parse_args(arguments)
+    if "RANK" in os.environ:
+        die_with_parent()
+    try:
+        wanted = work(given)
+    except (ConfigError, StoreError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if given.only is not None:
+        return tasks.run_here(wanted, wanted.items[given.only])
+    return tasks.run(
+        wanted, [sys.executable, "-m", "jobs.run_nodes", *(sys.argv[1:] if arguments is None else arguments)]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""Show how far an experiment is: a line for each cell, a word for each stage, and why what failed did.
+
+python -m jobs.status experiment=table2 profile=gpu4
+python -m jobs.status experiment=table2 profile=gpu4 --watch     again every few seconds, until nothing runs
+"""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+from dae_ssl import config
+from dae_ssl.batch import launch, queue, status
+from dae_ssl.batch.plan import NodeId, Wanted
+from dae_ssl.batch.status import Seen
+from dae_ssl.config import Cell
+from dae_ssl.report.command import run_again
+from jobs import experiment
+from jobs.experiment import Asked
+from jobs.plan import make
+
+EVERY_SECONDS = 5.0
+LAST_LINES = 5
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the table; return 1 if something failed."""
+    watch = "--watch" in arguments
+    asked = experiment.asked([argument for argument in arguments if argument != "--watch"])
+    while True:
+        seen = look(asked)
+        if watch and sys.stdout.isatty():
+            print("\033[2J\033[H", end="")  # clears the screen
+        print_table(asked, seen)
+        words = {found.word for found, _ in seen.values()}
+        if not watch or not words & {"running", "waiting"}:
+            print_failures(asked, seen)
+            return 1 if "failed" in words else 0
+        time.sleep(EVERY_SECONDS)
+
+
+def look(asked: Asked) -> dict[NodeId, tuple[Seen, Wanted]]:
+    """Return the state of every node of the experiment."""
+    active = launch.active(asked.store, queue.queue()) if queue.available() else {}
+    planned, _ = make(asked)
+    sent = launch.sent(asked.store)
+    return {id: (status.look(asked.store, planned, node, active, sent), node) for id, node in planned.wanted.items()}
+
+
+def print_table(asked: Asked, seen: Mapping[NodeId, tuple[Seen, Wanted]]) -> None:
+    """Print a line for each cell, under its row's label."""
+    labelled = [(f"{row.label}, seed {cell.seed}", cell) for row, cells in asked.rows.items() for cell in cells]
+    labelled += [(f"floor: {cell.method.name}, seed {cell.seed}", cell) for cell in asked.floors]
+    width = max(len(label) for label, _ in labelled)
+    print(f"{'':{width}}  {'cell':16}  " + "  ".join(f"{stage:8}" for stage in config.STAGES))
+    for label, cell in labelled:
+        states = {stage: seen[stage, key][0] for stage, key in config.keys(cell).items()}
+        words = "  ".join(f"{_word(states, stage):8}" for stage in config.STAGES)
+        print(f"{label:{width}}  {config.cell_key(cell)}  {words}  {_told(states)}".rstrip())
+    counts = {word: sum(found.word == word for found, _ in seen.values()) for word in status.WORDS}
+    print(f"{len(seen)} nodes: " + ", ".join(f"{count} {word}" for word, count in counts.items() if count))
+
+
+def _word(states: Mapping[str, Seen], stage: str) -> str:
+    if stage not in states:
+        return "-"
+    return states[stage].detail if stage in ("probe", "kmeans") and states[stage].word == "done" else states[stage].word
+
+
+def _told(states: Mapping[str, Seen]) -> str:
+    """Return what is most worth knowing of a cell's unfinished stages."""
+    for word in ("failed", "running", "waiting"):
+        for stage, found in states.items():
+            if found.word == word and found.detail:
+                return f"{stage}: {found.detail.splitlines()[0]}"
+    return ""
+
+
+def print_failures(asked: Asked, seen: Mapping[NodeId, tuple[Seen, Wanted]]) -> None:
+    """Print of each failed node the reason, the end of its log, and the command that runs its cell here."""
+    for (stage, key), (found, node) in seen.items():
+        if found.word != "failed":
+            continue
+        print(f"\n{stage} {key} failed: {found.detail}")
+        if found.log is not None and found.log.exists():
+            print(f"  {found.log}:")
+            for line in found.log.read_text(errors="replace").splitlines()[-LAST_LINES:]:
+                print(f"    {line}")
+        print(f"  here: {command(node.cell, asked)}")
+
+
+def command(cell: Cell, asked: Asked) -> str:
+    """Return the command that computes a cell here."""
+    return f"{run_again(cell)} store={asked.store.root} floors=false"
+
+
+if __name__ == "__main__":
+    experiment.run(main, sys.argv[1:], __doc__)

@@ -1,0 +1,91 @@
+"""Send what an experiment lacks as SLURM arrays and return at once; or compute it here, with profile=local.
+
+python -m jobs.submit experiment=table2 profile=gpu4
+python -m jobs.submit experiment=tour profile=local
+
+The same command again sends only what is missing and not queued. Nothing that is killed, this command included, loses
+anything.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from dae_ssl import data
+from dae_ssl.batch import cells, launch, plan, queue, tasks
+from dae_ssl.lock import held
+from jobs import experiment
+from jobs.experiment import Asked
+from jobs.plan import print_arrays, spots
+from jobs.terminal import Terminal
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Send or compute; return the exit code."""
+    asked = experiment.asked(arguments)
+    for cell in asked.cells:
+        data.require_fits(asked.store, cell)
+    return here(asked) if asked.profile.launcher == "local" else send(asked)
+
+
+def send(asked: Asked) -> int:
+    """Send the arrays of what is missing and not queued."""
+    size = queue.array_size()
+    with held(asked.store.launching):
+        launch.adopt(asked.store)
+        active = spots(launch.active(asked.store, queue.queue()))
+        planned = plan.make(asked.cells, asked.store, asked.profile, queued=active, array_size=size)
+        print_arrays(planned)
+        if planned.queued:
+            print(f"{len(planned.queued)} nodes are queued or running already")
+        if not planned.arrays:
+            return 0
+        for cell in asked.cells:
+            cells.describe(cell, asked.store)
+        sent = launch.intend(planned, asked.store, asked.profile, experiment=asked.experiment.name,
+                             mlflow_experiment=asked.mlflow_experiment)  # fmt: skip
+        launch.send(sent, planned, asked.store, asked.profile)
+    print(f"python -m jobs.status {' '.join(sys.argv[1:])} --watch")
+    return 0
+
+
+def here(asked: Asked) -> int:
+    """Compute what is missing in this process, one task after another; what one fails at leaves the others alone."""
+    planned = plan.make(asked.cells, asked.store, asked.profile, queued={}, array_size=10**9)
+    for cell in asked.cells:
+        cells.describe(cell, asked.store)
+    if not planned.arrays:
+        print("nothing is missing")
+        return 0
+    sent = launch.intend(planned, asked.store, asked.profile, experiment=asked.experiment.name,
+                         mlflow_experiment=asked.mlflow_experiment)  # fmt: skip
+    every = [(array, task) for array in planned.arrays for task in array.tasks]
+    failed: set[plan.NodeId] = set()
+    for number, (array, task) in enumerate(every, 1):
+        if any(node.parent in failed for node in task.nodes):
+            failed |= {node.id for node in task.nodes}
+            print(f"[{number}/{len(every)}] {array.stage}: left out, since what it reads failed")
+            continue
+        file = sent.folder.product(f"{array.name}.jsonl")
+        command = [sys.executable, "-m", "jobs.run_nodes", "--array", str(file), f"--index={task.index}"]
+        with Terminal(silent=False) as terminal:
+            for node in task.nodes:
+                terminal.tell(f"[{number}/{len(every)}] {array.stage} {node.key}: {title(node)}")
+            code = tasks.run(tasks.read(file, task.index), command, tasks.Told(terminal.tell, terminal.progress))
+        if code > 2:
+            return code
+        failed |= {node.id for node in task.nodes if code}
+    if failed:
+        print(f"{len(failed)} nodes failed: python -m jobs.status {' '.join(sys.argv[1:])}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def title(node: plan.Wanted) -> str:
+    """Return what a node is, for people; of a shared one, a cell that needs it."""
+    from dae_ssl import config
+
+    others = f" and {node.cells - 1} more cells" if node.cells > 1 else ""
+    return f"{config.title(node.cell)}{others}"
+
+
+if __name__ == "__main__":
+    experiment.run(main, sys.argv[1:], __doc__)
