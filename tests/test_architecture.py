@@ -20,6 +20,7 @@ EVALUATION = (*GROUND, f"{TRAINING}.networks", f"{TRAINING}.checkpoint")
 STAGES = (*GROUND, TRAINING, "dae_ssl.evaluation", "dae_ssl.batch.log", "dae_ssl.batch.track",
           "dae_ssl.batch.provenance", "dae_ssl.batch.interrupt")  # fmt: skip
 BATCH = ("dae_ssl.batch.stages", *STAGES)
+LAUNCH = ("dae_ssl.batch.plan", "dae_ssl.batch.tasks", "dae_ssl.batch.queue", "dae_ssl.batch.profile", *BATCH)
 ROOMS: dict[str, tuple[str, ...]] = {
     "dae_ssl": (),
     "dae_ssl.config": (),
@@ -47,8 +48,15 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "dae_ssl.batch.interrupt": GROUND,
     "dae_ssl.batch.stages": STAGES,
     "dae_ssl.batch.cells": BATCH,
-    "dae_ssl.batch.plan": ("dae_ssl.batch.cells", *BATCH),
-    "dae_ssl.batch.launch": ("dae_ssl.batch.cells", "dae_ssl.batch.plan", *BATCH),
+    "dae_ssl.batch.profile": GROUND,
+    "dae_ssl.batch.queue": (),
+    "dae_ssl.batch.tasks": ("dae_ssl.batch.cells", "dae_ssl.batch.profile", *BATCH),
+    "dae_ssl.batch.plan": ("dae_ssl.batch.profile", *BATCH),
+    "dae_ssl.batch.cost": ("dae_ssl.batch.plan", "dae_ssl.batch.profile", *BATCH),
+    "dae_ssl.batch.trial": ("dae_ssl.batch.plan", "dae_ssl.batch.tasks", "dae_ssl.batch.profile", *BATCH),
+    "dae_ssl.batch.launch": LAUNCH,
+    "dae_ssl.batch.status": ("dae_ssl.batch.launch", *LAUNCH),
+    "dae_ssl.batch.check": ("dae_ssl.batch.launch", *LAUNCH),
     "dae_ssl.experiments": ("dae_ssl.config", "dae_ssl.experiments"),
     "dae_ssl.report": (
         *GROUND,

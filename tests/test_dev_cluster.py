@@ -204,6 +204,22 @@ def test_a_job_that_overruns_its_memory_is_killed_under_cgroup(cluster: Cluster,
     assert cluster.job(small, tmp_path)["JobState"] == "OUT_OF_MEMORY"
 
 
+@needs_slurm
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not all(shutil.which(name, path=PATH) for name in ("slurmdbd", "mariadbd")),
+    reason="accounting needs slurmdbd, mariadb",
+)
+def test_accounting_remembers_how_a_job_ended(cluster: Cluster, tmp_path: Path) -> None:
+    started(cluster, "--nodes", "1", "--accounting")
+    job = cluster.slurm("sbatch", "--parsable", "--wrap", "exit 7", cwd=tmp_path)
+    asks = ["sacct", "--noheader", "--parsable2", "--allocations", "--format=State,ExitCode", "--jobs", job]
+    deadline = time.monotonic() + 20
+    while (said := cluster.slurm(*asks, cwd=tmp_path)) != "FAILED|7:0":
+        assert time.monotonic() < deadline, f"sacct says '{said}'"
+        time.sleep(0.2)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -58,8 +58,11 @@ def optimised(base: Cell = TINY, **changes: object) -> Cell:
     return replace(base, optimisation=replace(base.optimisation, **changes))
 
 
-def train(cell: Cell, folder: Path, watch: Recorder | None = None, shown: Tensor | None = None) -> bytes:
-    networks = pretrain(cell, images() if shown is None else shown, ALONE, States(folder), watch or Recorder())
+def train(
+    cell: Cell, folder: Path, watch: Recorder | None = None, shown: Tensor | None = None, save_seconds: float = 30.0
+) -> bytes:
+    seen = images() if shown is None else shown
+    networks = pretrain(cell, seen, ALONE, States(folder), watch or Recorder(), save_seconds=save_seconds)
     return serialise(networks.state_dict())
 
 
@@ -230,8 +233,7 @@ def test_the_state_is_saved_as_often_as_asked(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(States, "save", lambda _states, _state, step: saved.append(step))
     train(TINY, tmp_path)
     assert saved == []
-    monkeypatch.setattr(loop, "SAVE_SECONDS", -1.0)
-    train(TINY, tmp_path)
+    train(TINY, tmp_path, save_seconds=-1.0)
     assert saved == [1, 2, 3, 4, 5, 6]
 
 
@@ -250,14 +252,11 @@ class Failing(DenoisingAutoencoder):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_term_that_is_not_finite_is_named_and_the_last_good_state_stays(
-    value: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loop, "SAVE_SECONDS", -1.0)
+def test_a_term_that_is_not_finite_is_named_and_the_last_good_state_stays(value: float, tmp_path: Path) -> None:
     failing = replace(TINY, method=Failing(embedding="l2", alpha=1.0, steps_before=4, value=value))
     watch = Recorder()
     with pytest.raises(Diverged, match=rf"^embedding became {value} in epoch 2, step 2 of 3: lower") as raised:
-        train(failing, tmp_path, watch)
+        train(failing, tmp_path, watch, save_seconds=-1.0)
     assert "optimisation.learning_rate" in str(raised.value)
     state = deserialise(States(tmp_path).newest_first()[0].read_bytes())
     assert (state["epoch"], state["step"]) == (1, 1)

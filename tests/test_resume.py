@@ -62,14 +62,12 @@ class Reporter:
 
 def live(folder: Path, pipe: int, save_seconds: float) -> int:
     """Train in this process to the end, which writes `folder`/weights, or to a signal; return the exit code."""
-    loop.SAVE_SECONDS = save_seconds
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8, generator=generator)
     with stop_requests() as request:
         try:
-            networks = loop.pretrain(
-                RUN, images, World(0, 1, torch.device("cpu")), States(folder), Reporter(pipe, request)
-            )
+            alone, watch = World(0, 1, torch.device("cpu")), Reporter(pipe, request)
+            networks = loop.pretrain(RUN, images, alone, States(folder), watch, save_seconds=save_seconds)
         except loop.Interrupted:
             return INTERRUPTED
     (folder / "weights").write_bytes(serialise(networks.state_dict()))

@@ -20,7 +20,6 @@ from dae_ssl.batch.provenance import provenance, versions
 from dae_ssl.config import Cell
 from dae_ssl.distributed import World, arithmetic
 from dae_ssl.evaluation import features
-from dae_ssl.evaluation.kmeans import kmeans
 from dae_ssl.evaluation.probe import Accuracy, few_labels, logistic_regression, train_probe
 from dae_ssl.lock import held
 from dae_ssl.store import Node, Store, StoreError, appearing, write_bytes, write_json
@@ -257,6 +256,8 @@ def _probe_stage(cell: Cell, node: Node, log: Log, place: Place) -> dict[str, An
 
 
 def _kmeans_stage(cell: Cell, node: Node, _log: Log, place: Place) -> dict[str, Any]:
+    from dae_ssl.evaluation.kmeans import kmeans  # scikit-learn takes longer to import than most stages to begin
+
     path, expected, _ = _features(cell, place.store)
     test = features.read(path, "test", expect=expected)
     scores = kmeans(test.representations.numpy(), test.labels.numpy(), settings=cell.kmeans)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.optimize
 import torch
 from torch import Tensor
 
@@ -268,6 +267,8 @@ def logistic_regression(
     x (n, d) float16 or float32, y (n,) int64 in [0, classes), on one device. Holds one standardised float32 copy of x.
     Raises ValueError for arrays that do not fit together.
     """
+    from scipy.optimize import minimize
+
     _check(train_x, train_y, classes, "train")
     mean, scale = _moments(train_x)
     z = torch.empty(train_x.shape, dtype=torch.float32, device=train_x.device)
@@ -282,7 +283,7 @@ def logistic_regression(
     # The loss is float32 work: SciPy's test of the loss's last digits would end the search by luck, so it is off.
     options = {"gtol": 0, "ftol": 0, "maxiter": max_iterations, "maxfun": 4 * max_iterations, "maxls": 50}
     start = np.zeros(classes * (z.shape[1] + 1))
-    found = scipy.optimize.minimize(
+    found = minimize(
         objective, start, jac=True, method="L-BFGS-B", options=options, callback=stop_when_flat
     )
     loss, _ = objective(found.x)
