@@ -1,14 +1,16 @@
 """Say what an experiment needs, what is there, what would be sent, and what it would cost. Sends nothing.
 
 python -m jobs.plan experiment=table2 profile=gpu4
-python -m jobs.plan experiment=table2 profile=gpu4 trial=true      times a few steps here first
+python -m jobs.plan experiment=table2 profile=gpu4 trial=true      times a few steps first, where this command runs:
+srun --gpus=4 torchrun --standalone --nproc-per-node=4 -m jobs.plan experiment=table2 profile=gpu4 trial=true
 """
 
+import os
 import sys
 from collections.abc import Sequence
 
 from dae_ssl import config, experiments
-from dae_ssl.batch import cost, launch, plan, queue, status
+from dae_ssl.batch import cost, launch, plan, queue, status, trial
 from dae_ssl.batch.plan import NodeId, Plan, Spot
 from dae_ssl.batch.profile import Profile, Resources
 from dae_ssl.store import Store
@@ -20,10 +22,10 @@ def main(arguments: Sequence[str]) -> None:
     """Print the plan."""
     asked = experiment.asked(arguments, trial=False)
     if asked.options["trial"]:
-        from dae_ssl.batch import trial
-
-        for line in trial.run(asked.cells, asked.store, asked.profile):
+        for line in trial.run(asked.cells, asked.store, asked.profile.device):
             print(line)
+        if os.environ.get("RANK", "0") != "0":
+            return
     planned, states = make(asked)
     print(f"experiment {asked.experiment.name}: {asked.experiment.question}")
     print(f"{len(asked.cells)} cells ({len(asked.floors)} of them floors), profile {asked.profile.name}, "

@@ -4,6 +4,8 @@
     torchrun --standalone --nproc-per-node=4 -m jobs.run_cell method=simclr precision=bf16
     python -m jobs.run_cell method=ae +variant=published_code
     python -m jobs.run_cell method=dae --cfg job        show every setting, compute nothing
+    python -m jobs.run_cell --multirun method=dae seed=1,2,3                  one cell after another
+    python -m jobs.run_cell --multirun method=dae seed=1,2,3 hydra/launcher=slurm hydra.launcher.profile=gpu4
 
 Whatever is in the store already is not computed again; an interrupted cell goes on where it stopped.
 """
@@ -55,14 +57,15 @@ def run(cell: Cell, store: Store, given: DictConfig) -> None:
     """Pretrain on all ranks; the first goes on alone, evaluates the cell and its floors, and draws the page."""
     first = os.environ.get("RANK", "0") == "0"
     beside = cells.floors(cell) if given.floors else {}
-    uri = track.tracking_uri(store.root)
+    uri = track.tracking_uri(store.root) if given.mlflow_experiment else None
     with contextlib.ExitStack() as stack:
         terminal = stack.enter_context(Terminal(silent=not first))
         if first:
             folder = cells.describe(cell, store)
             terminal.tell(f"cell {folder.key}: {config.title(cell)}")
-            describe = partial(cells.cell_run, cell, store, given.mlflow_experiment)
-            stack.enter_context(track.LiveCopy(describe, uri, tell=terminal.tell))
+            if uri is not None:
+                describe = partial(cells.cell_run, cell, store, given.mlflow_experiment)
+                stack.enter_context(track.LiveCopy(describe, uri, tell=terminal.tell))
         # The ranks part together here: a process group is no place to wait in while one evaluates.
         with world(given.device) as ranks:
             if cell.method.trains:
@@ -77,13 +80,13 @@ def run(cell: Cell, store: Store, given: DictConfig) -> None:
             cells.evaluate(shown, place)
         page = report.write_cell_page(cell, store, beside)
     with contextlib.suppress(track.TrackError):  # told of already, by the cell's own copy
-        for floor in beside.values():
+        for floor in beside.values() if uri is not None else ():
             track.copy(cells.cell_run(floor, store, given.mlflow_experiment), uri)
-    _summary({"this cell": cell} | beside, store, page)
+    _summary({"this cell": cell} | beside, store, page, uri)
 
 
-def _summary(shown: dict[str, Cell], store: Store, page: Path) -> None:
-    """Print accuracy beside the floors, where the report is, and how to open MLflow."""
+def _summary(shown: dict[str, Cell], store: Store, page: Path, uri: str | None) -> None:
+    """Print accuracy beside the floors, where the report is, and how to open MLflow if it is a file here."""
     cell = next(iter(shown.values()))
     print(f"\n{f'{cell.data.evaluate} test, top-1 %':24}{'probe':>8}{'L-BFGS':>8}{'k-means':>9}")
     for words, one in shown.items():
@@ -91,9 +94,8 @@ def _summary(shown: dict[str, Cell], store: Store, page: Path) -> None:
         names = ("test_accuracy", "logistic_test_accuracy", "kmeans_matched_accuracy")
         probe, logistic, kmeans = (100 * figures[name] for name in names)
         print(f"{words[:24]:24}{probe:8.2f}{logistic:8.2f}{kmeans:9.2f}")
-    uri = track.tracking_uri(store.root)
     print(f"\nreport: {page.resolve()}")
-    if uri.startswith("sqlite:"):
+    if uri is not None and uri.startswith("sqlite:"):
         print(f"MLflow: {Path(sys.executable).with_name('mlflow')} ui --backend-store-uri {uri}")
 
 

@@ -43,7 +43,11 @@ def look(asked: Asked) -> dict[NodeId, tuple[Seen, Wanted]]:
     active = launch.active(asked.store, queue.queue()) if queue.available() else {}
     planned, _ = make(asked)
     sent = launch.sent(asked.store)
-    return {id: (status.look(asked.store, planned, node, active, sent), node) for id, node in planned.wanted.items()}
+    over = {task.name for id, task in sent.items() if id in planned.wanted and id not in planned.done | active.keys()}
+    ended = queue.ended(sorted(over))
+    return {
+        id: (status.look(asked.store, planned, node, active, sent, ended), node) for id, node in planned.wanted.items()
+    }
 
 
 def print_table(asked: Asked, seen: Mapping[NodeId, tuple[Seen, Wanted]]) -> None:

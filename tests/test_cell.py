@@ -11,12 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
-from dae_ssl import config, prepare
+from dae_ssl import config
 from dae_ssl.batch import cells
 from dae_ssl.config import Cell, ConfigError
 from dae_ssl.store import Store
@@ -42,21 +40,6 @@ def variables(**more: str) -> dict[str, str]:
 
 def described(*overrides: str) -> Cell:
     return settings.cell(settings.compose([*overrides, *TINY]))
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store in which only the images are prepared: three classes of colours, 20 for training and 8 for test."""
-    folder, random = tmp_path_factory.mktemp("tiny"), np.random.default_rng(0)
-    for split, count in (("train", 20), ("test", 8)):
-        for number, name in enumerate(("blue", "green", "red")):
-            (folder / "tree" / split / name).mkdir(parents=True)
-            for i in range(count):
-                pixels = random.integers(0, 120, (32, 32, 3))
-                pixels[..., 2 - number] += random.integers(0, 135)
-                Image.fromarray(pixels.astype(np.uint8)).save(folder / "tree" / split / name / f"{i}.png")
-    prepare.prepare(Store(folder / "store"), "tiny", folder / "tree", tell=lambda _line: None)
-    return folder / "store"
 
 
 @pytest.fixture(scope="module")

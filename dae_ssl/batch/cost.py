@@ -1,12 +1,12 @@
 """What nodes will cost, from what finished ones and short trials took."""
 
-import json
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from dae_ssl import config
+from dae_ssl.batch import trial
 from dae_ssl.batch.plan import Wanted, needs
 from dae_ssl.batch.profile import Profile, Resources
 from dae_ssl.config import Cell
@@ -41,10 +41,8 @@ def measured(store: Store, device_type: str) -> Durations:
             record = store.node(stage, key).record()
             if record is not None and record.get("device_type", "cpu") == device_type:
                 _learn(found, stage, record, store)
-    for path in sorted(store.trials.glob("*.json")):
-        trial = json.loads(path.read_text())
-        if trial["device_type"] == device_type:
-            found.per_image.setdefault((trial["method"], trial["ranks"]), []).append(trial["seconds_per_image"])
+    for one in trial.measured(store, device_type):
+        found.per_image.setdefault((one["method"], one["ranks"]), []).append(one["seconds_per_image"])
     return found
 
 

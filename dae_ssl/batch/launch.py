@@ -340,7 +340,7 @@ class Script:
         lines = [*profile.setup, *(f"export {name}={shlex.quote(value)}" for name, value in variables.items())]
         if self.array.resources.nodes > 1:  # here, because a container may have no scontrol
             lines.append('export DAE_SSL_RENDEZVOUS="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)'
-                         ':$((20000 + SLURM_JOB_ID % 20000))"')  # fmt: skip
+                         ':$((10000 + SLURM_JOB_ID % 10000))"')  # fmt: skip
         return lines
 
     def _teardown(self) -> list[str]:

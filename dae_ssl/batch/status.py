@@ -17,6 +17,10 @@ ASKED_TO = ("Interrupted", "Stopped", "KeyboardInterrupt", "SystemExit", "Locked
 """Errors in a log that say a stage was stopped, not that it failed."""
 
 
+NO_FAILURE = ("COMPLETED", "CANCELLED", "PENDING", "RUNNING", "REQUEUED")
+"""What accounting says of tasks that nothing is wrong with."""
+
+
 @dataclass(frozen=True)
 class Seen:
     """The state of a node: one of WORDS, and what else is worth knowing of it."""
@@ -47,24 +51,38 @@ def look(
     wanted: Wanted,
     active: Mapping[NodeId, tuple[Spot, Queued]],
     sent: Mapping[NodeId, Sent],
+    ended: Mapping[str, str],
 ) -> Seen:
-    """Return the state of a node with its figure, its progress, why it waits, or why it failed."""
+    """Return the state of a node with its figure, its progress, why it waits, or why it failed.
+
+    `sent` is the last task that was sent for each node, `ended` how SLURM says that tasks ended, if it keeps account.
+    """
     node, task = store.node(*wanted.id), sent.get(wanted.id)
     seen = word(store, plan, wanted.id, active)
-    if seen == "done":
-        return Seen(seen, _figure(node))
-    if seen == "running":
-        return Seen(seen, _progress(node, wanted))
-    if seen == "waiting":
-        return Seen(seen, active[wanted.id][1].reason)
+    told = {
+        "done": lambda: _figure(node),
+        "running": lambda: _progress(node, wanted),
+        "waiting": lambda: active[wanted.id][1].reason,
+    }
+    if seen in told:
+        return Seen(seen, told[seen]())
     error = _error(node)
     if error is not None:
         return Seen("failed", f"{error.fields['error']}: {error.fields['reason']}", task.printed if task else None)
-    # Of a task that SLURM is done with, nothing tells but its batch script, if that lived to the end.
-    outcomes = task.outcomes() if task else []
-    if task and outcomes and outcomes[-1]["outcome"] in ("failed", "given up", "not requeued"):
+    return _over(task, ended) if task else Seen("missing")
+
+
+def _over(task: Sent, ended: Mapping[str, str]) -> Seen:
+    """Return what became of a task that SLURM is done with, of which the node's own log tells nothing.
+
+    That is what its batch script wrote, if that lived to the end, and what accounting says, if there is any.
+    """
+    outcomes, state = task.outcomes(), ended.get(task.name)
+    if outcomes and outcomes[-1]["outcome"] in ("failed", "given up", "not requeued"):
         return Seen("failed", _words(outcomes), task.printed)
-    return Seen("missing")
+    if state not in (None, *NO_FAILURE):
+        return Seen("failed", f"SLURM says {state}", task.printed)
+    return Seen("missing", f"SLURM says {state}" if state == "CANCELLED" else "")
 
 
 def _words(outcomes: list[dict[str, object]]) -> str:

@@ -283,9 +283,7 @@ def logistic_regression(
     # The loss is float32 work: SciPy's test of the loss's last digits would end the search by luck, so it is off.
     options = {"gtol": 0, "ftol": 0, "maxiter": max_iterations, "maxfun": 4 * max_iterations, "maxls": 50}
     start = np.zeros(classes * (z.shape[1] + 1))
-    found = minimize(
-        objective, start, jac=True, method="L-BFGS-B", options=options, callback=stop_when_flat
-    )
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", options=options, callback=stop_when_flat)
     loss, _ = objective(found.x)
     weight = objective.stack.weight * scale
     return LogisticRegression(

@@ -1,0 +1,87 @@
+"""A short timed run of each method's training, to know what a cell will cost before any has run."""
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from dae_ssl import data
+from dae_ssl.batch.provenance import device_name
+from dae_ssl.config import Cell
+from dae_ssl.distributed import World, arithmetic, world
+from dae_ssl.store import Store, write_json
+from dae_ssl.training.checkpoint import States
+from dae_ssl.training.pretrain import pretrain
+
+STEPS = 20
+EPOCHS = 2
+"""The first one warms up, and compiles where that is done; the last one is taken."""
+
+
+@dataclass
+class _Watch:
+    """Takes the figures of each epoch, and nothing else."""
+
+    epochs: list[dict[str, float]] = field(default_factory=list)
+
+    def log(self, _step: int, terms: Any) -> None:
+        self.epochs.append(dict(terms))
+
+    def event(self, kind: str, text: str) -> None: ...
+
+    def progress(self, epoch: int, step: int, steps: int) -> None: ...
+
+    def keep(self, epoch: int, networks: nn.ModuleDict) -> None: ...
+
+    def stop(self) -> bool:
+        return False
+
+
+def run(cells: Iterable[Cell], store: Store, device: str) -> Iterator[str]:
+    """Time each method that the cells train, with the ranks of this process's world; yield a line on each.
+
+    What is measured is kept in the store, where later plans find it. Raises StoreError if data are not prepared.
+    """
+    seen: dict[str, Cell] = {}
+    for cell in cells:
+        if cell.method.trains:
+            seen.setdefault(cell.method.name, cell)
+    with world(device) as ranks:
+        for name, cell in seen.items():
+            seconds = seconds_per_image(cell, store, ranks)
+            if ranks.first:
+                yield _keep(name, seconds, store, ranks)
+
+
+def seconds_per_image(cell: Cell, store: Store, ranks: World) -> float:
+    """Return how long training takes for one image in one epoch."""
+    batch = cell.optimisation.batch_size
+    images = data.pretraining_images(store, cell.data, ranks.device).images
+    images = images[: min(STEPS, len(images) // batch) * batch]
+    short = replace(cell.optimisation, epochs=EPOCHS, checkpoints=(), schedule="constant")
+    watch = _Watch()
+    with tempfile.TemporaryDirectory() as folder, arithmetic(ranks.device, cell.precision):
+        own = replace(cell, optimisation=short, features=replace(cell.features, epoch=None))
+        pretrain(own, images, ranks, States(Path(folder)), watch, save_seconds=float("inf"))
+    # Only the first rank is told; the others have nothing to say.
+    return 1 / watch.epochs[-1]["images_per_second"] if watch.epochs else float("nan")
+
+
+def _keep(method: str, seconds: float, store: Store, ranks: World) -> str:
+    device = device_name(ranks.device)
+    store.trials.mkdir(parents=True, exist_ok=True)
+    facts = {"method": method, "ranks": ranks.size, "device": device, "device_type": ranks.device.type,
+             "torch": torch.__version__, "seconds_per_image": seconds}  # fmt: skip
+    write_json(store.trials / f"{method}-{ranks.size}-{ranks.device.type}.json", facts)
+    return f"trial of {method} on {ranks.size} ranks ({device}): {1 / seconds:,.0f} images/s"
+
+
+def measured(store: Store, device_type: str) -> Sequence[dict[str, Any]]:
+    """Return the trials that were kept for processors of a kind."""
+    found = [json.loads(path.read_text()) for path in sorted(store.trials.glob("*.json"))]
+    return [trial for trial in found if trial["device_type"] == device_type]

@@ -1,0 +1,214 @@
+"""What is planned: each missing node once, after its parent at its parent's index, within the cluster's limits."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dae_ssl.training.methods  # noqa: F401  (registers every method)
+from dae_ssl import config
+from dae_ssl.batch import cost, plan, tasks
+from dae_ssl.batch.plan import Array, Plan, Spot
+from dae_ssl.batch.profile import Profile
+from dae_ssl.config import Cell
+from dae_ssl.store import Store, products_digest
+
+GPU4: dict[str, Any] = {
+    "stages": {"pretrain": {"ranks_per_node": 4, "gpus_per_node": 4}, "features": {"gpus_per_node": 1}}
+}
+PACKED: dict[str, Any] = {"stages": {"pretrain": {"packing": 4, "gpus_per_node": 4}}}
+
+
+def dae(alpha: float = 1.0, **more: Any) -> Cell:
+    return config.cell({"method": {"name": "dae", "embedding": "l2", "alpha": alpha}} | more)
+
+
+def planned(cells: Iterable[Cell], store: Path, profile: Any = None, **more: Any) -> Plan:
+    more = {"queued": {}, "array_size": 1001} | more
+    return plan.make(cells, Store(store), Profile.of("test", profile or GPU4), **more)
+
+
+def commit(store: Path, cell: Cell, *stages: str) -> None:
+    """Finish stages of a cell without computing anything: a product each, and a record."""
+    for stage in stages:
+        node, parent = Store(store).node(stage, config.key(cell, stage)), cell.parent(stage)
+        node.create()
+        node.product("product").write_text(node.key)
+        above = Store(store).node(parent, config.key(cell, parent)).record() if parent else None
+        node.commit({"parent": products_digest(above)} if above else {})
+
+
+def every_node(found: Plan) -> list[plan.NodeId]:
+    return [node.id for array in found.arrays for task in array.tasks for node in task.nodes]
+
+
+def parents_match(found: Plan, queued: dict[plan.NodeId, Spot] | None = None) -> bool:
+    """Tell whether every node comes after its parent: done, or in the array that its own follows, at the same index."""
+    spots = dict(queued or {})
+    for array in found.arrays:
+        for task in array.tasks:
+            for node in task.nodes:
+                if node.parent is None or node.parent in found.done:
+                    assert array.after is None, f"{node.id} waits for nothing that is missing"
+                elif spots[node.parent] != Spot(array.after or "", task.index):
+                    return False
+                spots[node.id] = Spot(array.name, task.index)
+    return True
+
+
+def test_nodes_that_cells_share_are_planned_once(tmp_path: Path) -> None:
+    cells = [dae(), dae(kmeans={"seed": 1}), dae(probe={"epochs": 7})]
+    found = planned(cells, tmp_path)
+    assert len(every_node(found)) == len(set(every_node(found))) == 1 + 1 + 2 + 2
+    assert {node.cells for node in found.wanted.values() if node.stage == "pretrain"} == {3}
+
+
+def test_one_array_for_each_stage_and_shape_of_resources_parents_first(tmp_path: Path) -> None:
+    cells = [dae(seed=seed) for seed in range(3)] + [config.cell(method="random")]
+    found = planned(cells, tmp_path)
+    assert parents_match(found)
+    shapes = [(array.stage, array.resources.ranks, len(array.tasks)) for array in found.arrays[:2]]
+    assert shapes == [("pretrain", 4, 3), ("pretrain", 1, 1)], "an encoder that is not trained needs no four GPUs"
+    assert len({array.name for array in found.arrays}) == len(found.arrays)
+
+
+def test_children_of_one_parent_stand_in_arrays_that_each_follow_its(tmp_path: Path) -> None:
+    epochs = (10, 25, 50)
+    found = planned([dae(features={"epoch": epoch}, seed=seed) for epoch in epochs for seed in (0, 1)], tmp_path)
+    following = [array for array in found.arrays if array.stage == "features"]
+    assert [(array.after, array.indices()) for array in following] == [("pretrain-0", "0-1")] * 3
+    assert parents_match(found)
+
+
+def test_sparse_resubmission_keeps_matching_indices(tmp_path: Path) -> None:
+    cells = [dae(seed=seed) for seed in range(6)]
+    first = planned(cells, tmp_path)
+    (pretrain,) = [array for array in first.arrays if array.stage == "pretrain"]
+    on_their_way = {node.id: Spot("4711", task.index) for task in pretrain.tasks for node in task.nodes}
+    commit(tmp_path, cells[2], "pretrain", "features", "probe", "kmeans")
+    commit(tmp_path, cells[4], "pretrain")
+    found = planned(cells, tmp_path, queued=on_their_way)
+    assert parents_match(found, on_their_way)
+    assert [(a.stage, a.after, a.indices()) for a in found.arrays if a.stage == "features"] == [
+        ("features", None, "0"),
+        ("features", "4711", "0-1,3,5"),
+    ]
+
+
+def test_nothing_is_planned_of_what_is_done_or_queued(tmp_path: Path) -> None:
+    cell = dae()
+    commit(tmp_path, cell, "pretrain", "features")
+    queued = {(stage, config.key(cell, stage)): Spot("7", 0) for stage in ("probe", "kmeans")}
+    found = planned([cell], tmp_path, queued=queued)
+    assert found.arrays == ()
+    assert found.done == {(stage, config.key(cell, stage)) for stage in ("pretrain", "features")}
+    assert found.queued == queued.keys()
+
+
+def test_node_whose_product_was_deleted_is_planned_with_its_dependents_and_nothing_else(tmp_path: Path) -> None:
+    cells = [dae(seed=seed) for seed in range(3)]
+    for cell in cells:
+        commit(tmp_path, cell, *config.STAGES)
+    assert planned(cells, tmp_path).arrays == ()
+    Store(tmp_path).node("features", config.key(cells[1], "features")).product("product").unlink()
+    missing = {(stage, config.key(cells[1], stage)) for stage in ("features", "probe", "kmeans")}
+    assert set(every_node(planned(cells, tmp_path))) == missing
+
+
+def test_node_made_from_another_version_of_its_parent_is_planned_again(tmp_path: Path) -> None:
+    cell = dae()
+    commit(tmp_path, cell, *config.STAGES)
+    node = Store(tmp_path).node("features", config.key(cell, "features"))
+    node.product("product").write_text("other")
+    node.commit(node.record() or {})
+    assert {id[0] for id in every_node(planned([cell], tmp_path))} == {"probe", "kmeans"}
+
+
+@pytest.mark.parametrize(("own", "clusters", "expected"), [(None, 4, 4), (3, 4, 3), (9, 4, 4)])
+def test_arrays_are_split_at_the_clusters_limit_and_the_profiles_own(
+    own: int | None, clusters: int, expected: int, tmp_path: Path
+) -> None:
+    found = planned([dae(seed=s) for s in range(10)], tmp_path, GPU4 | {"array_size": own}, array_size=clusters)
+    sizes = [len(array.tasks) for array in found.arrays if array.stage == "pretrain"]
+    assert sizes == [expected] * (10 // expected) + [10 % expected]
+    assert max(task.index for array in found.arrays for task in array.tasks) < clusters
+    assert parents_match(found)
+
+
+def test_packed_cells_share_a_task_and_so_do_their_children(tmp_path: Path) -> None:
+    found = planned([dae(seed=seed) for seed in range(6)], tmp_path, PACKED)
+    by_stage = {array.stage: [len(task.nodes) for task in array.tasks] for array in found.arrays}
+    assert by_stage == {stage: [4, 2] for stage in config.STAGES}
+    assert parents_match(found)
+
+
+@pytest.mark.parametrize(
+    ("indices", "written"), [([0], "0"), ([0, 1, 2], "0-2"), ([0, 2, 3, 7], "0,2-3,7"), ([5, 1], "1,5")]
+)
+def test_indices_are_written_as_sbatch_takes_them(indices: list[int], written: str) -> None:
+    resources = Profile.of("test", {}).resources("probe")
+    assert Array("a", "probe", resources, tuple(plan.Task(i, ()) for i in indices)).indices() == written
+
+
+def test_task_is_read_back_from_the_file_of_its_array(tmp_path: Path) -> None:
+    cell = dae()
+    work = tasks.Work(store=tmp_path, resources=Profile.of("t", GPU4).resources("pretrain"), items=())
+    items = [tasks.Item(stage=s, key=config.key(cell, s), settings=config.settings(cell)) for s in cell.stages()]
+    (tmp_path / "a.jsonl").write_text("\n".join(tasks.lines(work, {0: items[:1], 7: items[1:]})))
+    assert tasks.read(tmp_path / "a.jsonl", 7) == replace(work, items=tuple(items[1:]))
+    assert config.cell(tasks.read(tmp_path / "a.jsonl", 0).items[0].settings) == cell
+    with pytest.raises(tasks.StoreError, match="has no task 3"):
+        tasks.read(tmp_path / "a.jsonl", 3)
+
+
+def test_cost_follows_what_finished_nodes_took(tmp_path: Path) -> None:
+    store, cell = Store(tmp_path), dae()
+    facts = {"seconds": 3600.0, "ranks": 4, "device_type": "cuda", "settings": config.stage_settings(cell, "pretrain")}
+    facts["settings"]["data"]["images"] = 50_000
+    node = store.node("pretrain", config.key(cell, "pretrain"))
+    node.create()
+    node.commit(facts)
+    wanted = [dae(seed=1, optimisation={"epochs": 150}, data={"pretrain_images": 50_000})]
+    nodes = [node for id, node in plan.nodes(wanted).items() if id[0] == "pretrain"]
+    profile, durations = Profile.of("gpu4", GPU4), cost.measured(store, "cuda")
+    assert cost.total(nodes, profile, store, durations, {}) == cost.Cost(pytest.approx(2.0), 0.0, 0)
+    packed = {"packing": 4, "ranks_per_node": 1}
+    assert cost.total(nodes, profile, store, durations, packed).unknown == 1, "one rank was never timed"
+    assert cost.total(nodes, profile, store, cost.measured(store, "cpu"), {}).unknown == 1
+
+
+SCALE = """
+import resource, sys, time
+from pathlib import Path
+import dae_ssl.training.methods
+from dae_ssl import config
+from dae_ssl.batch import launch, plan
+from dae_ssl.batch.profile import Profile
+from dae_ssl.store import Store
+cells = [config.cell({"method": {"name": "dae", "embedding": "l2", "alpha": a / 100}, "seed": s})
+         for a in range(2500) for s in range(4)]
+store, profile = Store(Path(sys.argv[1])), Profile.of("gpu4", {"stages": {"pretrain": {"gpus_per_node": 1}}})
+began = time.process_time()
+planned = plan.make(cells, store, profile, queued={}, array_size=1001)
+sent = launch.intend(planned, store, profile, experiment="scale", mlflow_experiment="scale")
+scripts = [launch.Script(sent, array, array.after and "1", store, profile).text() for array in planned.arrays]
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+print(len(planned.wanted), len(planned.arrays), len(scripts), time.process_time() - began, peak)
+"""
+
+
+@pytest.mark.slow
+def test_ten_thousand_cells_are_planned_in_seconds_within_a_gigabyte(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", SCALE, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    nodes, arrays, scripts, seconds, gigabytes = map(float, done.stdout.split())
+    assert (nodes, arrays, scripts) == (40_000, 40, 40)
+    assert seconds < 10
+    assert gigabytes < 1
+    lines = [line for path in tmp_path.glob("launches/*/*.jsonl") for line in path.read_text().splitlines()[1:]]
+    assert sum(len(json.loads(line)["nodes"]) for line in lines) == nodes
