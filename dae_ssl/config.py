@@ -242,7 +242,7 @@ def settings(value: Any) -> Any:
     """Return dataclasses as plain JSON values, defaults included; a method carries its name first."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         named = {"name": value.name} if isinstance(value, Method) else {}
-        return named | {name: settings(part) for name, part in _converted(value)}
+        return named | {name: settings(part) for name, part in _converted(typing.cast(Any, value))}
     if isinstance(value, tuple):
         return [settings(item) for item in value]
     return value
@@ -254,7 +254,9 @@ def _converted(part: Any) -> tuple[tuple[str, Any], ...]:
 
     So that a cell built by hand with 1 for 1.0 has the key of one built by `cell`.
     """
-    return tuple((name, _convert(hint, getattr(part, name), name)) for name, hint in _hints(type(part)).items())
+    return tuple(
+        (name, _convert(hint, getattr(part, name), name)) for name, hint in _hints(typing.cast(Any, type(part))).items()
+    )
 
 
 def cell(given: Mapping[str, Any] | None = None, /, **more: Any) -> Cell:

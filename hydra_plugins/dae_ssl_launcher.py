@@ -72,8 +72,7 @@ class ProfileLauncher(SlurmLauncher):
             known = usual(profile)
             cells = [[*known, *overrides, "store=${oc.env:DAE_SSL_STORE}"] for overrides in job_overrides]
             jobs = self._send(profile, store, cells, initial_job_idx)
-            said = {job.job_id: " ".join(overrides) for job, overrides in zip(jobs, job_overrides, strict=True)}
-            return self._collected(jobs, said)
+            return self._collected(jobs, dict(zip([job.job_id for job in jobs], differing(job_overrides), strict=True)))
         except (ConfigError, StoreError) as error:
             settings.fail(error, 2)
         except SlurmError as error:
@@ -207,6 +206,12 @@ def executor(profile: Profile, store: Store, folder: Node) -> "SlurmExecutor":
         **launch.allocation(profile, resources),
     )  # fmt: skip
     return made
+
+
+def differing(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Return what tells each cell of a sweep from the others; of a single one, everything."""
+    alike = set.intersection(*map(set, cells)) if len(cells) > 1 else set()
+    return [" ".join(override for override in cell if override not in alike) for cell in cells]
 
 
 def ended(jobs: "Sequence[SlurmJob[Any]]", look_seconds: float) -> "Iterator[SlurmJob[Any]]":

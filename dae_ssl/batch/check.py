@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Self
-from urllib.parse import urlsplit
 
 import dae_ssl
 from dae_ssl import config, data
@@ -151,12 +150,12 @@ def tracked(uri: str | None) -> Iterator[Finding]:
     """Tell whether the tracking server answers from here. No credentials are sent or shown."""
     if uri is None:
         return
-    parts = urlsplit(uri)
-    if parts.scheme not in ("http", "https"):
-        kind = parts.scheme or "file"
-        yield Finding("tracking", UNKNOWN, f"{kind}: not a server that can be asked; nodes must reach it as it stands")
+    scheme, _, rest = uri.rpartition("://")
+    if scheme.lower() not in ("http", "https"):
+        told = f"{scheme or 'a file'} is no server that can be asked: nodes must reach it as it stands"
+        yield Finding("tracking", UNKNOWN, told)
         return
-    server = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    server = f"{scheme}://{re.split('[/?#]', rest)[0]}"
     later = "cells are computed all the same, and jobs.sync_mlflow copies them later"
     try:
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=SECONDS):
@@ -315,19 +314,19 @@ def _partition(stage: str, profile: Profile) -> str | None:
 
 def listed(profile: Profile, cluster: Cluster, stages: Iterable[str]) -> Iterator[Finding]:
     """Tell whether each partition that the profile names is there and up."""
-    names = dict.fromkeys(_partition(stage, profile) for stage in stages)
     known = ", ".join(cluster.partitions)
-    for name in names:
-        if name is None and not cluster.chosen(None):
-            yield Finding("partition", WRONG, f"none given, and the cluster has no default: choose {known}")
-        for part in name.split(",") if name else ():
-            if part not in cluster.partitions:
-                yield Finding("partition", WRONG, f"{part} is unknown: choose {known}")
-        for partition in cluster.chosen(name):
-            words = {"UP": (OK, "up"), "DOWN": (UNKNOWN, "down: tasks wait until it is up")}
-            refuses = WRONG, f"{partition.state.lower()} and takes no jobs: choose one that is up of {known}"
-            verdict, told = words.get(partition.state, refuses)
-            yield Finding("partition", verdict, f"{partition.name} is {told}")
+    refuses = f"and takes no jobs: choose one that is up of {known}"
+    states = {"UP": (OK, "up"), "DOWN": (UNKNOWN, "down: tasks wait until it is up")}
+    named = [_partition(stage, profile) for stage in stages]
+    if None in named and not cluster.chosen(None):
+        yield Finding("partition", WRONG, f"none is given, and the cluster has no default: choose {known}")
+    for name in dict.fromkeys(part for several in named if several for part in several.split(",")):
+        if name not in cluster.partitions:
+            yield Finding("partition", WRONG, f"{name} is unknown: choose {known}")
+            continue
+        state = cluster.partitions[name].state
+        verdict, told = states.get(state, (WRONG, f"{state.lower()} {refuses}"))
+        yield Finding("partition", verdict, f"{name} is {told}")
 
 
 def charged(profile: Profile, cluster: Cluster) -> Iterator[Finding]:
@@ -401,7 +400,7 @@ def _fits(subject: str, asked: Resources, partition: Partition, machines: Iterab
     if len(fitting) < asked.nodes:
         lacks = f"{len(fitting)} nodes of partition {partition.name} have all of {words}; a task needs {asked.nodes}"
         return Finding(subject, WRONG, lacks)
-    up = sum(machine.up for machine in fitting)
+    up = sum(machine.up for machine in fitting if partition.state == "UP")
     told = f"fits {len(fitting)} nodes of partition {partition.name}"
     if up < asked.nodes:
         return Finding(subject, UNKNOWN, f"{told}, of which {up} are up now: its tasks wait")
@@ -411,7 +410,7 @@ def _fits(subject: str, asked: Resources, partition: Partition, machines: Iterab
 def judged(stage: str, arrays: Sequence[Array], profile: Profile, store: Store, *, waits: bool) -> Finding:
     """Have SLURM say whether it would take the scripts of a stage, without their dependencies.
 
-    `waits` says that nodes are missing now which will come back: SLURM's refusal then means no more than that.
+    `waits` says that too few nodes are up: then SLURM refuses in a test what it would leave waiting in earnest.
     """
     sketch = Launch(store.launch("check"), {"experiment": "check", "snapshot": "check", "commit": None})
     shapes = {(array.resources, array.indices()): array for array in arrays}
@@ -427,6 +426,8 @@ def judged(stage: str, arrays: Sequence[Array], profile: Profile, store: Store, 
         lines = re.sub(r"^(sbatch: )?((error|allocation failure): )?", "", done.stderr.strip(), flags=re.MULTILINE)
         said = "; ".join(lines.splitlines())
         if done.returncode != 0:
-            return Finding(subject, UNKNOWN if waits else WRONG, f"SLURM refuses {array.name}: {said}")
+            if waits and re.search(r"configuration is not available|nodes are busy|DOWN, DRAINED", said):
+                return Finding(subject, UNKNOWN, f"while nodes are down SLURM tells no more than: {said}")
+            return Finding(subject, WRONG, f"SLURM refuses {array.name}: {said}")
     start = re.search(r"to start at (\S+)", said)
     return Finding(subject, OK, "SLURM takes it" + (f"; it would start at {start[1]}" if start else ""))

@@ -1,0 +1,249 @@
+"""An experiment on a real cluster: sent as arrays, computed once, cancelled, found again; and what its scripts say."""
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Cluster
+
+import dae_ssl.training.methods  # noqa: F401  (registers every method)
+from dae_ssl import config
+from dae_ssl.batch import launch, plan
+from dae_ssl.batch.profile import Profile
+from dae_ssl.store import Store
+from jobs import experiment
+
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+
+TINY = [
+    "data.pretrain=tiny", "data.evaluate=tiny", "data.validation_images=6", "optimisation.batch_size=8",
+    "optimisation.epochs=2", "optimisation.checkpoints=[1]", "probe.epochs=3", "kmeans.clusters=3", "kmeans.restarts=2",
+]  # fmt: skip
+TOUR = ["experiment=tour", "profile=dev", "seeds=[0]", *TINY]
+
+
+def wait(cluster: Cluster, seconds: float = 240) -> None:
+    """Wait until the queue is empty."""
+    deadline = time.monotonic() + seconds
+    while cluster.ask("squeue", "--noheader"):
+        assert time.monotonic() < deadline, cluster.ask("squeue", "--noheader", "--array")
+        time.sleep(0.5)
+
+
+def commits(store: Path) -> dict[str, int]:
+    """Return when each node was committed."""
+    return {str(path.parent.relative_to(store)): path.stat().st_mtime_ns for path in store.glob("[!d]*/*/record.json")}
+
+
+def sent(store: Path) -> list[str]:
+    """Return the nodes of the newest submission, stage by stage, with repetition if it has any."""
+    newest = launch.launches(Store(store))[-1]
+    found = []
+    for array in newest.arrays():
+        lines = newest.folder.product(f"{array}.jsonl").read_text().splitlines()[1:]
+        found += [f"{node['stage']}/{node['key']}" for line in lines for node in json.loads(line)["nodes"]]
+    return found
+
+
+@pytest.fixture(scope="module")
+def finished(cluster: Cluster, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with six cells of four ranks each and the floors they share, submitted and left to the cluster."""
+    store = tmp_path_factory.mktemp("finished") / "store"
+    shutil.copytree(images, store)
+    done = cluster.python("jobs.submit", *TOUR, f"store={store}")
+    assert done.returncode == 0, done.stderr
+    wait(cluster)
+    return store
+
+
+def test_experiment_is_computed_from_submission_to_report(cluster: Cluster, finished: Path) -> None:
+    seen = cluster.python("jobs.status", *TOUR, f"store={finished}")
+    assert seen.returncode == 0, seen.stdout + seen.stderr
+    assert "31 nodes: 31 done" in seen.stdout
+    records = [json.loads(path.read_text()) for path in finished.glob("pretrain/*/record.json")]
+    assert sorted(record["ranks"] for record in records) == [1, 4, 4, 4, 4, 4, 4], "six cells and the random encoder"
+    report = cluster.python("jobs.report", *TOUR, f"store={finished}")
+    assert report.returncode == 0, report.stderr
+    page = Path(report.stdout.splitlines()[-1])
+    assert all(row in page.read_text() for row in ("SimCLR", "DAE, L2, α = 1", "random encoder", "raw pixels"))
+
+
+def test_nodes_that_cells_share_are_computed_once_and_a_second_submission_sends_nothing(
+    cluster: Cluster, finished: Path
+) -> None:
+    assert len(sent(finished)) == len(set(sent(finished))) == 31
+    before = commits(finished)
+    again = cluster.python("jobs.submit", *TOUR, f"store={finished}")
+    assert "nothing is missing" in again.stdout
+    assert cluster.ask("squeue", "--noheader") == ""
+    assert commits(finished) == before
+    assert len(launch.launches(Store(finished))) == 1
+
+
+def test_only_a_deleted_node_and_its_dependents_are_sent_again(
+    cluster: Cluster, finished: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(finished, store)
+    before = commits(store)
+    victim = next(path for path in store.glob("features/*") if json.loads((path / "record.json").read_text())["parent"])
+    (victim / "features.h5").unlink()
+    again = cluster.python("jobs.submit", *TOUR, f"store={store}")
+    assert again.returncode == 0, again.stderr
+    assert [node.split("/")[0] for node in sent(store)] == ["features", "probe", "kmeans"]
+    wait(cluster)
+    after = commits(store)
+    changed = {node for node in after if after[node] != before[node]}
+    assert changed == {f"features/{victim.name}"}, "the new features are the old ones, so what was made from them stays"
+
+
+def test_task_runs_from_a_snapshot_that_its_record_names(finished: Path) -> None:
+    (snapshot,) = (finished / "snapshots").iterdir()
+    for path in finished.glob("pretrain/*/record.json"):
+        record = json.loads(path.read_text())
+        assert record["snapshot"] == snapshot.name
+        assert record["commit"] == launch.launches(Store(finished))[0].intent["commit"]
+
+
+def script(profile: str | Profile, stage: str, tmp_path: Path) -> list[str]:
+    """Return the #SBATCH lines of a stage's array for a cell, its parents' being job 77."""
+    chosen = experiment.profile(profile) if isinstance(profile, str) else profile
+    cells = [config.cell(method="dae", seed=seed) for seed in range(3)]
+    store = Store(tmp_path)
+    made = plan.make(cells, store, chosen, queued={}, array_size=1001)
+    intent = launch.intend(made, store, chosen, experiment="alpha", mlflow_experiment="alpha")
+    (array,) = [array for array in made.arrays if array.stage == stage]
+    text = launch.Script(intent, array, array.after and "77", store, chosen).text()
+    (snapshot,) = (tmp_path / "snapshots").iterdir()
+    lines = [line.removeprefix("#SBATCH --") for line in text.splitlines() if line.startswith("#SBATCH")]
+    known = {
+        str(snapshot): "SNAPSHOT",
+        intent.folder.key: "LAUNCH",
+        str(tmp_path): "STORE",
+        intent.folder.key[-6:]: "ID",
+    }
+    for value, name in known.items():
+        lines = [line.replace(value, name) for line in lines]
+    return lines
+
+
+def test_script_for_four_gpus_asks_for_exactly_what_its_profile_says(tmp_path: Path) -> None:
+    assert script("gpu4", "pretrain", tmp_path) == [
+        "account=my-project",
+        "array=0-2%8",
+        "chdir=SNAPSHOT",
+        "comment='dae_ssl LAUNCH pretrain-0'",
+        "cpus-per-task=16",
+        "gpus-per-node=4",
+        "job-name=alpha.pretrain-0.ID",
+        "mem=32768M",
+        "nodes=1",
+        "ntasks-per-node=1",
+        "open-mode=append",
+        "output=STORE/launches/LAUNCH/logs/%A_%a_0_log.out",
+        "partition=gpu",
+        "requeue",
+        "signal=USR2@90",
+        "time=240",
+    ]
+
+
+def test_script_of_a_packed_profile_with_its_own_options_follows_its_parents(tmp_path: Path) -> None:
+    given: dict[str, Any] = {
+        "partition": "a100", "qos": "long", "array_parallelism": 2, "signal_seconds": 120, "sbatch": ["exclusive"],
+        "stages": {"pretrain": {"packing": 2, "gpus_per_node": 2}, "kmeans": {"partition": "cpu", "memory_gb": 1.5,
+                                                                           "sbatch": ["constraint=big"]}},
+    }  # fmt: skip
+    assert script(Profile.of("a", given), "kmeans", tmp_path) == [
+        "array=0-1%2",
+        "chdir=SNAPSHOT",
+        "comment='dae_ssl LAUNCH kmeans-0'",
+        "constraint=big",
+        "cpus-per-task=2",
+        "dependency=aftercorr:77",
+        "exclusive",
+        "job-name=alpha.kmeans-0.ID",
+        "mem=1536M",
+        "nodes=1",
+        "ntasks-per-node=1",
+        "open-mode=append",
+        "output=STORE/launches/LAUNCH/logs/%A_%a_0_log.out",
+        "partition=cpu",
+        "qos=long",
+        "requeue",
+        "signal=USR2@120",
+        "time=60",
+    ]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_array_of_a_submitter_that_was_killed_is_adopted_not_sent_twice(
+    when: str, cluster: Cluster, images: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(images, store)
+    shim = tmp_path / "bin" / "sbatch"
+    shim.parent.mkdir()
+    real = shutil.which("sbatch")
+    sends = f'{real} --hold "$@" >/dev/null; ' if when == "after" else ""
+    shim.write_text(f"#!/bin/sh\n{sends}kill -9 $PPID\n")
+    shim.chmod(0o755)
+    tour = [*TOUR, f"store={store}"]
+    killed = cluster.python("jobs.submit", *tour, PATH=f"{shim.parent}:{os.environ['PATH']}")
+    assert killed.returncode == -9
+    again = cluster.python("jobs.submit", *tour)
+    assert again.returncode == 0, again.stderr
+    assert ("found pretrain-0 of an interrupted submission" in again.stdout) == (when == "after")
+    queued = cluster.ask("squeue", "--noheader", "--array", "--format=%j").split()
+    assert len(queued) == 31, "each node is queued once"
+    assert sum(".pretrain-0." in name for name in queued) == 6
+    cancelled = cluster.python("jobs.cancel", *tour)
+    assert cancelled.stdout.strip() == "31 tasks of tour cancelled", cancelled.stderr
+    wait(cluster)
+
+
+def test_failed_cell_cancels_its_dependents_and_leaves_its_siblings_alone(
+    cluster: Cluster, images: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(images, store)
+    good, bad = (config.cell({"method": "dae", **tiny(rate)}) for rate in (1e-3, 1e30))
+    profile = experiment.profile("dev")
+    task = send(cluster, store, [good, bad], profile)
+    wait(cluster)
+    states = {index: state(cluster, f"{task}_{index}") for index in (0, 1)}
+    assert states == {0: "COMPLETED", 1: "FAILED"}
+    assert {stage for stage, _ in plan.finished(plan.nodes([good]), Store(store))} == set(config.STAGES)
+    assert not plan.finished(plan.nodes([bad]), Store(store))
+    after = list(range(int(task) + 1, int(task) + 4))
+    assert [state(cluster, f"{job}_1") for job in after] == ["CANCELLED"] * 3
+    assert [state(cluster, f"{job}_0") for job in after] == ["COMPLETED"] * 3
+
+
+def tiny(rate: float) -> dict[str, Any]:
+    return {
+        "data": {"pretrain": "tiny", "evaluate": "tiny", "validation_images": 6},
+        "optimisation": {"epochs": 2, "batch_size": 8, "learning_rate": rate, "checkpoints": []},
+        "probe": {"epochs": 3}, "kmeans": {"clusters": 3, "restarts": 2},
+    }  # fmt: skip
+
+
+def send(cluster: Cluster, store: Path, cells: list[config.Cell], profile: Profile) -> str:
+    """Send cells and return the id of the array that pretrains them."""
+    place = Store(store)
+    made = plan.make(cells, place, profile, queued={}, array_size=1001)
+    intent = launch.intend(made, place, profile, experiment="test", mlflow_experiment="test")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in cluster.environment.items():
+            patch.setenv(name, value)
+        launch.send(intent, made, place, profile, tell=lambda _line: None)
+    return str(intent.job("pretrain-0"))
+
+
+def state(cluster: Cluster, task: str) -> str:
+    shown = cluster.ask("scontrol", "show", "job", task)
+    return shown.partition("JobState=")[2].split()[0]
