@@ -20,7 +20,7 @@ from dae_ssl.config import Cell, ConfigError
 from dae_ssl.store import Store
 from jobs import check as command
 
-# As `scontrol --all --oneliner` printed them on SLURM 22.05; DRAINED after `scontrol update nodename=node2 state=drain`.
+# As `scontrol --all --oneliner` printed them on SLURM 22.05; DRAINED after `scontrol update … state=drain`.
 NODE = (
     "NodeName=node1 Arch=x86_64 CoresPerSocket=1  CPUAlloc=0 CPUEfctv=16 CPUTot=16 CPULoad=1.19 "
     "AvailableFeatures=(null) ActiveFeatures=(null) Gres=gpu:4 NodeAddr=127.0.0.1 NodeHostName=vm Port=20003 "
@@ -125,6 +125,12 @@ def test_stage_that_just_fits_is_ok() -> None:
 def test_wish_that_is_too_large_is_named_with_the_limit(change: dict[str, Any], told: str) -> None:
     found = check.fits("pretrain", profile(stages={"pretrain": FITS | change}), cluster())
     assert (found.subject, found.verdict, found.told) == ("stage pretrain", WRONG, f"asks for {told}")
+
+
+def test_large_limits_are_told_in_full() -> None:
+    large = cluster(nodes=NODE.replace("RealMemory=24105", "RealMemory=1031000"))
+    found = check.fits("probe", profile(stages={"probe": {"memory_gb": 2000}}), large)
+    assert found.told == "asks for 2048000 MB of memory on a node; partition main has 1031000 at most"
 
 
 def test_wishes_that_no_single_node_grants_together_do_not_work() -> None:

@@ -394,7 +394,9 @@ def _fits(subject: str, asked: Resources, partition: Partition, machines: Iterab
               ("nodes", asked.nodes, min(partition.nodes, len(own)))]  # fmt: skip
     for unit, wish, limit in wishes:
         if wish > limit:
-            return Finding(subject, WRONG, f"asks for {wish} {unit}; partition {partition.name} has {limit:g} at most")
+            return Finding(
+                subject, WRONG, f"asks for {wish} {unit}; partition {partition.name} has {limit:.0f} at most"
+            )
     fitting = [m for m, parts in zip(own, has, strict=True) if all(n <= p for n, p in zip(needs, parts, strict=True))]
     words = ", ".join(f"{need} {unit}" for unit, need in zip(units, needs, strict=True))
     if len(fitting) < asked.nodes:

@@ -1,0 +1,216 @@
+"""Whatever happens to a task on a cluster, its node ends with the bytes of an undisturbed one.
+
+The disturbances come to one cell in several stores at the same time, once with each way in which SLURM may know the
+processes of a job: by descent, where a signal reaches all of them, and by cgroup, where it reaches the task only.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Cluster
+
+import dae_ssl.training.methods  # noqa: F401  (registers every method)
+from dae_ssl import config
+from dae_ssl.batch import launch, log, plan
+from dae_ssl.batch.profile import Profile
+from dae_ssl.store import Store
+from jobs import experiment
+
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+
+CELL = config.cell({
+    "method": {"name": "dae", "embedding": "l2", "alpha": 1.0},
+    "data": {"pretrain": "tiny", "pretrain_images": 8, "evaluate": "tiny", "validation_images": 6},
+    "optimisation": {"epochs": 30, "batch_size": 4, "checkpoints": [1, 15]},
+})  # fmt: skip
+RANKS = {"ranks_per_node": 2, "gpus_per_node": 2, "cpus_per_node": 2, "memory_gb": 6, "minutes": 10}
+DISTURBED_AFTER_EPOCHS = 4
+
+
+@dataclass
+class Run:
+    """One cell that is sent to a cluster, pretraining only."""
+
+    cluster: Cluster
+    store: Store
+    job: str
+
+    @property
+    def node(self) -> Any:
+        return self.store.node("pretrain", config.key(CELL, "pretrain"))
+
+    @property
+    def task(self) -> str:
+        return f"{self.job}_0"
+
+    def epochs(self) -> int:
+        return max((entry.step or 0 for entry in log.read(self.node.log)), default=0)
+
+    def events(self, kind: str) -> int:
+        return sum(entry.event == kind for entry in log.read(self.node.log))
+
+    def shown(self, field: str) -> str:
+        shown = self.cluster.ask("scontrol", "show", "job", self.task)
+        return shown.partition(f" {field}=")[2].split()[0]
+
+    def outcomes(self) -> list[str]:
+        return [str(outcome["outcome"]) for one in launch.launches(self.store) for outcome in one.outcomes()]
+
+    def printed(self) -> str:
+        return "\n".join(path.read_text() for path in self.store.root.glob("launches/*/logs/*_log.out"))
+
+    def await_epoch(self, epochs: int = DISTURBED_AFTER_EPOCHS, seconds: float = 90) -> None:
+        self.await_(lambda: self.epochs() >= epochs, seconds)
+
+    def await_end(self, seconds: float = 150) -> None:
+        self.await_(lambda: not self.cluster.ask("squeue", "--noheader", "--jobs", self.job), seconds)
+
+    def await_(self, happened: Callable[[], bool], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not happened():
+            assert time.monotonic() < deadline, self.printed()
+            time.sleep(0.2)
+
+    def processes(self) -> list[int]:
+        """Return the ranks' process ids, the first rank's first."""
+        found: dict[int, int] = {}
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            try:
+                variables = dict(v.split("=", 1) for v in path.read_text().split("\0") if "=" in v)
+            except OSError:
+                continue
+            mine = variables.get("SLURM_CONF") == self.cluster.environment["SLURM_CONF"]
+            if mine and variables.get("SLURM_ARRAY_JOB_ID") == self.job and "LOCAL_RANK" in variables:
+                found[int(variables["LOCAL_RANK"])] = int(path.parent.name)
+        return [found[rank] for rank in sorted(found)]
+
+
+def profile(**more: Any) -> Profile:
+    """Return the development cluster's profile for two ranks, changed."""
+    dev = experiment.profile("dev")
+    pretrain = replace(dev.stages.pretrain, **(RANKS | more.pop("pretrain", {})))
+    return replace(dev, save_seconds=1.0, stages=replace(dev.stages, pretrain=pretrain), **more)
+
+
+@pytest.fixture(scope="module", params=["linuxproc", "cgroup"])
+def tracked(request: pytest.FixtureRequest, clusters: Callable[..., Cluster]) -> Cluster:
+    return clusters() if request.param == "linuxproc" else clusters("--proctrack", "cgroup")
+
+
+@pytest.fixture
+def send(tracked: Cluster, images: Path, tmp_path: Path) -> Callable[..., Run]:
+    """Send the cell's pretraining to the cluster, from a store of its own each time."""
+
+    def sent(settings: Profile, cluster: Cluster = tracked) -> Run:
+        root = tmp_path / f"store{len(list(tmp_path.iterdir()))}"
+        shutil.copytree(images, root)
+        store = Store(root)
+        made = plan.make([CELL], store, settings, queued={}, array_size=1001)
+        made = replace(made, arrays=made.arrays[:1])
+        intent = launch.intend(made, store, settings, experiment="test", mlflow_experiment="test")
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in cluster.environment.items():
+                patch.setenv(name, value)
+            launch.send(intent, made, store, settings, tell=lambda _line: None)
+        return Run(cluster, store, str(intent.job("pretrain-0")))
+
+    return sent
+
+
+@pytest.fixture(scope="session")
+def undisturbed(images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The products of the cell, computed on two ranks without any scheduler."""
+    root = tmp_path_factory.mktemp("undisturbed") / "store"
+    shutil.copytree(images, root)
+    store, settings = Store(root), profile()
+    made = plan.make([CELL], store, settings, queued={}, array_size=1001)
+    intent = launch.intend(made, store, settings, experiment="test", mlflow_experiment="test")
+    file = intent.folder.product("pretrain-0.jsonl")
+    command = [sys.executable, "-m", "jobs.run_nodes", "--array", str(file), "--index=0"]
+    done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return products(store)
+
+
+def products(store: Store) -> dict[str, Any]:
+    record = store.node("pretrain", config.key(CELL, "pretrain")).record()
+    assert record is not None, "the node is not done"
+    assert record["ranks"] == 2
+    return {name: product["sha256"] for name, product in record["products"].items()}
+
+
+def ended_alike(run: Run, undisturbed: dict[str, Any]) -> None:
+    """Fail unless a disturbed run was resumed from a state, and ended as the undisturbed one."""
+    assert run.events("resumed") >= 1, run.printed()
+    assert products(run.store) == undisturbed
+
+
+def test_task_told_to_stop_by_usr2_saves_its_state_and_goes_on(send: Any, undisturbed: dict[str, Any]) -> None:
+    run = send(profile())
+    run.await_epoch()
+    run.cluster.ask("scancel", "--signal=USR2", run.task)
+    run.await_end()
+    assert run.outcomes() == ["continues", "done"]
+    ended_alike(run, undisturbed)
+
+
+def test_task_that_somebody_requeues_goes_on(send: Any, undisturbed: dict[str, Any]) -> None:
+    run = send(profile())
+    run.await_epoch()
+    run.cluster.ask("scontrol", "requeue", run.task)
+    run.await_end()
+    assert run.outcomes()[-1] == "done"
+    ended_alike(run, undisturbed)
+
+
+def test_task_that_is_preempted_goes_on_when_the_urgent_one_is_over(send: Any, undisturbed: dict[str, Any]) -> None:
+    run = send(profile(partition="low"))
+    run.await_epoch()
+    node = run.shown("NodeList")
+    urgent = ["sbatch", "--parsable", "--partition=urgent", "--exclusive", "--nodes=2", "--wrap=sleep 3"]
+    run.cluster.ask(*urgent, f"--output={run.store.root}/urgent.out")
+    run.await_end()
+    assert run.shown("Restarts") != "0", f"it ran on on {node}"
+    ended_alike(run, undisturbed)
+
+
+def test_task_that_loses_a_rank_goes_on(
+    tracked: Cluster, cluster: Cluster, send: Any, undisturbed: dict[str, Any]
+) -> None:
+    run = send(profile())
+    run.await_epoch()
+    first, second = run.processes()
+    os.kill(first if tracked is cluster else second, signal.SIGKILL)
+    run.await_end()
+    assert run.outcomes() == ["was killed", "done"]
+    ended_alike(run, undisturbed)
+
+
+def test_task_whose_node_loses_power_goes_on_on_another(send: Any, undisturbed: dict[str, Any]) -> None:
+    run = send(profile())
+    run.await_epoch()
+    node = run.shown("NodeList")
+    run.cluster.power_cut(node)
+    try:
+        run.await_end()
+    finally:
+        run.cluster.restore(node)
+    assert run.shown("NodeList") != node
+    ended_alike(run, undisturbed)
+
+
+def test_task_that_is_killed_again_and_again_is_given_up(send: Any) -> None:
+    run = send(profile(max_failures=2, setup=("srun() { kill -9 $BASHPID; }; srun() ( kill -9 $BASHPID )",)))
+    run.await_end()
+    assert run.outcomes() == ["was killed", "was killed", "given up"]
+    assert run.shown("JobState") == "FAILED"
+    assert "was killed 2 times already, which is the limit: given up" in run.printed()
