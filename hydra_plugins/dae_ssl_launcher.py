@@ -15,8 +15,6 @@ import contextlib
 import dataclasses
 import importlib
 import secrets
-import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,10 +27,10 @@ from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLaunche
 from dae_ssl import config
 from dae_ssl.batch import queue
 from dae_ssl.batch.interrupt import Stopped, stopping
-from dae_ssl.batch.profile import Profile, Resources, passed, stated
+from dae_ssl.batch.profile import Profile, Resources
 from dae_ssl.batch.queue import SlurmError
 from dae_ssl.config import ConfigError
-from dae_ssl.store import OUTCOMES, Node, Store, StoreError
+from dae_ssl.store import Node, Store, StoreError
 
 if TYPE_CHECKING:
     from submitit.slurm.slurm import SlurmExecutor, SlurmJob
@@ -82,10 +80,9 @@ class ProfileLauncher(SlurmLauncher):
         raise AssertionError("unreachable")
 
     def _send(self, profile: Profile, store: Store, cells: list[list[str]], first: int) -> "list[SlurmJob[JobReturn]]":
-        import submitit
         from hydra.core.singleton import Singleton
 
-        from dae_ssl.batch import launch
+        from dae_ssl.batch import script
 
         config.require(len(cells) <= (most := array_size(profile)), "cells", len(cells),
                        f"at most {most}, the largest array here; hydra.sweeper.max_batch_size={most} sends so many "
@@ -95,12 +92,8 @@ class ProfileLauncher(SlurmLauncher):
         arguments = [cells, ["hydra.sweep.dir"] * len(cells), numbers, [str(number) for number in numbers],
                      [Singleton.get_state()] * len(cells)]  # fmt: skip
         sender = executor(profile, store, folder)
-        try:
-            with launch._environment(passed(profile)):
-                jobs = sender.map_array(self, *arguments)
-        except (subprocess.CalledProcessError, submitit.core.utils.FailedJobError,
-                submitit.core.utils.FailedSubmissionError) as error:  # fmt: skip
-            raise SlurmError(f"sbatch refused the sweep: {launch._refusal(error)}") from None
+        with script.sending(profile, "the sweep"):
+            jobs = sender.map_array(self, *arguments)
         array = jobs[0].job_id.partition("_")[0]
         print(f"job {array}: {len(jobs)} cells, {folder.path}; goes on if this ends; `scancel {array}` ends it")
         return jobs
@@ -182,30 +175,11 @@ def share(profile: Profile) -> Resources:
 
 def executor(profile: Profile, store: Store, folder: Node) -> "SlurmExecutor":
     """Return what sends a sweep from a profile, with code from a snapshot made now, and logs to a folder."""
-    from submitit.slurm.slurm import SlurmExecutor
+    from dae_ssl.batch import script
+    from dae_ssl.batch.snapshot import snapshot
 
-    from dae_ssl.batch import launch
-    from dae_ssl.batch.provenance import git_commit
-
-    snapshot = launch.snapshot(store)
-    code, resources = store.snapshot(snapshot).path.resolve(), share(profile)
-    python = profile.python or ("python" if profile.container else sys.executable)
-    variables = {"OMP_NUM_THREADS": str(resources.cpus_per_node)} | stated(profile, store.root.resolve())
-    variables |= {"PYTHONPATH": str(code), "DAE_SSL_SNAPSHOT": snapshot, "DAE_SSL_COMMIT": git_commit() or ""}
-    after_task = [str(code / "slurm" / "after_task.sh"), str(folder.product(OUTCOMES).resolve())]
-    limits = f"{profile.max_requeues} {profile.max_failures}"
-    further = dict(launch._option(option) for option in (*profile.sbatch, *resources.sbatch))
-    made = SlurmExecutor(folder.path.resolve() / launch.LOGS, python=shlex.join([*profile.container, python]))
-    made.update_parameters(
-        job_name="run_cell", comment=f"dae_ssl {folder.key}", array_parallelism=profile.array_parallelism,
-        signal_delay_s=profile.signal_seconds, wckey=None, stderr_to_stdout=True,
-        setup=[*profile.setup, *(f"export {name}={shlex.quote(value)}" for name, value in variables.items())],
-        teardown=[f'exec bash {shlex.quote(after_task[0])} "$?" {shlex.quote(after_task[1])} {limits}'],
-        srun_args=["--kill-on-bad-exit=1", f"--cpus-per-task={resources.cpus_per_node}"],
-        additional_parameters=further | {"requeue": True, "chdir": str(code)},
-        **launch.allocation(profile, resources),
-    )  # fmt: skip
-    return made
+    return script.executor(profile, share(profile), store, folder, snapshot(store),
+                           name="run_cell", comment=f"dae_ssl {folder.key}", further={})  # fmt: skip
 
 
 def differing(cells: Sequence[Sequence[str]]) -> list[str]:

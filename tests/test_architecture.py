@@ -20,7 +20,15 @@ EVALUATION = (*GROUND, f"{TRAINING}.networks", f"{TRAINING}.checkpoint")
 STAGES = (*GROUND, TRAINING, "dae_ssl.evaluation", "dae_ssl.batch.log", "dae_ssl.batch.track",
           "dae_ssl.batch.provenance", "dae_ssl.batch.interrupt")  # fmt: skip
 BATCH = ("dae_ssl.batch.stages", *STAGES)
-LAUNCH = ("dae_ssl.batch.plan", "dae_ssl.batch.tasks", "dae_ssl.batch.queue", "dae_ssl.batch.profile", *BATCH)
+LAUNCH = (
+    "dae_ssl.batch.script",
+    "dae_ssl.batch.snapshot",
+    "dae_ssl.batch.plan",
+    "dae_ssl.batch.tasks",
+    "dae_ssl.batch.queue",
+    "dae_ssl.batch.profile",
+    *BATCH,
+)
 ROOMS: dict[str, tuple[str, ...]] = {
     "dae_ssl": (),
     "dae_ssl.config": (),
@@ -54,9 +62,12 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "dae_ssl.batch.plan": ("dae_ssl.batch.profile", *BATCH),
     "dae_ssl.batch.cost": ("dae_ssl.batch.plan", "dae_ssl.batch.trial", "dae_ssl.batch.profile", *BATCH),
     "dae_ssl.batch.trial": BATCH,
+    "dae_ssl.batch.snapshot": GROUND,
+    "dae_ssl.batch.script": ("dae_ssl.batch.profile", "dae_ssl.batch.queue", "dae_ssl.batch.provenance", *GROUND),
     "dae_ssl.batch.launch": LAUNCH,
     "dae_ssl.batch.status": ("dae_ssl.batch.launch", *LAUNCH),
-    "dae_ssl.batch.check": ("dae_ssl.batch.launch", *LAUNCH),
+    "dae_ssl.batch.cluster": ("dae_ssl.batch.queue",),
+    "dae_ssl.batch.check": ("dae_ssl.batch.launch", "dae_ssl.batch.cluster", *LAUNCH),
     "dae_ssl.experiments": ("dae_ssl.config", "dae_ssl.experiments"),
     "dae_ssl.report": (
         *GROUND,
@@ -67,17 +78,18 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "dae_ssl.report",
     ),
     "jobs": ("dae_ssl", "jobs"),
+    "hydra_plugins": ("dae_ssl", "jobs", "hydra_plugins.hydra_submitit_launcher"),
     "benchmarks": ("dae_ssl", "jobs", "benchmarks"),
 }
-PACKAGES = ("dae_ssl", "jobs", "benchmarks")
+PACKAGES = ("dae_ssl", "jobs", "benchmarks", "hydra_plugins")
 PROJECT = (*PACKAGES, "tests", "slurm")
 
 # Libraries with one user in the product; benchmarks may measure them.
 OWNERS: dict[str, tuple[str, ...]] = {
     "h5py": ("dae_ssl.evaluation.features",),
     "mlflow": ("dae_ssl.batch.track",),
-    "submitit": ("dae_ssl.batch.launch",),
-    "hydra": ("jobs",),
+    "submitit": ("dae_ssl.batch.script", "hydra_plugins"),
+    "hydra": ("jobs", "hydra_plugins"),
     "omegaconf": ("jobs",),
 }
 

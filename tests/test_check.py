@@ -14,7 +14,9 @@ import pytest
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
 from dae_ssl.batch import check, plan
-from dae_ssl.batch.check import OK, UNKNOWN, WRONG, Cluster, Finding
+from dae_ssl.batch import cluster as as_told
+from dae_ssl.batch.check import OK, UNKNOWN, WRONG, Finding
+from dae_ssl.batch.cluster import Cluster
 from dae_ssl.batch.profile import Profile
 from dae_ssl.config import Cell, ConfigError
 from dae_ssl.store import Store
@@ -45,8 +47,8 @@ FITS = {"ranks_per_node": 4, "gpus_per_node": 4, "cpus_per_node": 16, "memory_gb
 def cluster(
     *, partitions: str = f"{PARTITION}\n{URGENT}\n", nodes: str = f"{NODE}\n{NODE}\n", **settings: str
 ) -> Cluster:
-    found = check.read_partitions(partitions)
-    return Cluster(settings, {partition.name: partition for partition in found}, check.read_machines(nodes))
+    found = as_told.read_partitions(partitions)
+    return Cluster(settings, {partition.name: partition for partition in found}, as_told.read_machines(nodes))
 
 
 def profile(**given: Any) -> Profile:
@@ -67,14 +69,14 @@ def one(found: Iterator[Finding]) -> Finding:
 
 
 def test_nodes_are_read_as_slurm_prints_them() -> None:
-    idle, drained = check.read_machines(f"{NODE}\n{DRAINED}\n")
+    idle, drained = as_told.read_machines(f"{NODE}\n{DRAINED}\n")
     assert (idle.gpus, idle.cpus, idle.memory_mb, idle.up) == (4, 16, 24105, True)
     assert idle.partitions == {"main", "low", "urgent"}
     assert (drained.gpus, drained.up) == (4, False)
 
 
 def test_partitions_are_read_as_slurm_prints_them() -> None:
-    main, urgent = check.read_partitions(f"{PARTITION}\n{URGENT}\n")
+    main, urgent = as_told.read_partitions(f"{PARTITION}\n{URGENT}\n")
     assert (main.name, main.state, main.default, main.minutes, main.nodes) == ("main", "UP", True, math.inf, math.inf)
     assert (urgent.name, urgent.default, urgent.minutes) == ("urgent", False, 10)
 
@@ -85,7 +87,7 @@ def test_partitions_are_read_as_slurm_prints_them() -> None:
      ("IDLE*", False), ("ALLOCATED+DRAIN", False), ("IDLE+NOT_RESPONDING", False), ("DOWN+DRAIN+INVALID_REG", False)],
 )  # fmt: skip
 def test_node_is_up_unless_jobs_are_kept_from_it(state: str, up: bool) -> None:
-    (machine,) = check.read_machines(NODE.replace("State=IDLE", f"State={state}"))
+    (machine,) = as_told.read_machines(NODE.replace("State=IDLE", f"State={state}"))
     assert machine.up is up
 
 
@@ -95,14 +97,14 @@ def test_node_is_up_unless_jobs_are_kept_from_it(state: str, up: bool) -> None:
      ("nvme:1,gpu", 1), ("(null)", 0), ("", 0)],
 )  # fmt: skip
 def test_gpus_of_every_type_are_counted(gres: str, count: int) -> None:
-    assert check.gpus(gres) == count
+    assert as_told.gpus(gres) == count
 
 
 @pytest.mark.parametrize(
     ("limit", "minutes"), [("00:10:00", 10), ("2-01:30:00", 2 * 1440 + 90), ("UNLIMITED", math.inf), ("", math.inf)]
 )
 def test_time_limits_are_read(limit: str, minutes: float) -> None:
-    assert check.minutes(limit) == minutes
+    assert as_told.minutes(limit) == minutes
 
 
 # ---------------------------------------------------------------------------------- what a stage asks for

@@ -196,7 +196,7 @@ store, profile = Store(Path(sys.argv[1])), Profile.of("gpu4", {"stages": {"pretr
 began = time.process_time()
 planned = plan.make(cells, store, profile, queued={}, array_size=1001)
 sent = launch.intend(planned, store, profile, experiment="scale", mlflow_experiment="scale")
-scripts = [launch.Script(sent, array, array.after and "1", store, profile).text() for array in planned.arrays]
+scripts = [launch.script(sent, array, array.after and "1", store, profile).text() for array in planned.arrays]
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 print(len(planned.wanted), len(planned.arrays), len(scripts), time.process_time() - began, peak)
 """

@@ -117,7 +117,7 @@ def script(profile: str | Profile, stage: str, tmp_path: Path) -> list[str]:
     made = plan.make(cells, store, chosen, queued={}, array_size=1001)
     intent = launch.intend(made, store, chosen, experiment="alpha", mlflow_experiment="alpha")
     (array,) = [array for array in made.arrays if array.stage == stage]
-    text = launch.Script(intent, array, array.after and "77", store, chosen).text()
+    text = launch.script(intent, array, array.after and "77", store, chosen).text()
     (snapshot,) = (tmp_path / "snapshots").iterdir()
     lines = [line.removeprefix("#SBATCH --") for line in text.splitlines() if line.startswith("#SBATCH")]
     known = {

@@ -1,4 +1,4 @@
-"""A plan -> SLURM arrays. The one user of submitit, which composes and sends the batch scripts.
+"""A plan -> SLURM arrays.
 
     STORE/launches/NAME/launch.json     what is meant to be sent, written before anything is
                         ARRAY.jsonl     the tasks of an array
@@ -11,37 +11,26 @@ finds it by its name or comment and adopts it.
 
 import contextlib
 import dataclasses
-import hashlib
 import json
-import os
-import re
 import secrets
-import shlex
-import shutil
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import submitit
-from submitit.slurm.slurm import SlurmExecutor
-
-import dae_ssl
 from dae_ssl import config
 from dae_ssl.batch import queue, tasks
 from dae_ssl.batch.plan import Array, NodeId, Plan, Spot
-from dae_ssl.batch.profile import Profile, Resources, passed, stated
+from dae_ssl.batch.profile import Profile
 from dae_ssl.batch.provenance import git_commit
 from dae_ssl.batch.queue import Queued, SlurmError
-from dae_ssl.store import LAUNCH, OUTCOMES, Node, Store, sync_folder, write_bytes, write_json
+from dae_ssl.batch.script import LOGS, Script, executor, python, sending
+from dae_ssl.batch.snapshot import snapshot
+from dae_ssl.store import LAUNCH, OUTCOMES, Node, Store, write_bytes, write_json
 
 ADOPTION_SECONDS = 15.0
 """How long after its intent was written an array may take to show in the queue."""
-LOGS = "logs"
-PACKAGES = ("dae_ssl", "jobs", "slurm", "hydra_plugins")
 
 
 @dataclass(frozen=True)
@@ -208,36 +197,6 @@ def _settings(cell: config.Cell, known: dict[int, dict[str, Any]]) -> dict[str, 
     return known[id(cell)]
 
 
-def snapshot(store: Store) -> str:
-    """Copy the package as it is now into the store, unless it is there, and return the copy's digest.
-
-    Tasks run from it, so that code which changes between submission and start changes nothing that is computed.
-    """
-    root = Path(dae_ssl.__file__).parents[1]
-    files = {
-        str(path.relative_to(root)): path.read_bytes()
-        for package in PACKAGES
-        for path in sorted((root / package).rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts
-    }
-    digest = hashlib.sha256()
-    for name, content in files.items():
-        digest.update(f"{name}\0{len(content)}\0".encode() + content)
-    folder = store.snapshot(digest.hexdigest()[:16])
-    if not folder.path.exists():
-        store.snapshot("").path.mkdir(parents=True, exist_ok=True)
-        aside = folder.path.with_name(f".{folder.key}.{secrets.token_hex(4)}")
-        for name, content in files.items():
-            (aside / name).parent.mkdir(parents=True, exist_ok=True)
-            (aside / name).write_bytes(content)
-            shutil.copymode(root / name, aside / name)
-        with contextlib.suppress(OSError):  # another process made the same one meanwhile
-            aside.rename(folder.path)
-        shutil.rmtree(aside, ignore_errors=True)
-        sync_folder(folder.path.parent)
-    return folder.key
-
-
 # ---------------------------------------------------------------------------------- sending
 
 
@@ -248,119 +207,27 @@ def send(launch: Launch, plan: Plan, store: Store, profile: Profile, tell: Calla
     """
     for array in plan.arrays:
         after = array.after if array.after is None or array.after.isdigit() else launch.job(array.after)
-        script = Script(launch, array, after, store, profile)
         try:
-            with _environment(passed(profile)):
-                job = script.send()
-        except (
-            subprocess.CalledProcessError,
-            submitit.core.utils.FailedJobError,
-            submitit.core.utils.FailedSubmissionError,
-        ) as error:
+            with sending(profile, array.name):
+                job = script(launch, array, after, store, profile).send()
+        except SlurmError:
             for unsent in launch.arrays()[launch.arrays().index(array.name) :]:
                 launch.settle(unsent, None)
-            raise SlurmError(f"sbatch refused {array.name}: {_refusal(error)}") from None
+            raise
         launch.settle(array.name, job)
         tell(
             f"{array.name}: job {job}, {len(array.tasks)} tasks" + (f", each after its own of {after}" if after else "")
         )
 
 
-def _refusal(error: Exception) -> str:
-    found = re.findall(r"sbatch: error: (.*)", str(error))
-    return "; ".join(found) if found else " ".join(str(error).split())
-
-
-@contextlib.contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Have only these variables while the block runs: what sbatch is started with is what the job gets.
-
-    Nothing of the shell that submits reaches a job by accident, such as the SLURM_* of a job it runs in itself.
-    """
-    before = dict(os.environ)
-    os.environ.clear()
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-@dataclass(frozen=True)
-class Script:
-    """The batch script of an array."""
-
-    launch: Launch
-    array: Array
-    after: str | None
-    store: Store
-    profile: Profile
-
-    def text(self) -> str:
-        """Return the script as it is sent."""
-        return str(self._executor()._make_submission_file_text(self.command(), ""))
-
-    def send(self) -> str:
-        """Hand the script to sbatch and return the id of the array."""
-        executor = self._executor()
-        executor.folder.mkdir(parents=True, exist_ok=True)
-        return str(executor._submit_command(self.command()).job_id)
-
-    def command(self) -> str:
-        """Return what each task runs, as a shell reads it."""
-        tasks_file = self.launch.folder.product(f"{self.array.name}.jsonl").resolve()
-        python = self.profile.python or ("python" if self.profile.container else sys.executable)
-        return shlex.join([*self.profile.container, python, "-m", "jobs.run_nodes", "--array", str(tasks_file)])
-
-    def _executor(self) -> SlurmExecutor:
-        profile, array, resources = self.profile, self.array, self.array.resources
-        executor = SlurmExecutor(folder=self.launch.folder.path.resolve() / LOGS)
-        further = dict(_option(option) for option in (*profile.sbatch, *resources.sbatch))
-        further |= {"array": f"{array.indices()}%{profile.array_parallelism}", "requeue": True,
-                    "chdir": str(self.store.snapshot(self.launch.intent["snapshot"]).path.resolve())}  # fmt: skip
-        if self.after is not None:
-            further["dependency"] = f"aftercorr:{self.after}"
-        executor.update_parameters(
-            job_name=job_name(self.launch, array.name), comment=comment(self.launch.folder.key, array.name),
-            signal_delay_s=profile.signal_seconds, wckey=None, stderr_to_stdout=True,
-            setup=self._setup(), teardown=self._teardown(),
-            srun_args=["--kill-on-bad-exit=1", f"--cpus-per-task={resources.cpus_per_node}"],
-            additional_parameters=further, **allocation(profile, resources),
-        )  # fmt: skip
-        executor.parameters["map_count"] = len(array.tasks)  # also one task is an array, named by its index
-        return executor
-
-    def _setup(self) -> list[str]:
-        intent, profile = self.launch.intent, self.profile
-        variables = stated(profile, self.store.root.resolve()) | {"DAE_SSL_SNAPSHOT": intent["snapshot"]}
-        variables["PYTHONPATH"] = str(self.store.snapshot(intent["snapshot"]).path.resolve())
-        if intent["commit"]:
-            variables["DAE_SSL_COMMIT"] = intent["commit"]
-        lines = [*profile.setup, *(f"export {name}={shlex.quote(value)}" for name, value in variables.items())]
-        if self.array.resources.nodes > 1:  # here, because a container may have no scontrol
-            lines.append('export DAE_SSL_RENDEZVOUS="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)'
-                         ':$((10000 + SLURM_JOB_ID % 10000))"')  # fmt: skip
-        return lines
-
-    def _teardown(self) -> list[str]:
-        script = self.store.snapshot(self.launch.intent["snapshot"]).path.resolve() / "slurm" / "after_task.sh"
-        outcomes = self.launch.folder.product(OUTCOMES).resolve()
-        limits = f"{self.profile.max_requeues} {self.profile.max_failures}"
-        return [f'exec bash {shlex.quote(str(script))} "$?" {shlex.quote(str(outcomes))} {limits}']
-
-
-def allocation(profile: Profile, resources: Resources) -> dict[str, Any]:
-    """Return what a stage asks for, in submitit's words; what is not asked for is left out."""
-    asked = {
-        "partition": resources.partition or profile.partition, "account": profile.account, "qos": profile.qos,
-        "nodes": resources.nodes, "ntasks_per_node": 1, "cpus_per_task": resources.cpus_per_node,
-        "gpus_per_node": resources.gpus_per_node or None, "mem": f"{round(resources.memory_gb * 1024)}M",
-        "time": resources.minutes,
-    }  # fmt: skip
-    return {name: value for name, value in asked.items() if value is not None}
-
-
-def _option(option: str) -> tuple[str, str | bool]:
-    name, given, value = option.partition("=")
-    return name, value if given else True
+def script(launch: Launch, array: Array, after: str | None, store: Store, profile: Profile) -> Script:
+    """Return the batch script of an array whose parents, if it waits for any, are in job `after`."""
+    tasks_file = launch.folder.product(f"{array.name}.jsonl").resolve()
+    further: dict[str, str | bool] = {"array": f"{array.indices()}%{profile.array_parallelism}"}
+    if after is not None:
+        further["dependency"] = f"aftercorr:{after}"
+    composer = executor(
+        profile, array.resources, store, launch.folder, launch.intent["snapshot"],
+        name=job_name(launch, array.name), comment=comment(launch.folder.key, array.name), further=further,
+    )  # fmt: skip
+    return Script(composer, (*python(profile), "-m", "jobs.run_nodes", "--array", str(tasks_file)), len(array.tasks))

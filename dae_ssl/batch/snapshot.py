@@ -1,0 +1,42 @@
+"""A copy of the code in the store, which tasks run from."""
+
+import contextlib
+import hashlib
+import secrets
+import shutil
+from pathlib import Path
+
+import dae_ssl
+from dae_ssl.store import Store, sync_folder
+
+PACKAGES = ("dae_ssl", "jobs", "slurm", "hydra_plugins")
+
+
+def snapshot(store: Store) -> str:
+    """Copy the package as it is now into the store, unless it is there, and return the copy's digest.
+
+    Tasks run from it, so that code which changes between submission and start changes nothing that is computed.
+    """
+    root = Path(dae_ssl.__file__).parents[1]
+    files = {
+        str(path.relative_to(root)): path.read_bytes()
+        for package in PACKAGES
+        for path in sorted((root / package).rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    digest = hashlib.sha256()
+    for name, content in files.items():
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    folder = store.snapshot(digest.hexdigest()[:16])
+    if not folder.path.exists():
+        store.snapshot("").path.mkdir(parents=True, exist_ok=True)
+        aside = folder.path.with_name(f".{folder.key}.{secrets.token_hex(4)}")
+        for name, content in files.items():
+            (aside / name).parent.mkdir(parents=True, exist_ok=True)
+            (aside / name).write_bytes(content)
+            shutil.copymode(root / name, aside / name)
+        with contextlib.suppress(OSError):  # another process made the same one meanwhile
+            aside.rename(folder.path)
+        shutil.rmtree(aside, ignore_errors=True)
+        sync_folder(folder.path.parent)
+    return folder.key
