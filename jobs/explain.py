@@ -2,13 +2,17 @@
 
 python -m jobs.explain method=dae method.embedding=l2 method.alpha=1
 python -m jobs.explain method=dae method.alpha=0 --and method=dae method.embedding=l1 seed=1
+python -m jobs.explain method=simclr store=store --describe        also in the store, for slurm/cell.sbatch
 """
 
 import sys
+from pathlib import Path
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
+from dae_ssl.batch import cells
 from dae_ssl.config import ConfigError
+from dae_ssl.store import Store, StoreError
 from jobs import settings
 
 
@@ -19,14 +23,17 @@ def main(arguments: list[str]) -> None:
         return
     try:
         if "--and" not in arguments:
-            one = settings.cell(settings.compose(arguments))
-            print(config.title(one))
+            given = settings.compose([argument for argument in arguments if argument != "--describe"])
+            one = settings.cell(given)
+            if "--describe" in arguments:
+                cells.describe(one, Store(Path(given.store)))
+            print(f"{config.cell_key(one)}  {config.title(one)}")
             for stage in one.stages():
                 print(f"  {stage:9} {config.key(one, stage)}")
             return
         middle = arguments.index("--and")
         one, other = (settings.cell(settings.compose(part)) for part in (arguments[:middle], arguments[middle + 1 :]))
-    except ConfigError as error:
+    except (ConfigError, StoreError) as error:
         settings.fail(error, 2)
         return
     for stage in (stage for stage in one.stages() if stage in other.stages()):

@@ -214,3 +214,59 @@ def test_task_that_is_killed_again_and_again_is_given_up(send: Any) -> None:
     assert run.outcomes() == ["was killed", "was killed", "given up"]
     assert run.shown("JobState") == "FAILED"
     assert "was killed 2 times already, which is the limit: given up" in run.printed()
+
+
+def test_task_at_its_time_limit_goes_on_in_a_new_attempt(
+    cluster: Cluster, send: Any, undisturbed: dict[str, Any]
+) -> None:
+    run = send(profile(signal_seconds=50, pretrain={"minutes": 1}), cluster)
+    run.await_epoch()
+    ranks = run.processes()
+    for process in ranks:  # so that a short cell takes as long as a long one
+        os.kill(process, signal.SIGSTOP)
+    try:
+        run.await_(lambda: "death signal" in run.printed(), 75)
+    finally:
+        for process in ranks:
+            os.kill(process, signal.SIGCONT)
+    run.await_end()
+    assert run.outcomes() == ["continues", "done"]
+    ended_alike(run, undisturbed)
+
+
+def test_task_that_runs_out_of_memory_goes_on(
+    clusters: Callable[..., Cluster], send: Any, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
+    # Another process of the job takes nearly all of its memory, once, and is exempt from being killed for it.
+    hog = f"""[ -e {tmp_path}/hogged ] || {{
+        until [ -e {tmp_path}/go ]; do sleep 0.1; done
+        touch {tmp_path}/hogged; echo -1000 >/proc/self/oom_score_adj
+        exec {sys.executable} -c 'import time; x = bytearray(range(256)) * (11 << 20); time.sleep(5)'
+    }} &"""
+    run = send(profile(setup=(hog,), pretrain={"memory_gb": 3}), clusters("--proctrack", "cgroup"))
+    run.await_epoch()
+    (tmp_path / "go").touch()
+    run.await_end()
+    assert run.outcomes() == ["was killed", "done"]
+    ended_alike(run, undisturbed)
+
+
+def test_task_in_a_container_without_scontrol_is_queued_again(
+    cluster: Cluster, send: Any, undisturbed: dict[str, Any]
+) -> None:
+    hides = 'mount --bind /bin/false "$(command -v scontrol)" && ! scontrol show config && exec "$@"'
+    run = send(profile(container=("unshare", "--mount", "sh", "-c", hides, "-"), python=sys.executable), cluster)
+    run.await_epoch()
+    run.cluster.ask("scancel", "--signal=USR2", run.task)
+    run.await_end()
+    assert run.outcomes() == ["continues", "done"]
+    ended_alike(run, undisturbed)
+
+
+def test_ranks_on_two_nodes_compute_what_two_on_one_do(
+    cluster: Cluster, send: Any, undisturbed: dict[str, Any]
+) -> None:
+    run = send(profile(pretrain={"nodes": 2, "ranks_per_node": 1, "gpus_per_node": 1}), cluster)
+    run.await_end()
+    assert run.shown("NumNodes") == "2"
+    assert products(run.store) == undisturbed
