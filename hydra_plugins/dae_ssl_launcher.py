@@ -52,12 +52,21 @@ class ProfileLauncher(SlurmLauncher):
         Submitit would ignore SIGTERM, and call `scontrol` at SIGUSR2, which a container has not; here either ends the
         task with 128 + signal, for `slurm/after_task.sh` to act on. What a cell raises fails its task.
         """
-        try:
-            with stopping():
-                returned = super().__call__(*arguments)
-                returned.return_value  # noqa: B018  (raises what the cell raised)
-        except Stopped as stopped:
-            sys.exit(stopped.code)
+        from dae_ssl.batch import tasks
+
+        returned = None
+
+        def compute() -> int:
+            nonlocal returned
+            try:
+                with stopping():
+                    returned = super(ProfileLauncher, self).__call__(*arguments)
+                    returned.return_value  # noqa: B018  (raises what the cell raised)
+            except Stopped as stopped:
+                sys.exit(stopped.code)
+            return tasks.DONE
+
+        tasks.accounted(compute)
         return returned
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:

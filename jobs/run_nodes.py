@@ -51,7 +51,7 @@ def work(given: argparse.Namespace) -> tasks.Work:
     return tasks.Work(store=store.root, resources=resources, items=items, device=given.device)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Compute them and return the exit code."""
     given = parser().parse_args(arguments)
     if "RANK" in os.environ:
@@ -63,10 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if given.only is not None:
         return tasks.run_here(wanted, wanted.items[given.only])
-    return tasks.run(
-        wanted, [sys.executable, "-m", "jobs.run_nodes", *(sys.argv[1:] if arguments is None else arguments)]
-    )
+    return tasks.run(wanted, [sys.executable, "-m", "jobs.run_nodes", *arguments])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(tasks.accounted(lambda: main(sys.argv[1:])))

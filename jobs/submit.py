@@ -7,11 +7,12 @@ The same command again sends only what is missing and not queued. Nothing that i
 anything.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 
 from dae_ssl import data
-from dae_ssl.batch import cells, launch, plan, queue, tasks
+from dae_ssl.batch import cells, launch, plan, queue, tasks, track
 from dae_ssl.lock import held
 from jobs import experiment
 from jobs.experiment import Asked
@@ -58,6 +59,9 @@ def here(asked: Asked) -> int:
         return 0
     sent = launch.intend(planned, asked.store, asked.profile, experiment=asked.experiment.name,
                          mlflow_experiment=asked.mlflow_experiment)  # fmt: skip
+    for array in planned.arrays:
+        sent.settle(array.name, None)
+    os.environ.setdefault("MLFLOW_TRACKING_URI", track.tracking_uri(asked.store.root))
     every = [(array, task) for array in planned.arrays for task in array.tasks]
     failed: set[plan.NodeId] = set()
     for number, (array, task) in enumerate(every, 1):

@@ -4,7 +4,10 @@
 #
 #   after_task.sh CODE OUTCOMES MAX_REQUEUES MAX_FAILURES
 #
-# CODE is that of the task:      0  done
+# CODE is what srun ended with. Where a process ran out of memory that is always 1, so a task also leaves its own code,
+# on each of its machines, in the file $DAE_SSL_TASK_CODES; if it leaves none, something killed it:
+#
+#                                0  done
 #                              140  told by SIGUSR2 that its time is over or it is preempted; state saved: go on
 #         75, or killed by a signal  lost a rank, or ran out of memory: try again, a few times
 #                         130, 143  interrupted or terminated: whoever did that (SLURM itself, scancel) decides
@@ -13,6 +16,11 @@ set -u
 code=$1 outcomes=$2 max_requeues=$3 max_failures=$4
 task=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
 task=${task:-$SLURM_JOB_ID}
+
+if [ "$code" -ne 0 ] && [ -n "${DAE_SSL_TASK_CODES:-}" ]; then
+    own=$(sort -n "$DAE_SSL_TASK_CODES" 2>/dev/null | tail -n 1)
+    [ "$code" -ne 1 ] || code=${own:-75}
+fi
 
 note() {
     printf '{"time": %(%s)T, "task": "%s", "host": "%s", "code": %d, "outcome": "%s"}\n' \

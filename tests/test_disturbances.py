@@ -4,13 +4,14 @@ The disturbances come to one cell in several stores at the same time, once with 
 processes of a job: by descent, where a signal reaches all of them, and by cgroup, where it reaches the task only.
 """
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,15 +26,14 @@ from dae_ssl.batch.profile import Profile
 from dae_ssl.store import Store
 from jobs import experiment
 
-pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.xdist_group("disturbances")]
 
 CELL = config.cell({
     "method": {"name": "dae", "embedding": "l2", "alpha": 1.0},
     "data": {"pretrain": "tiny", "pretrain_images": 8, "evaluate": "tiny", "validation_images": 6},
-    "optimisation": {"epochs": 30, "batch_size": 4, "checkpoints": [1, 15]},
+    "optimisation": {"epochs": 24, "batch_size": 4, "checkpoints": [1, 12]},
 })  # fmt: skip
 RANKS = {"ranks_per_node": 2, "gpus_per_node": 2, "cpus_per_node": 2, "memory_gb": 6, "minutes": 10}
-DISTURBED_AFTER_EPOCHS = 4
 
 
 @dataclass
@@ -52,9 +52,6 @@ class Run:
     def task(self) -> str:
         return f"{self.job}_0"
 
-    def epochs(self) -> int:
-        return max((entry.step or 0 for entry in log.read(self.node.log)), default=0)
-
     def events(self, kind: str) -> int:
         return sum(entry.event == kind for entry in log.read(self.node.log))
 
@@ -68,8 +65,9 @@ class Run:
     def printed(self) -> str:
         return "\n".join(path.read_text() for path in self.store.root.glob("launches/*/logs/*_log.out"))
 
-    def await_epoch(self, epochs: int = DISTURBED_AFTER_EPOCHS, seconds: float = 90) -> None:
-        self.await_(lambda: self.epochs() >= epochs, seconds)
+    def await_state(self, seconds: float = 120) -> None:
+        """Wait until training has saved a state, in whichever attempt."""
+        self.await_(lambda: any(self.node.states.glob("state-*")), seconds)
 
     def await_end(self, seconds: float = 150) -> None:
         self.await_(lambda: not self.cluster.ask("squeue", "--noheader", "--jobs", self.job), seconds)
@@ -93,12 +91,25 @@ class Run:
                 found[int(variables["LOCAL_RANK"])] = int(path.parent.name)
         return [found[rank] for rank in sorted(found)]
 
+    @contextlib.contextmanager
+    def standing_still(self) -> Iterator[list[int]]:
+        """Stop the ranks while the block runs, so that a short cell takes as long as a long one."""
+        ranks = self.processes()
+        for process in ranks:
+            os.kill(process, signal.SIGSTOP)
+        try:
+            yield ranks
+        finally:
+            for process in ranks:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGCONT)
+
 
 def profile(**more: Any) -> Profile:
     """Return the development cluster's profile for two ranks, changed."""
     dev = experiment.profile("dev")
     pretrain = replace(dev.stages.pretrain, **(RANKS | more.pop("pretrain", {})))
-    return replace(dev, save_seconds=1.0, stages=replace(dev.stages, pretrain=pretrain), **more)
+    return replace(dev, save_seconds=0.2, stages=replace(dev.stages, pretrain=pretrain), **more)
 
 
 @pytest.fixture(scope="module", params=["linuxproc", "cgroup"])
@@ -107,10 +118,10 @@ def tracked(request: pytest.FixtureRequest, clusters: Callable[..., Cluster]) ->
 
 
 @pytest.fixture
-def send(tracked: Cluster, images: Path, tmp_path: Path) -> Callable[..., Run]:
+def send(images: Path, tmp_path: Path) -> Callable[[Cluster, Profile], Run]:
     """Send the cell's pretraining to the cluster, from a store of its own each time."""
 
-    def sent(settings: Profile, cluster: Cluster = tracked) -> Run:
+    def sent(cluster: Cluster, settings: Profile) -> Run:
         root = tmp_path / f"store{len(list(tmp_path.iterdir()))}"
         shutil.copytree(images, root)
         store = Store(root)
@@ -154,27 +165,31 @@ def ended_alike(run: Run, undisturbed: dict[str, Any]) -> None:
     assert products(run.store) == undisturbed
 
 
-def test_task_told_to_stop_by_usr2_saves_its_state_and_goes_on(send: Any, undisturbed: dict[str, Any]) -> None:
-    run = send(profile())
-    run.await_epoch()
+def test_task_told_to_stop_by_usr2_saves_its_state_and_goes_on(
+    tracked: Cluster, send: Any, undisturbed: dict[str, Any]
+) -> None:
+    run = send(tracked, profile())
+    run.await_state()
     run.cluster.ask("scancel", "--signal=USR2", run.task)
     run.await_end()
     assert run.outcomes() == ["continues", "done"]
     ended_alike(run, undisturbed)
 
 
-def test_task_that_somebody_requeues_goes_on(send: Any, undisturbed: dict[str, Any]) -> None:
-    run = send(profile())
-    run.await_epoch()
+def test_task_that_somebody_requeues_goes_on(tracked: Cluster, send: Any, undisturbed: dict[str, Any]) -> None:
+    run = send(tracked, profile())
+    run.await_state()
     run.cluster.ask("scontrol", "requeue", run.task)
     run.await_end()
     assert run.outcomes()[-1] == "done"
     ended_alike(run, undisturbed)
 
 
-def test_task_that_is_preempted_goes_on_when_the_urgent_one_is_over(send: Any, undisturbed: dict[str, Any]) -> None:
-    run = send(profile(partition="low"))
-    run.await_epoch()
+def test_task_that_is_preempted_goes_on_when_the_urgent_one_is_over(
+    tracked: Cluster, send: Any, undisturbed: dict[str, Any]
+) -> None:
+    run = send(tracked, profile(partition="low"))
+    run.await_state()
     node = run.shown("NodeList")
     urgent = ["sbatch", "--parsable", "--partition=urgent", "--exclusive", "--nodes=2", "--wrap=sleep 3"]
     run.cluster.ask(*urgent, f"--output={run.store.root}/urgent.out")
@@ -186,8 +201,8 @@ def test_task_that_is_preempted_goes_on_when_the_urgent_one_is_over(send: Any, u
 def test_task_that_loses_a_rank_goes_on(
     tracked: Cluster, cluster: Cluster, send: Any, undisturbed: dict[str, Any]
 ) -> None:
-    run = send(profile())
-    run.await_epoch()
+    run = send(tracked, profile())
+    run.await_state()
     first, second = run.processes()
     os.kill(first if tracked is cluster else second, signal.SIGKILL)
     run.await_end()
@@ -195,9 +210,11 @@ def test_task_that_loses_a_rank_goes_on(
     ended_alike(run, undisturbed)
 
 
-def test_task_whose_node_loses_power_goes_on_on_another(send: Any, undisturbed: dict[str, Any]) -> None:
-    run = send(profile())
-    run.await_epoch()
+def test_task_whose_node_loses_power_goes_on_on_another(
+    cluster: Cluster, send: Any, undisturbed: dict[str, Any]
+) -> None:
+    run = send(cluster, profile())
+    run.await_state()
     node = run.shown("NodeList")
     run.cluster.power_cut(node)
     try:
@@ -208,8 +225,8 @@ def test_task_whose_node_loses_power_goes_on_on_another(send: Any, undisturbed: 
     ended_alike(run, undisturbed)
 
 
-def test_task_that_is_killed_again_and_again_is_given_up(send: Any) -> None:
-    run = send(profile(max_failures=2, setup=("srun() { kill -9 $BASHPID; }; srun() ( kill -9 $BASHPID )",)))
+def test_task_that_is_killed_again_and_again_is_given_up(cluster: Cluster, send: Any) -> None:
+    run = send(cluster, profile(max_failures=2, setup=("srun() { kill -9 $BASHPID; }; srun() ( kill -9 $BASHPID )",)))
     run.await_end()
     assert run.outcomes() == ["was killed", "was killed", "given up"]
     assert run.shown("JobState") == "FAILED"
@@ -219,33 +236,31 @@ def test_task_that_is_killed_again_and_again_is_given_up(send: Any) -> None:
 def test_task_at_its_time_limit_goes_on_in_a_new_attempt(
     cluster: Cluster, send: Any, undisturbed: dict[str, Any]
 ) -> None:
-    run = send(profile(signal_seconds=50, pretrain={"minutes": 1}), cluster)
-    run.await_epoch()
-    ranks = run.processes()
-    for process in ranks:  # so that a short cell takes as long as a long one
-        os.kill(process, signal.SIGSTOP)
-    try:
+    run = send(cluster, profile(signal_seconds=50, pretrain={"minutes": 1}))
+    run.await_state()
+    with run.standing_still():
         run.await_(lambda: "death signal" in run.printed(), 75)
-    finally:
-        for process in ranks:
-            os.kill(process, signal.SIGCONT)
     run.await_end()
-    assert run.outcomes() == ["continues", "done"]
+    assert run.outcomes()[0] == "continues"
+    assert run.outcomes()[-1] == "done"
     ended_alike(run, undisturbed)
 
 
 def test_task_that_runs_out_of_memory_goes_on(
     clusters: Callable[..., Cluster], send: Any, undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
-    # Another process of the job takes nearly all of its memory, once, and is exempt from being killed for it.
+    # Another process of the job takes nearly all of its memory, once, and a rank is the first to be killed for it.
     hog = f"""[ -e {tmp_path}/hogged ] || {{
         until [ -e {tmp_path}/go ]; do sleep 0.1; done
-        touch {tmp_path}/hogged; echo -1000 >/proc/self/oom_score_adj
+        touch {tmp_path}/hogged;
         exec {sys.executable} -c 'import time; x = bytearray(range(256)) * (11 << 20); time.sleep(5)'
     }} &"""
-    run = send(profile(setup=(hog,), pretrain={"memory_gb": 3}), clusters("--proctrack", "cgroup"))
-    run.await_epoch()
-    (tmp_path / "go").touch()
+    run = send(clusters("--proctrack", "cgroup"), profile(setup=(hog,), pretrain={"memory_gb": 3}))
+    run.await_state()
+    with run.standing_still() as ranks:
+        Path(f"/proc/{ranks[1]}/oom_score_adj").write_text("1000")
+        (tmp_path / "go").touch()
+        run.await_(lambda: run.processes() != ranks, 30)
     run.await_end()
     assert run.outcomes() == ["was killed", "done"]
     ended_alike(run, undisturbed)
@@ -255,8 +270,8 @@ def test_task_in_a_container_without_scontrol_is_queued_again(
     cluster: Cluster, send: Any, undisturbed: dict[str, Any]
 ) -> None:
     hides = 'mount --bind /bin/false "$(command -v scontrol)" && ! scontrol show config && exec "$@"'
-    run = send(profile(container=("unshare", "--mount", "sh", "-c", hides, "-"), python=sys.executable), cluster)
-    run.await_epoch()
+    run = send(cluster, profile(container=("unshare", "--mount", "sh", "-c", hides, "-"), python=sys.executable))
+    run.await_state()
     run.cluster.ask("scancel", "--signal=USR2", run.task)
     run.await_end()
     assert run.outcomes() == ["continues", "done"]
@@ -266,7 +281,7 @@ def test_task_in_a_container_without_scontrol_is_queued_again(
 def test_ranks_on_two_nodes_compute_what_two_on_one_do(
     cluster: Cluster, send: Any, undisturbed: dict[str, Any]
 ) -> None:
-    run = send(profile(pretrain={"nodes": 2, "ranks_per_node": 1, "gpus_per_node": 1}), cluster)
+    run = send(cluster, profile(pretrain={"nodes": 2, "ranks_per_node": 1, "gpus_per_node": 1}))
     run.await_end()
     assert run.shown("NumNodes") == "2"
     assert products(run.store) == undisturbed

@@ -43,7 +43,7 @@ def executor(
     options |= {"requeue": True, "chdir": str(code), "signal": f"USR2@{profile.signal_seconds}"}
     made.update_parameters(
         job_name=name, comment=comment, array_parallelism=profile.array_parallelism, wckey=None, stderr_to_stdout=True,
-        setup=_setup(profile, resources, store, snapshot), teardown=_teardown(profile, folder, store, snapshot),
+        setup=_setup(profile, resources, store, snapshot, folder), teardown=_teardown(profile, folder, store, snapshot),
         srun_args=["--kill-on-bad-exit=1", f"--cpus-per-task={resources.cpus_per_node}"],
         additional_parameters=options, **allocation(profile, resources),
     )  # fmt: skip
@@ -87,7 +87,7 @@ def allocation(profile: Profile, resources: Resources) -> dict[str, Any]:
     return {name: value for name, value in asked.items() if value is not None}
 
 
-def _setup(profile: Profile, resources: Resources, store: Store, snapshot: str) -> list[str]:
+def _setup(profile: Profile, resources: Resources, store: Store, snapshot: str, folder: Node) -> list[str]:
     threads = max(1, resources.cpus_per_node // max(resources.ranks_per_node, resources.packing))
     variables = {"OMP_NUM_THREADS": str(threads)} | stated(profile, store.root.resolve())
     variables["DAE_SSL_SNAPSHOT"] = snapshot
@@ -95,6 +95,8 @@ def _setup(profile: Profile, resources: Resources, store: Store, snapshot: str) 
     if (commit := git_commit()) is not None:
         variables["DAE_SSL_COMMIT"] = commit
     lines = [*profile.setup, *(f"export {name}={shlex.quote(value)}" for name, value in variables.items())]
+    attempt = "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}_${SLURM_ARRAY_TASK_ID:-0}.${SLURM_RESTART_COUNT:-0}"
+    lines.append(f"export DAE_SSL_TASK_CODES={shlex.quote(str(folder.path.resolve() / LOGS))}/{attempt}.codes")
     if resources.nodes > 1:  # here, because a container may have no scontrol
         lines.append('export DAE_SSL_RENDEZVOUS="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)'
                      ':$((10000 + SLURM_JOB_ID % 10000))"')  # fmt: skip

@@ -67,7 +67,8 @@ def look(
     if seen in told:
         return Seen(seen, told[seen]())
     error = _error(node)
-    if error is not None:
+    given_up = task is not None and [one["outcome"] for one in task.outcomes()][-1:] == ["given up"]
+    if error is not None and not given_up:
         return Seen("failed", f"{error.fields['error']}: {error.fields['reason']}", task.printed if task else None)
     return _over(task, ended) if task else Seen("missing")
 

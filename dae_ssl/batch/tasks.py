@@ -29,8 +29,10 @@ from dae_ssl.store import CELL, Store, StoreError
 
 DONE, FAILED, BAD_INPUT, TRY_AGAIN = 0, 1, 2, 75
 """Exit codes, beside 128 + signal for a task that was asked to stop; as slurm/after_task.sh reads them."""
-VERDICTS = "DAE_SSL_VERDICTS"
+VERDICTS = "DAE_SSL_RANK_CODES"
 """Names the folder in which each rank of this machine leaves its exit code, if it comes to have one."""
+TASK_CODES = "DAE_SSL_TASK_CODES"
+"""Names the file to which a task's process on each machine adds its exit code, for the batch script."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +118,21 @@ def items(store: Store, key: str) -> list[Item]:
 # ---------------------------------------------------------------------------------- one process of a task
 
 
+def accounted(compute: Callable[[], int]) -> int:
+    """Return a task's exit code, and add it to the file that its batch script reads, also when it raises."""
+    code = FAILED
+    try:
+        code = compute()
+    except SystemExit as exiting:
+        code = exiting.code if isinstance(exiting.code, int) else FAILED
+        raise
+    finally:
+        if TASK_CODES in os.environ:
+            with Path(os.environ[TASK_CODES]).open("a") as file:
+                file.write(f"{code}\n")
+    return code
+
+
 def run(work: Work, command: Sequence[str], told: Told = Told()) -> int:
     """Compute the task's nodes and return its exit code.
 
@@ -147,6 +164,8 @@ def run_here(work: Work, item: Item, told: Told = Told()) -> int:
         verdict = TRY_AGAIN if lost else stopped.code
     except ConfigError as error:
         verdict = _failed(error, BAD_INPUT)
+    except lock.Locked as error:  # by a process that took it since this task began
+        verdict = _failed(error, TRY_AGAIN)
     except (StoreError, ArithmeticError) as error:
         verdict = _failed(error, FAILED)
     except Exception as error:
@@ -252,7 +271,8 @@ def _start(command: Sequence[str], variables: Mapping[str, str]) -> "subprocess.
         # Where SLURM signals every process of a task, torchrun would die of it before its ranks could save.
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
-    return subprocess.Popen(command, env=os.environ | dict(variables), preexec_fn=prepare)  # noqa: PLW1509  (there are no threads)
+    environment = {name: value for name, value in os.environ.items() if name != TASK_CODES} | dict(variables)
+    return subprocess.Popen(command, env=environment, preexec_fn=prepare)  # noqa: PLW1509  (there are no threads)
 
 
 def _watched(processes: Sequence["subprocess.Popen[bytes]"], request: StopRequest) -> list[int]:
