@@ -26,12 +26,12 @@ from dae_ssl.batch.profile import Profile
 from dae_ssl.store import Store
 from jobs import experiment
 
-pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.xdist_group("disturbances")]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 CELL = config.cell({
     "method": {"name": "dae", "embedding": "l2", "alpha": 1.0},
     "data": {"pretrain": "tiny", "pretrain_images": 8, "evaluate": "tiny", "validation_images": 6},
-    "optimisation": {"epochs": 24, "batch_size": 4, "checkpoints": [1, 12]},
+    "optimisation": {"epochs": 50, "batch_size": 4, "checkpoints": [1, 25]},
 })  # fmt: skip
 RANKS = {"ranks_per_node": 2, "gpus_per_node": 2, "cpus_per_node": 2, "memory_gb": 6, "minutes": 10}
 
@@ -69,7 +69,12 @@ class Run:
         """Wait until training has saved a state, in whichever attempt."""
         self.await_(lambda: any(self.node.states.glob("state-*")), seconds)
 
-    def await_end(self, seconds: float = 150) -> None:
+    def await_resumed(self, times: int) -> None:
+        """Wait until training was resumed so many times, and has gone on for a moment."""
+        self.await_(lambda: self.events("resumed") >= times, 120)
+        time.sleep(0.3)
+
+    def await_end(self, seconds: float = 240) -> None:
         self.await_(lambda: not self.cluster.ask("squeue", "--noheader", "--jobs", self.job), seconds)
 
     def await_(self, happened: Callable[[], bool], seconds: float) -> None:
@@ -165,48 +170,31 @@ def ended_alike(run: Run, undisturbed: dict[str, Any]) -> None:
     assert products(run.store) == undisturbed
 
 
-def test_task_told_to_stop_by_usr2_saves_its_state_and_goes_on(
-    tracked: Cluster, send: Any, undisturbed: dict[str, Any]
-) -> None:
-    run = send(tracked, profile())
-    run.await_state()
-    run.cluster.ask("scancel", "--signal=USR2", run.task)
-    run.await_end()
-    assert run.outcomes() == ["continues", "done"]
-    ended_alike(run, undisturbed)
-
-
-def test_task_that_somebody_requeues_goes_on(tracked: Cluster, send: Any, undisturbed: dict[str, Any]) -> None:
-    run = send(tracked, profile())
-    run.await_state()
-    run.cluster.ask("scontrol", "requeue", run.task)
-    run.await_end()
-    assert run.outcomes()[-1] == "done"
-    ended_alike(run, undisturbed)
-
-
-def test_task_that_is_preempted_goes_on_when_the_urgent_one_is_over(
-    tracked: Cluster, send: Any, undisturbed: dict[str, Any]
-) -> None:
-    run = send(tracked, profile(partition="low"))
-    run.await_state()
-    node = run.shown("NodeList")
-    urgent = ["sbatch", "--parsable", "--partition=urgent", "--exclusive", "--nodes=2", "--wrap=sleep 3"]
-    run.cluster.ask(*urgent, f"--output={run.store.root}/urgent.out")
-    run.await_end()
-    assert run.shown("Restarts") != "0", f"it ran on on {node}"
-    ended_alike(run, undisturbed)
-
-
-def test_task_that_loses_a_rank_goes_on(
+def test_task_that_is_told_to_stop_requeued_preempted_and_loses_a_rank_ends_as_if_nothing_had_happened(
     tracked: Cluster, cluster: Cluster, send: Any, undisturbed: dict[str, Any]
 ) -> None:
-    run = send(tracked, profile())
+    run = send(tracked, profile(partition="low"))
+
     run.await_state()
+    run.cluster.ask("scancel", "--signal=USR2", run.task)
+    run.await_resumed(1)
+    assert run.outcomes() == ["continues"]
+
+    run.cluster.ask("scontrol", "requeue", run.task)
+    run.await_resumed(2)
+    assert run.outcomes().count("continues") == 1, "SLURM queued it again, not its batch script"
+
+    restarts = int(run.shown("Restarts"))
+    urgent = ["sbatch", "--partition=urgent", "--exclusive", "--nodes=2", "--wrap=sleep 1", "--output=/dev/null"]
+    run.cluster.ask(*urgent)
+    run.await_resumed(3)
+    assert int(run.shown("Restarts")) == restarts + 1
+
     first, second = run.processes()
     os.kill(first if tracked is cluster else second, signal.SIGKILL)
     run.await_end()
-    assert run.outcomes() == ["was killed", "done"]
+    assert run.outcomes()[-2:] == ["was killed", "done"]
+    assert run.events("resumed") >= 4
     ended_alike(run, undisturbed)
 
 
@@ -233,16 +221,18 @@ def test_task_that_is_killed_again_and_again_is_given_up(cluster: Cluster, send:
     assert "was killed 2 times already, which is the limit: given up" in run.printed()
 
 
-def test_task_at_its_time_limit_goes_on_in_a_new_attempt(
+def test_task_at_its_time_limit_goes_on_in_a_new_attempt_also_from_a_container_without_scontrol(
     cluster: Cluster, send: Any, undisturbed: dict[str, Any]
 ) -> None:
-    run = send(cluster, profile(signal_seconds=50, pretrain={"minutes": 1}))
+    hides = 'mount --bind /bin/false "$(command -v scontrol)" && ! scontrol show config && exec "$@"'
+    container = {"container": ("unshare", "--mount", "sh", "-c", hides, "-"), "python": sys.executable}
+    run = send(cluster, profile(signal_seconds=50, pretrain={"minutes": 1}, **container))
     run.await_state()
     with run.standing_still():
         run.await_(lambda: "death signal" in run.printed(), 75)
+    run.cluster.ask("scontrol", "update", f"jobid={run.task}", "timelimit=10")  # or each attempt would be short
     run.await_end()
-    assert run.outcomes()[0] == "continues"
-    assert run.outcomes()[-1] == "done"
+    assert run.outcomes() == ["continues", "done"]
     ended_alike(run, undisturbed)
 
 
@@ -263,18 +253,6 @@ def test_task_that_runs_out_of_memory_goes_on(
         run.await_(lambda: run.processes() != ranks, 30)
     run.await_end()
     assert run.outcomes() == ["was killed", "done"]
-    ended_alike(run, undisturbed)
-
-
-def test_task_in_a_container_without_scontrol_is_queued_again(
-    cluster: Cluster, send: Any, undisturbed: dict[str, Any]
-) -> None:
-    hides = 'mount --bind /bin/false "$(command -v scontrol)" && ! scontrol show config && exec "$@"'
-    run = send(cluster, profile(container=("unshare", "--mount", "sh", "-c", hides, "-"), python=sys.executable))
-    run.await_state()
-    run.cluster.ask("scancel", "--signal=USR2", run.task)
-    run.await_end()
-    assert run.outcomes() == ["continues", "done"]
     ended_alike(run, undisturbed)
 
 

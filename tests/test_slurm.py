@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from dae_ssl.batch.profile import Profile
 from dae_ssl.store import Store
 from jobs import experiment
 
-pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.xdist_group("slurm")]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 TINY = [
     "data.pretrain=tiny", "data.evaluate=tiny", "data.validation_images=6", "optimisation.batch_size=8",
@@ -221,7 +222,9 @@ def test_failed_cell_cancels_its_dependents_and_leaves_its_siblings_alone(
     store = tmp_path / "store"
     shutil.copytree(images, store)
     good, bad = (config.cell({"method": "dae", **tiny(rate)}) for rate in (1e-3, 1e30))
-    profile = experiment.profile("dev")
+    dev = experiment.profile("dev")
+    alone = replace(dev.stages.pretrain, ranks_per_node=1, gpus_per_node=1)
+    profile = replace(dev, array_parallelism=4, stages=replace(dev.stages, pretrain=alone))
     task = send(cluster, store, [good, bad], profile)
     wait(cluster)
     states = {index: state(cluster, f"{task}_{index}") for index in (0, 1)}

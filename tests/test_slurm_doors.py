@@ -15,7 +15,7 @@ import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
 from dae_ssl.store import Store
 
-pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.xdist_group("slurm")]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 TINY = ["data.pretrain=tiny", "data.evaluate=tiny", "data.validation_images=6", "probe.epochs=3",
         "kmeans.clusters=3", "kmeans.restarts=2"]  # fmt: skip
