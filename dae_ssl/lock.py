@@ -76,9 +76,16 @@ def held(
 
 
 def holder(path: Path) -> str | None:
-    """Return who holds the lock, in words, or None when nobody does or the holder is known to be dead."""
+    """Return who holds the lock, in words, or None when nobody does or the holder seems to be dead.
+
+    Of a holder on another host that is told by one look at its heartbeat and this host's clock, which is good enough to
+    show people; `held` does not rely on it.
+    """
     found = _read(path)
-    return None if found is None or _runs_here(found) is False else _words(found)
+    if found is None or _runs_here(found) is False:
+        return None
+    still = time.time() - found["beat"] / 1e9
+    return None if _runs_here(found) is None and still > STALE_SECONDS else _words(found)
 
 
 def _acquire(lock: Lock, wait: bool, tell: Callable[[str], None], give_up: Callable[[], bool]) -> None:

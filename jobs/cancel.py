@@ -17,8 +17,7 @@ def main(arguments: Sequence[str]) -> None:
     with held(asked.store.launching):
         launch.adopt(asked.store)
         sent = [one for one in launch.launches(asked.store) if one.experiment == asked.experiment.name]
-        jobs = {job for one in sent for array in one.arrays() if (job := one.job(array)) is not None}
-        found = [entry for entry in queue.queue() if entry.array in jobs]
+        found = [entry for entry in queue.queue() if any(one.owns(entry) for one in sent)]
         # Children first: one whose parent is gone would be cancelled by SLURM, or wait for ever, as it is set up.
         for array in sorted({entry.array for entry in found}, key=int, reverse=True):
             queue.cancel([array])

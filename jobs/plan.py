@@ -84,7 +84,7 @@ def print_costs(planned: Plan, profile: Profile, store: Store) -> None:
     nodes = list(planned.missing())
     if not nodes:
         return
-    durations = cost.measured(store, "cpu" if profile.device == "cpu" or not profile.stages.pretrain.gpus else "cuda")
+    durations = {kind: cost.measured(store, kind) for kind in ("cuda", "cpu")}
     pretrain = profile.stages.pretrain
     ways: dict[str, dict[str, int]] = {"as the profile has it": {}}
     if pretrain.packing > 1:
@@ -100,8 +100,9 @@ def print_costs(planned: Plan, profile: Profile, store: Store) -> None:
         hours = f"{found.gpu_hours:.2f} GPU-hours and {found.node_hours:.2f} node-hours without GPUs"
         unknown = f"; {found.unknown} nodes of a kind that was never timed are not in it" if found.unknown else ""
         print(f"  {words}: {f'{hours} for {known} nodes' if known else 'unknown'}{unknown}")
-    if not durations.per_image:
-        print(f"  no pretraining was timed on {durations.device_type}: trial=true times a few steps where it is run")
+    kind = cost.device_type(profile, pretrain)
+    if not durations[kind].per_image:
+        print(f"  no pretraining was timed on {kind}: trial=true times a few steps where it is run")
 
 
 if __name__ == "__main__":

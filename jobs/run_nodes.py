@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--store", type=Path, default=store, help=f"with CELL: $DAE_SSL_STORE or ./store; now {store}")
     command.add_argument("--nodes", type=int, default=1, help="with CELL: machines that pretrain together")
     command.add_argument("--ranks-per-node", type=int, default=1, help="with CELL: processes that pretrain on each")
+    command.add_argument("--cpus-per-node", type=int, default=2, help="with CELL: processors that it may use on each")
     command.add_argument("--device", choices=DEVICES, default="auto", help="with CELL: where to compute")
     return command
 
@@ -46,7 +47,10 @@ def work(given: argparse.Namespace) -> tasks.Work:
         return tasks.read(given.array, given.index)
     if not given.cells:
         raise ConfigError("nothing to compute: name cells by their keys, or --array FILE")
-    store, resources = Store(given.store.resolve()), Resources(nodes=given.nodes, ranks_per_node=given.ranks_per_node)
+    store, resources = (
+        Store(given.store.resolve()),
+        Resources(nodes=given.nodes, ranks_per_node=given.ranks_per_node, cpus_per_node=given.cpus_per_node),
+    )
     items = tuple(item for key in given.cells for item in tasks.items(store, key))
     return tasks.Work(store=store.root, resources=resources, items=items, device=given.device)
 

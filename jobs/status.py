@@ -4,6 +4,7 @@ python -m jobs.status experiment=table2 profile=gpu4
 python -m jobs.status experiment=table2 profile=gpu4 --watch     again every few seconds, until nothing runs
 """
 
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -94,7 +95,7 @@ def print_failures(asked: Asked, seen: Mapping[NodeId, tuple[Seen, Wanted]]) -> 
 
 def command(cell: Cell, asked: Asked) -> str:
     """Return the command that computes a cell here."""
-    return f"{run_again(cell)} store={asked.store.root} floors=false"
+    return f"{run_again(cell)} {shlex.quote(f'store={asked.store.root}')} floors=false"
 
 
 if __name__ == "__main__":

@@ -8,11 +8,13 @@ anything.
 """
 
 import os
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from dae_ssl import data
 from dae_ssl.batch import cells, launch, plan, queue, tasks, track
+from dae_ssl.config import Cell
 from dae_ssl.lock import held
 from jobs import experiment
 from jobs.experiment import Asked
@@ -23,9 +25,15 @@ from jobs.terminal import Terminal
 def main(arguments: Sequence[str]) -> int:
     """Send or compute; return the exit code."""
     asked = experiment.asked(arguments)
-    for cell in asked.cells:
+    for cell in {needs_of_data(cell): cell for cell in asked.cells}.values():
         data.require_fits(asked.store, cell)
     return here(asked) if asked.profile.launcher == "local" else send(asked)
+
+
+def needs_of_data(cell: Cell) -> Hashable:
+    """Return all of a cell that decides whether its prepared data can serve it."""
+    kind = cell.method.trains, cell.method.has_encoder
+    return cell.data, cell.views.crop, cell.optimisation.batch_size, cell.probe.labels_per_class, kind
 
 
 def send(asked: Asked) -> int:
@@ -45,7 +53,7 @@ def send(asked: Asked) -> int:
         sent = launch.intend(planned, asked.store, asked.profile, experiment=asked.experiment.name,
                              mlflow_experiment=asked.mlflow_experiment)  # fmt: skip
         launch.send(sent, planned, asked.store, asked.profile)
-    print(f"python -m jobs.status {' '.join(sys.argv[1:])} --watch")
+    print(f"python -m jobs.status {shlex.join(sys.argv[1:])} --watch")
     return 0
 
 
@@ -79,7 +87,7 @@ def here(asked: Asked) -> int:
             return code
         failed |= {node.id for node in task.nodes if code}
     if failed:
-        print(f"{len(failed)} nodes failed: python -m jobs.status {' '.join(sys.argv[1:])}", file=sys.stderr)
+        print(f"{len(failed)} nodes failed: python -m jobs.status {shlex.join(sys.argv[1:])}", file=sys.stderr)
     return 1 if failed else 0
 
 

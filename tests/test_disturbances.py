@@ -60,7 +60,8 @@ class Run:
         return shown.partition(f" {field}=")[2].split()[0]
 
     def outcomes(self) -> list[str]:
-        return [str(outcome["outcome"]) for one in launch.launches(self.store) for outcome in one.outcomes()]
+        (one,) = launch.launches(self.store)
+        return [str(outcome["outcome"]) for outcome in one.outcomes.get(self.task, [])]
 
     def printed(self) -> str:
         return "\n".join(path.read_text() for path in self.store.root.glob("launches/*/logs/*_log.out"))

@@ -361,3 +361,15 @@ def test_of_many_processes_that_recover_a_stale_lock_one_at_a_time_is_inside(tmp
         _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
     assert (tmp_path / "counter").read_text() == str(processes * rounds)
+
+
+@pytest.mark.parametrize(("still_seconds", "held"), [(0, True), (2 * lock.STALE_SECONDS, False)])
+def test_holder_on_another_host_is_told_only_while_its_heart_beats(
+    still_seconds: float, held: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "lock"
+    elsewhere = {"token": "x", "host": "elsewhere", "space": "y", "pid": 1, "started": "1", "since": "now"}
+    path.write_text(json.dumps(elsewhere))
+    beat = time.time() - still_seconds
+    os.utime(path, (beat, beat))
+    assert (lock.holder(path) is not None) == held

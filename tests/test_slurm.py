@@ -169,6 +169,7 @@ def test_script_of_a_packed_profile_with_its_own_options_follows_its_parents(tmp
         "dependency=aftercorr:77",
         "exclusive",
         "job-name=alpha.kmeans-0.ID",
+        "kill-on-invalid-dep=yes",
         "mem=1536M",
         "nodes=1",
         "ntasks-per-node=1",
@@ -190,7 +191,7 @@ def idle(cluster: Cluster) -> Iterator[Cluster]:
     cluster.ask("scontrol", "update", "nodename=node[1-2]", "state=resume")
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", ["before", "after", "answer lost"])
 def test_array_of_a_submitter_that_was_killed_is_adopted_not_sent_twice(
     when: str, idle: Cluster, images: Path, tmp_path: Path
 ) -> None:
@@ -200,15 +201,16 @@ def test_array_of_a_submitter_that_was_killed_is_adopted_not_sent_twice(
     shim = tmp_path / "bin" / "sbatch"
     shim.parent.mkdir()
     real = shutil.which("sbatch")
-    sends = f'{real} "$@" >/dev/null; ' if when == "after" else ""
-    shim.write_text(f"#!/bin/sh\n{sends}kill -9 $PPID\n")
+    sends = f'{real} "$@" >/dev/null; ' if when != "before" else ""
+    ends = "echo 'sbatch: error: Socket timed out' >&2; exit 1" if when == "answer lost" else "kill -9 $PPID"
+    shim.write_text(f"#!/bin/sh\n{sends}{ends}\n")
     shim.chmod(0o755)
     tour = [*TOUR, f"store={store}"]
     killed = cluster.python("jobs.submit", *tour, PATH=f"{shim.parent}:{os.environ['PATH']}")
-    assert killed.returncode == -9
+    assert killed.returncode == (2 if when == "answer lost" else -9)
     again = cluster.python("jobs.submit", *tour)
     assert again.returncode == 0, again.stderr
-    assert ("found pretrain-0 of an interrupted submission" in again.stdout) == (when == "after")
+    assert ("found pretrain-0 of an interrupted submission" in again.stdout) == (when != "before")
     queued = cluster.ask("squeue", "--noheader", "--array", "--format=%j").split()
     assert len(queued) == 31, "each node is queued once"
     cancelled = cluster.python("jobs.cancel", *tour)

@@ -98,12 +98,15 @@ def alive(process: int) -> bool:
         return False
 
 
-def after(tmp_path: Path, code: int, attempts: int = 1) -> tuple[int, list[str], int]:
+def after(tmp_path: Path, code: int, attempts: int = 1, own: str | None = None) -> tuple[int, list[str], int]:
     """Run what follows a task, some times; return its exit code, the outcomes, and how often it was queued again."""
     (tmp_path / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
     (tmp_path / "scontrol").chmod(0o755)
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7",
-                   "SLURM_ARRAY_TASK_ID": "3", "SLURMD_NODENAME": "node1"}  # fmt: skip
+                   "SLURM_ARRAY_TASK_ID": "3", "SLURMD_NODENAME": "node1", "DAE_SSL_GRACE_SECONDS": "0"}  # fmt: skip
+    if own is not None:
+        (tmp_path / "codes").write_text("".join(f"{line}\n" for line in own.split()))
+        environment["DAE_SSL_TASK_CODES"] = str(tmp_path / "codes")
     command = ["bash", str(AFTER_TASK), str(code), str(tmp_path / "outcomes"), "4", "2"]
     for _ in range(attempts):
         ended = subprocess.run(command, env=environment, capture_output=True, check=False)
@@ -120,6 +123,38 @@ def after(tmp_path: Path, code: int, attempts: int = 1) -> tuple[int, list[str],
 )  # fmt: skip
 def test_what_follows_a_task_depends_on_how_it_ended(code: int, outcome: str, requeues: int, tmp_path: Path) -> None:
     assert after(tmp_path, code) == (code, [outcome], requeues)
+
+
+@pytest.mark.parametrize(
+    ("code", "own", "outcome"),
+    [
+        (1, "began 75", "was killed"),  # out of memory in one rank
+        (1, "began", "was killed"),  # out of memory, the whole task
+        (1, "began 1", "failed"),
+        (1, None, "failed"),  # a container or Python that does not start
+        (137, "began began 1", "failed"),  # two machines: one failed, and SLURM killed the other
+        (75, "began 75 began 1", "failed"),
+        (143, "began 140 began 143", "continues"),
+        (137, "began", "was killed"),
+        (0, "began 0", "done"),
+    ],
+)
+def test_what_a_task_says_of_itself_is_believed_before_what_srun_made_of_it(
+    code: int, own: str | None, outcome: str, tmp_path: Path
+) -> None:
+    assert after(tmp_path, code, own=own)[1] == [outcome]
+
+
+def test_requeues_are_bounded_where_outcomes_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    (tmp_path / "scontrol").write_text(f"#!/bin/sh\ntouch {tmp_path}/asked\n")
+    (tmp_path / "scontrol").chmod(0o755)
+    for restarts, again in ((3, True), (4, False)):
+        (tmp_path / "asked").unlink(missing_ok=True)
+        monkeypatch.setenv("SLURM_RESTART_COUNT", str(restarts))
+        subprocess.run(["bash", AFTER_TASK, "140", tmp_path / "no" / "outcomes", "4", "2"], check=False)
+        assert (tmp_path / "asked").exists() == again
 
 
 @pytest.mark.parametrize(("code", "outcome", "limit"), [(140, "continues", 4), (137, "was killed", 2)])

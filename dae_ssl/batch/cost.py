@@ -77,7 +77,11 @@ class Cost:
 
 
 def total(
-    wanted: Iterable[Wanted], profile: Profile, store: Store, durations: Durations, changed: Mapping[str, int]
+    wanted: Iterable[Wanted],
+    profile: Profile,
+    store: Store,
+    durations: Mapping[str, Durations],
+    changed: Mapping[str, int],
 ) -> Cost:
     """Return what nodes will cost with a profile; `changed` replaces fields of pretraining's resources."""
     gpu_hours = node_hours = 0.0
@@ -87,7 +91,7 @@ def total(
         if changed and node.stage == "pretrain" and node.cell.method.trains:
             resources = Resources(**{**_fields(resources), **changed})
         ranks = resources.ranks if node.stage == "pretrain" else 1
-        seconds = durations.seconds(node, ranks, pretraining_images(node.cell, store))
+        seconds = durations[device_type(profile, resources)].seconds(node, ranks, pretraining_images(node.cell, store))
         if seconds is None:
             unknown += 1
             continue
@@ -96,6 +100,11 @@ def total(
         gpu_hours += hours * resources.gpus
         node_hours += hours * resources.nodes if resources.gpus == 0 else 0.0
     return Cost(gpu_hours, node_hours, unknown)
+
+
+def device_type(profile: Profile, resources: Resources) -> str:
+    """Return what a stage computes on: `cuda` where it asks for GPUs and may use them, else `cpu`."""
+    return "cuda" if resources.gpus and profile.device != "cpu" else "cpu"
 
 
 def _fields(resources: Resources) -> dict[str, Any]:

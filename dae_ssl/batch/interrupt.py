@@ -42,7 +42,7 @@ def stop_requests() -> Iterator[StopRequest]:
     def note(number: int, _frame: FrameType | None) -> None:
         if request.number == number == signal.SIGINT:
             raise KeyboardInterrupt
-        request.number = signal.Signals(number)
+        request.number = request.number or signal.Signals(number)  # SIGTERM may follow what it was asked for
 
     before = {number: signal.signal(number, note) for number in SIGNALS}
     try:

@@ -16,6 +16,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,10 @@ from dae_ssl.batch.provenance import git_commit
 from dae_ssl.batch.queue import Queued, SlurmError
 from dae_ssl.batch.script import LOGS, Script, executor, python, sending
 from dae_ssl.batch.snapshot import snapshot
-from dae_ssl.store import LAUNCH, OUTCOMES, Node, Store, write_bytes, write_json
+from dae_ssl.store import LAUNCH, OUTCOMES, Node, Store, StoreError, write_bytes, write_json
 
-ADOPTION_SECONDS = 15.0
-"""How long after its intent was written an array may take to show in the queue."""
+ADOPTION_SECONDS = 10.0
+"""How long an array may take to show in the queue after its submitter was killed."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,19 @@ class Launch:
         """Tell whether nobody knows yet if an array was sent."""
         return not self.folder.product(f"{array}.job").exists()
 
-    def outcomes(self) -> list[dict[str, Any]]:
-        """Return how each attempt at a task ended, oldest first."""
-        found = []
-        with contextlib.suppress(FileNotFoundError), self.folder.product(OUTCOMES).open() as file:
+    def owns(self, entry: Queued) -> bool:
+        """Tell whether a task that SLURM has was sent by this submission."""
+        return any(self.job(array) == entry.array and _is(self, array, entry) for array in self.arrays())
+
+    @cached_property
+    def outcomes(self) -> dict[str, list[dict[str, Any]]]:
+        """How each attempt at each task ended, oldest first, as far as it was known when first asked."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        with contextlib.suppress(FileNotFoundError), self.folder.product(OUTCOMES).open(errors="replace") as file:
             for line in file:
-                with contextlib.suppress(ValueError):
-                    found.append(dict(json.loads(line)))
+                with contextlib.suppress(ValueError, KeyError, TypeError):
+                    outcome = dict(json.loads(line))
+                    found.setdefault(outcome["task"], []).append(outcome)
         return found
 
     def settle(self, array: str, job: str | None) -> None:
@@ -82,12 +89,14 @@ def active(store: Store, queued: Sequence[Queued]) -> dict[NodeId, tuple[Spot, Q
     """Return where SLURM has nodes, pending or running, by what was written when they were sent."""
     by_array: dict[str, dict[int, Queued]] = {}
     for entry in queued:
-        if entry.index is not None:
+        # What waits for a task that failed never runs, on a cluster that leaves it in the queue.
+        if entry.index is not None and entry.reason != "DependencyNeverSatisfied":
             by_array.setdefault(entry.array, {})[entry.index] = entry
     found: dict[NodeId, tuple[Spot, Queued]] = {}
     for launch in launches(store) if by_array else []:
         for array in launch.arrays():
             entries = by_array.get(launch.job(array) or "", {})
+            entries = {index: entry for index, entry in entries.items() if _is(launch, array, entry)}
             for index, nodes in tasks.nodes(launch.folder.product(f"{array}.jsonl")).items() if entries else ():
                 if index in entries:
                     spot = Spot(entries[index].array, index)
@@ -110,12 +119,12 @@ class Sent:
 
     @property
     def printed(self) -> Path:
-        """The file that took what its processes printed, in all its attempts."""
+        """The file that took what its process on the first machine printed, in all its attempts."""
         return self.launch.folder.path / LOGS / f"{self.name}_0_log.out"
 
     def outcomes(self) -> list[dict[str, Any]]:
         """Return how each of its attempts ended that ended in its batch script, oldest first."""
-        return [outcome for outcome in self.launch.outcomes() if outcome.get("task") == self.name]
+        return self.launch.outcomes.get(self.name, [])
 
 
 def sent(store: Store) -> dict[NodeId, Sent]:
@@ -124,8 +133,9 @@ def sent(store: Store) -> dict[NodeId, Sent]:
     for launch in launches(store):
         for array in launch.arrays():
             if (job := launch.job(array)) is not None:
-                for index, nodes in tasks.nodes(launch.folder.product(f"{array}.jsonl")).items():
-                    found |= dict.fromkeys(nodes, Sent(launch, job, index))
+                with contextlib.suppress(StoreError):  # of an older version, or deleted: it only tells history
+                    for index, nodes in tasks.nodes(launch.folder.product(f"{array}.jsonl")).items():
+                        found |= dict.fromkeys(nodes, Sent(launch, job, index))
     return found
 
 
@@ -134,20 +144,29 @@ def adopt(
 ) -> None:
     """Find out whether arrays of an interrupted submission were sent. Raises SlurmError if the queue cannot be seen."""
     for launch in launches(store):
-        intended = launch.folder.product(LAUNCH).stat().st_mtime
-        for array in filter(launch.open, launch.arrays()):
-            job = _sent(launch, array, look())
-            while job is None and time.time() - intended < ADOPTION_SECONDS:
-                time.sleep(0.5)
-                job = _sent(launch, array, look())
+        unknown = [array for array in launch.arrays() if launch.open(array)]
+        if not unknown:
+            continue
+        tell(f"looking for what the interrupted submission {launch.folder.key} had sent")
+        found = {array: _sent(launch, array, look()) for array in unknown}
+        deadline = time.monotonic() + ADOPTION_SECONDS
+        # Arrays are sent in order, so only the first that is not there may be on its way still.
+        while None in found.values() and time.monotonic() < deadline:
+            time.sleep(0.5)
+            found = {array: job or _sent(launch, array, look()) for array, job in found.items()}
+        for array, job in found.items():
             if job is not None:
                 tell(f"found {array} of an interrupted submission as job {job}")
             launch.settle(array, job)
 
 
 def _sent(launch: Launch, array: str, queued: Sequence[Queued]) -> str | None:
-    marks = comment(launch.folder.key, array), job_name(launch, array)
-    return next((entry.array for entry in queued if marks[0] == entry.comment or marks[1] == entry.name), None)
+    return next((entry.array for entry in queued if _is(launch, array, entry)), None)
+
+
+def _is(launch: Launch, array: str, entry: Queued) -> bool:
+    """Tell by comment or name whether a task belongs to an array; ids begin anew where a cluster is set up anew."""
+    return entry.comment == comment(launch.folder.key, array) or entry.name == job_name(launch, array)
 
 
 def comment(launch: str, array: str) -> str:
@@ -211,7 +230,8 @@ def send(launch: Launch, plan: Plan, store: Store, profile: Profile, tell: Calla
             with sending(profile, array.name):
                 job = script(launch, array, after, store, profile).send()
         except SlurmError:
-            for unsent in launch.arrays()[launch.arrays().index(array.name) :]:
+            # This one may have reached SLURM, whose answer was lost; the next submission looks for it.
+            for unsent in launch.arrays()[launch.arrays().index(array.name) + 1 :]:
                 launch.settle(unsent, None)
             raise
         launch.settle(array.name, job)
@@ -225,7 +245,8 @@ def script(launch: Launch, array: Array, after: str | None, store: Store, profil
     tasks_file = launch.folder.product(f"{array.name}.jsonl").resolve()
     further: dict[str, str | bool] = {"array": f"{array.indices()}%{profile.array_parallelism}"}
     if after is not None:
-        further["dependency"] = f"aftercorr:{after}"
+        # Where the cluster does not see to it, dependents of a failed task would wait for ever.
+        further |= {"dependency": f"aftercorr:{after}", "kill-on-invalid-dep": "yes"}
     composer = executor(
         profile, array.resources, store, launch.folder, launch.intent["snapshot"],
         name=job_name(launch, array.name), comment=comment(launch.folder.key, array.name), further=further,

@@ -75,6 +75,8 @@ class Stages:
     def __post_init__(self) -> None:
         for stage in config.STAGES[1:]:
             resources = getattr(self, stage)
+            only = "1: only pretraining has more"
+            require(resources.packing == 1, f"stages.{stage}.packing", resources.packing, only)
             require(
                 resources.ranks == 1, f"stages.{stage}.ranks_per_node", resources.ranks, "1: only pretraining has more"
             )
@@ -131,6 +133,9 @@ class Profile:
         for name in ("max_requeues", "max_failures", "save_seconds"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         require(self.array_size is None or self.array_size >= 1, "array_size", self.array_size, "null or at least 1")
+        for stage in config.STAGES:
+            minutes, choices = self.resources(stage).minutes, f"more than signal_seconds, {self.signal_seconds} s"
+            require(60 * minutes > self.signal_seconds, f"stages.{stage}.minutes", minutes, choices)
         for line in self.environment:
             require(re.fullmatch(r"[A-Za-z_]\w*=.*", line) is not None, "environment", line, "NAME=VALUE")
         secret = self.tracking_uri is not None and "@" in self.tracking_uri

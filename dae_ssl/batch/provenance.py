@@ -66,7 +66,8 @@ def git_commit() -> str | None:
     folder = Path(dae_ssl.__file__).parent
     try:
         commit = _git(folder, "rev-parse", "HEAD")
-        return commit + ("-modified" if _git(folder, "status", "--porcelain", "--", ".", "../jobs") else "")
+        changed = _git(folder, "status", "--porcelain", "--", ".", "../jobs", "../slurm", "../hydra_plugins")
+        return commit + ("-modified" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return None
 

@@ -91,6 +91,8 @@ def _setup(profile: Profile, resources: Resources, store: Store, snapshot: str, 
     threads = max(1, resources.cpus_per_node // max(resources.ranks_per_node, resources.packing))
     variables = {"OMP_NUM_THREADS": str(threads)} | stated(profile, store.root.resolve())
     variables["DAE_SSL_SNAPSHOT"] = snapshot
+    if profile.image is not None:
+        variables["DAE_SSL_IMAGE"] = profile.image
     variables["PYTHONPATH"] = str(store.snapshot(snapshot).path.resolve())
     if (commit := git_commit()) is not None:
         variables["DAE_SSL_COMMIT"] = commit

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,11 @@ def read(path: Path, index: int) -> Work:
 
 def nodes(path: Path) -> dict[int, list[tuple[str, str]]]:
     """Return (stage, key) of every node by task. Raises StoreError if the file cannot be read."""
-    return {index: [(item.stage, item.key) for item in work.items] for index, work in _tasks(path)}
+    try:
+        listed = [json.loads(line) for line in path.read_text().splitlines()[1:]]
+        return {int(task["index"]): [(node["stage"], node["key"]) for node in task["nodes"]] for task in listed}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} does not describe the tasks of an array: {error!r}") from error
 
 
 def _tasks(path: Path) -> Iterator[tuple[int, Work]]:
@@ -119,8 +124,14 @@ def items(store: Store, key: str) -> list[Item]:
 
 
 def accounted(compute: Callable[[], int]) -> int:
-    """Return a task's exit code, and add it to the file that its batch script reads, also when it raises."""
+    """Return a task's exit code, and add it to the file that its batch script reads, also when it raises.
+
+    That file also tells that the task began, so that one which was killed differs from one that cannot start.
+    """
     code = FAILED
+    if TASK_CODES in os.environ:
+        with Path(os.environ[TASK_CODES]).open("a") as file:
+            file.write("began\n")
     try:
         code = compute()
     except SystemExit as exiting:
@@ -139,13 +150,16 @@ def run(work: Work, command: Sequence[str], told: Told = Told()) -> int:
     `command` is how this process was started; with `--only N` added it computes the N-th node and no other, in as many
     processes as that takes. A node that fails leaves the task's others alone.
     """
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, work.resources.cpus_per_node // _processes(work))))
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, work.resources.cpus_per_node // _processes(work)))
+    os.environ.setdefault(
+        "OMP_NUM_THREADS", str(work.resources.cpus_per_node)
+    )  # of this process, which may compute too
     if work.resources.packing > 1 and len(work.items) > 1 and work.items[0].stage == "pretrain":
-        return _run_packed(work, command, told)
+        return _run_packed(work, command, threads, told)
     codes = []
     for number, item in enumerate(work.items):
         several = work.resources.ranks > 1 and item.stage == "pretrain"
-        codes.append(_run_ranks(work, number, command, told) if several else run_here(work, item, told))
+        codes.append(_run_ranks(work, number, command, threads, told) if several else run_here(work, item, told))
         if codes[-1] not in (DONE, FAILED, BAD_INPUT):
             return codes[-1]
     return max(codes, default=DONE)
@@ -173,8 +187,8 @@ def run_here(work: Work, item: Item, told: Told = Told()) -> int:
 
         if lost_peer(error):  # that rank, or its death, tells the reason
             return _failed(error, TRY_AGAIN)
+        traceback.print_exc()
         verdict = FAILED
-        raise
     finally:
         if verdict is not None and VERDICTS in os.environ:
             Path(os.environ[VERDICTS], os.environ["RANK"]).write_text(str(verdict))
@@ -186,7 +200,7 @@ def _computed(work: Work, item: Item, told: Told) -> int:
     from dae_ssl import data
     from dae_ssl.batch import cells, track
     from dae_ssl.batch.stages import Place, compute
-    from dae_ssl.distributed import world
+    from dae_ssl.distributed import World, world
 
     cell, store = config.cell(item.settings), Store(work.store)
     data.require_fits(store, cell)
@@ -199,6 +213,10 @@ def _computed(work: Work, item: Item, told: Told) -> int:
                 )
                 stack.enter_context(copied)
         ranks = stack.enter_context(world(work.device))
+        if not cell.method.trains:  # one rank is enough
+            if not ranks.first:
+                return DONE
+            ranks = World(0, 1, ranks.device)
         place = Place(store, ranks, told.tell, told.progress, save_seconds=work.save_seconds)
         if item.stage == "pretrain" and cell.method.trains:
             cells.pretrain(cell, place)
@@ -216,7 +234,7 @@ def _failed(error: Exception, code: int) -> int:
 # ---------------------------------------------------------------------------------- several processes
 
 
-def _run_ranks(work: Work, number: int, command: Sequence[str], told: Told) -> int:
+def _run_ranks(work: Work, number: int, command: Sequence[str], threads: str, told: Told) -> int:
     """Pretrain one node on all ranks of this machine, and of the others where there are more."""
     item, resources = work.items[number], work.resources
     with stop_requests() as request, tempfile.TemporaryDirectory() as verdicts:
@@ -230,7 +248,7 @@ def _run_ranks(work: Work, number: int, command: Sequence[str], told: Told) -> i
             return 128 + request.number
         launcher = [sys.executable, "-m", "torch.distributed.run", *_rendezvous(resources),
                     f"--nproc-per-node={resources.ranks_per_node}", *command[1:], f"--only={number}"]  # fmt: skip
-        (code,) = _watched([_start(launcher, {VERDICTS: verdicts})], request)
+        (code,) = _watched([_start(launcher, {VERDICTS: verdicts, "OMP_NUM_THREADS": threads})], request)
         said = [int(path.read_text()) for path in Path(verdicts).iterdir()]
     if code == 0:
         return DONE if request.number is None else 128 + request.number
@@ -249,14 +267,14 @@ def _rendezvous(resources: Resources) -> list[str]:
             f"--rdzv-endpoint={os.environ['DAE_SSL_RENDEZVOUS']}"]  # fmt: skip
 
 
-def _run_packed(work: Work, command: Sequence[str], told: Told) -> int:
+def _run_packed(work: Work, command: Sequence[str], threads: str, told: Told) -> int:
     """Compute the task's nodes side by side, each on a GPU of its own where there are GPUs."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     with stop_requests() as request:
         processes = []
         for number, item in enumerate(work.items):
             own = {"CUDA_VISIBLE_DEVICES": visible[number]} if work.resources.gpus_per_node and visible[0] else {}
-            processes.append(_start([*command, f"--only={number}"], own))
+            processes.append(_start([*command, f"--only={number}"], own | {"OMP_NUM_THREADS": threads}))
             told.tell(f"{item.stage} {item.key}: process {processes[-1].pid}")
         codes = _watched(processes, request)
     if request.number is not None and any(codes):
