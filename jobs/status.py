@@ -73,7 +73,7 @@ def _word(states: Mapping[str, Seen], stage: str) -> str:
 
 def _told(states: Mapping[str, Seen]) -> str:
     """Return what is most worth knowing of a cell's unfinished stages."""
-    for word in ("failed", "running", "waiting"):
+    for word in ("failed", "running", "waiting", "missing"):
         for stage, found in states.items():
             if found.word == word and found.detail:
                 return f"{stage}: {found.detail.splitlines()[0]}"

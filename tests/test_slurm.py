@@ -36,6 +36,10 @@ def wait(cluster: Cluster, seconds: float = 480) -> None:
         time.sleep(0.5)
 
 
+def tour_cells() -> list[config.Cell]:
+    return experiment.asked(TOUR).cells
+
+
 def commits(store: Path) -> dict[str, int]:
     """Return when each node was committed."""
     return {str(path.parent.relative_to(store)): path.stat().st_mtime_ns for path in store.glob("[!d]*/*/record.json")}
@@ -92,7 +96,8 @@ def test_only_a_deleted_node_and_its_dependents_are_sent_again(
     store = tmp_path / "store"
     shutil.copytree(finished, store)
     before = commits(store)
-    victim = next(path for path in store.glob("features/*") if json.loads((path / "record.json").read_text())["parent"])
+    trained = config.key(tour_cells()[0], "features")
+    victim = store / "features" / trained
     (victim / "features.h5").unlink()
     again = cluster.python("jobs.submit", *TOUR, f"store={store}")
     assert again.returncode == 0, again.stderr

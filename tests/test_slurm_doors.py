@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 TINY = ["data.pretrain=tiny", "data.evaluate=tiny", "data.validation_images=6", "probe.epochs=3",
         "kmeans.clusters=3", "kmeans.restarts=2"]  # fmt: skip
-RANDOM = config.cell(method="random")
+RANDOM = config.cell({"method": "random", "data": {"evaluate": "tiny", "validation_images": 6}})
 
 SEND = """
 import sys
@@ -33,7 +33,7 @@ from jobs import experiment
 folder = Path(sys.argv[1])
 store, setup = Store(folder / "store"), (f"env > {folder}/environment",)
 profile = replace(experiment.profile("dev"), sbatch=("hold",), setup=setup)
-made = plan.make([config.cell(method="random")], store, profile, queued={}, array_size=1001)
+made = plan.make([config.cell({"method": "random", "data": {"evaluate": "tiny", "validation_images": 6}})], store, profile, queued={}, array_size=1001)
 made = replace(made, arrays=made.arrays[:1])
 sent = launch.intend(made, store, profile, experiment="nested", mlflow_experiment="nested")
 launch.send(sent, made, store, profile, tell=lambda line: None)

@@ -151,9 +151,7 @@ def run(work: Work, command: Sequence[str], told: Told = Told()) -> int:
     processes as that takes. A node that fails leaves the task's others alone.
     """
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, work.resources.cpus_per_node // _processes(work)))
-    os.environ.setdefault(
-        "OMP_NUM_THREADS", str(work.resources.cpus_per_node)
-    )  # of this process, which may compute too
+    os.environ.setdefault("OMP_NUM_THREADS", str(work.resources.cpus_per_node))  # of this process, if it computes
     if work.resources.packing > 1 and len(work.items) > 1 and work.items[0].stage == "pretrain":
         return _run_packed(work, command, threads, told)
     codes = []
