@@ -37,11 +37,18 @@ def main(arguments: Sequence[str]) -> None:
 
 def make(asked: Asked) -> tuple[Plan, dict[NodeId, str]]:
     """Return the plan, and the state of every node in a word. Raises SlurmError if the queue cannot be seen."""
-    slurm = asked.profile.launcher == "slurm"
-    active = launch.active(asked.store, queue.queue()) if slurm and queue.available() else {}
-    size = queue.array_size() if slurm and queue.available() else asked.profile.array_size or 1001
+    active = queued(asked)
+    slurm = asked.profile.launcher == "slurm" and queue.available()
+    size = queue.array_size() if slurm else asked.profile.array_size or 1001
     planned = plan.make(asked.cells, asked.store, asked.profile, queued=spots(active), array_size=size)
     return planned, {id: status.word(asked.store, planned, id, active) for id in planned.wanted}
+
+
+def queued(asked: Asked) -> dict[NodeId, tuple[Spot, queue.Queued]]:
+    """Return where SLURM has nodes; none where the profile or this machine has no SLURM. Raises SlurmError."""
+    if asked.profile.launcher != "slurm" or not queue.available():
+        return {}
+    return launch.active(asked.store, queue.queue())
 
 
 def spots(active: dict[NodeId, tuple[Spot, queue.Queued]]) -> dict[NodeId, Spot]:

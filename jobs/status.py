@@ -17,7 +17,7 @@ from dae_ssl.config import Cell
 from dae_ssl.report.command import run_again
 from jobs import experiment
 from jobs.experiment import Asked
-from jobs.plan import make
+from jobs.plan import make, queued
 
 EVERY_SECONDS = 5.0
 LAST_LINES = 5
@@ -41,11 +41,11 @@ def main(arguments: Sequence[str]) -> int:
 
 def look(asked: Asked) -> dict[NodeId, tuple[Seen, Wanted]]:
     """Return the state of every node of the experiment."""
-    active = launch.active(asked.store, queue.queue()) if queue.available() else {}
+    active = queued(asked)
     planned, _ = make(asked)
     sent = launch.sent(asked.store)
     over = {task.name for id, task in sent.items() if id in planned.wanted and id not in planned.done | active.keys()}
-    ended = queue.ended(sorted(over))
+    ended = queue.ended(sorted(over)) if asked.profile.launcher == "slurm" else {}
     return {
         id: (status.look(asked.store, planned, node, active, sent, ended), node) for id, node in planned.wanted.items()
     }

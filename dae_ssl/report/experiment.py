@@ -48,16 +48,17 @@ def write_experiment_page(
         unfinished += sum(bool(one.unfinished) for one in found)
         for one in found:
             _draw(one, place, tell)
-        lines.append(_line(label, published.get(label), found, path))
+        lines.append((label, published.get(label), found))
     every = sum(map(len, labelled.values()))
     state = tag("p", missing(f"{unfinished} of {every} cells are not finished.")) if unfinished else None
-    head = ["", "published", *FIGURES.values(), "cells"]
+    known = any(number is not None for number in published.values())
+    head = ["", *(["published"] if known else []), *FIGURES.values(), "cells"]
     page = document(
         f"Experiment {experiment.name}",
         tag("p", "Report of experiment ", tag("code", experiment.name), class_="note"),
         tag("h1", experiment.question.splitlines()[0]),
         *([state] if state is not None else []),
-        table(head, lines),
+        table(head, [_line(label, number, found, path, known=known) for label, number, found in lines]),
         tag("p", "Top-1 on the test split in percent: the mean over seeds, and each seed's in the order of its cells. "
                  "Floors are evaluated exactly as the rows are.", class_="note"),
     )  # fmt: skip
@@ -79,7 +80,7 @@ def _draw(found: Findings, place: Store, tell: Callable[[str], None]) -> None:
         write_cell_page(found.cell, place, cells.floors(found.cell))
 
 
-def _line(label: str, published: float | None, found: Sequence[Findings], path: Path) -> Element:
+def _line(label: str, published: float | None, found: Sequence[Findings], path: Path, *, known: bool) -> Element:
     links: list[Content] = []
     for one in found:
         page = one.place.cell(config.cell_key(one.cell)).product(REPORT)
@@ -87,7 +88,8 @@ def _line(label: str, published: float | None, found: Sequence[Findings], path: 
         links.append(tag("a", text, href=os.path.relpath(page, path.parent)) if page.exists() else missing(text))
         links.append(" ")
     figures = [_figure([one.figures[name] for one in found if name in one.figures]) for name in FIGURES]
-    return row(label, "" if published is None else f"{published:.1f}", *figures, tag("span", *links))
+    beside = ["" if published is None else f"{published:.1f}"] if known else []
+    return row(label, *beside, *figures, tag("span", *links))
 
 
 def _figure(values: Sequence[float]) -> Content:
