@@ -87,7 +87,8 @@ def _parsed(arguments: Sequence[str], own: Mapping[str, Any]) -> tuple[dict[str,
     except OverrideParseException as error:
         raise ConfigError(f"{error.override!r} is not understood: write NAME=VALUE, as in experiment=table2") from error
     given, scales, changed = dict(own), OmegaConf.create(), OmegaConf.create()
-    known = [*own, *(f"{part}.…" for part in settings.PARTS)]
+    parts = [part for part in settings.PARTS if part != "seed"]  # which the experiment gives, by `seeds`
+    known = [*own, *parts]
     for override in overrides:
         name, value = override.key_or_group, override.value()
         if name in own:
@@ -96,8 +97,12 @@ def _parsed(arguments: Sequence[str], own: Mapping[str, Any]) -> tuple[dict[str,
             given[name] = value
         elif name in ("scale", "variant"):
             scales = OmegaConf.merge(scales, _scale(name, str(value)))
-        elif name.partition(".")[0] in settings.PARTS:
-            OmegaConf.update(changed, name, value)
+        elif name.partition(".")[0] in parts:
+            try:
+                OmegaConf.update(changed, name, value)
+            except OmegaConfBaseException as error:
+                given_as = override.input_line or name
+                raise ConfigError(f"{given_as} is no value for all cells alike: give one plain value") from error
         else:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]}? " if close else ""

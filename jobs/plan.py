@@ -7,7 +7,7 @@ srun --gpus=4 torchrun --standalone --nproc-per-node=4 -m jobs.plan experiment=t
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dae_ssl import config, experiments
 from dae_ssl.batch import cost, launch, plan, queue, status, trial
@@ -26,7 +26,9 @@ def main(arguments: Sequence[str]) -> None:
             print(line)
         if os.environ.get("RANK", "0") != "0":
             return
-    planned, states = make(asked)
+    active = queued(asked)
+    planned = make(asked, active)
+    states = {id: status.word(asked.store, planned, id, active) for id in planned.wanted}
     print(f"experiment {asked.experiment.name}: {asked.experiment.question}")
     print(f"{len(asked.cells)} cells ({len(asked.floors)} of them floors), profile {asked.profile.name}, "
           f"store {asked.store.root}\n")  # fmt: skip
@@ -35,13 +37,11 @@ def main(arguments: Sequence[str]) -> None:
     print_costs(planned, asked.profile, asked.store)
 
 
-def make(asked: Asked) -> tuple[Plan, dict[NodeId, str]]:
-    """Return the plan, and the state of every node in a word. Raises SlurmError if the queue cannot be seen."""
-    active = queued(asked)
+def make(asked: Asked, active: Mapping[NodeId, tuple[Spot, queue.Queued]]) -> Plan:
+    """Return the plan, given where SLURM has nodes. Raises SlurmError if SLURM does not tell its limits."""
     slurm = asked.profile.launcher == "slurm" and queue.available()
     size = queue.array_size() if slurm else asked.profile.array_size or 1001
-    planned = plan.make(asked.cells, asked.store, asked.profile, queued=spots(active), array_size=size)
-    return planned, {id: status.word(asked.store, planned, id, active) for id in planned.wanted}
+    return plan.make(asked.cells, asked.store, asked.profile, queued=spots(active), array_size=size)
 
 
 def queued(asked: Asked) -> dict[NodeId, tuple[Spot, queue.Queued]]:
@@ -51,7 +51,7 @@ def queued(asked: Asked) -> dict[NodeId, tuple[Spot, queue.Queued]]:
     return launch.active(asked.store, queue.queue())
 
 
-def spots(active: dict[NodeId, tuple[Spot, queue.Queued]]) -> dict[NodeId, Spot]:
+def spots(active: Mapping[NodeId, tuple[Spot, queue.Queued]]) -> dict[NodeId, Spot]:
     """Return where SLURM has nodes."""
     return {id: spot for id, (spot, _) in active.items()}
 
@@ -91,7 +91,7 @@ def print_costs(planned: Plan, profile: Profile, store: Store) -> None:
     nodes = list(planned.missing())
     if not nodes:
         return
-    durations = {kind: cost.measured(store, kind) for kind in ("cuda", "cpu")}
+    durations = cost.measured(store)
     pretrain = profile.stages.pretrain
     ways: dict[str, dict[str, int]] = {"as the profile has it": {}}
     if pretrain.packing > 1:

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
 def look(asked: Asked) -> dict[NodeId, tuple[Seen, Wanted]]:
     """Return the state of every node of the experiment."""
     active = queued(asked)
-    planned, _ = make(asked)
+    planned = make(asked, active)
     sent = launch.sent(asked.store)
     over = {task.name for id, task in sent.items() if id in planned.wanted and id not in planned.done | active.keys()}
     ended = queue.ended(sorted(over)) if asked.profile.launcher == "slurm" else {}

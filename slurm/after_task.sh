@@ -11,7 +11,8 @@
 #            1, 2                failed: again would be the same
 #            140                 told by SIGUSR2 that its time is over or it is preempted; state saved: go on
 #            75, or no code      lost a rank, was killed, or ran out of memory: try again, a few times
-#            130, 143            interrupted or terminated: whoever did that (SLURM itself, scancel) decides
+#            130, 143            interrupted or terminated: whoever did that (SLURM itself, scancel) decides; waits for
+#                                it for DAE_SSL_GRACE_SECONDS (120)
 set -u
 code=$1 outcomes=$2 max_requeues=$3 max_failures=$4
 task=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}

@@ -175,7 +175,7 @@ def test_cost_follows_what_finished_nodes_took(tmp_path: Path) -> None:
     node.commit(facts)
     wanted = [dae(seed=1, optimisation={"epochs": 150}, data={"pretrain_images": 50_000})]
     nodes = [node for id, node in plan.nodes(wanted).items() if id[0] == "pretrain"]
-    profile, durations = Profile.of("gpu4", GPU4), {kind: cost.measured(store, kind) for kind in ("cuda", "cpu")}
+    profile, durations = Profile.of("gpu4", GPU4), cost.measured(store)
     assert cost.total(nodes, profile, store, durations, {}) == cost.Cost(pytest.approx(2.0), 0.0, 0)
     packed = {"packing": 4, "ranks_per_node": 1}
     assert cost.total(nodes, profile, store, durations, packed).unknown == 1, "one rank was never timed"

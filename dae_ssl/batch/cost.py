@@ -17,7 +17,6 @@ from dae_ssl.store import Store
 class Durations:
     """Seconds that were measured, on processors of one kind."""
 
-    device_type: str
     per_image: dict[tuple[str, int], list[float]] = field(default_factory=dict)
     """Of pretraining: seconds for one image in one epoch, by method and number of ranks."""
     per_node: dict[str, list[float]] = field(default_factory=dict)
@@ -33,16 +32,17 @@ class Durations:
         return statistics.median(like) * images * node.cell.optimisation.epochs if like else None
 
 
-def measured(store: Store, device_type: str) -> Durations:
-    """Return what finished nodes and trials in a store took on processors of a kind, `cuda` or `cpu`."""
-    found = Durations(device_type)
+def measured(store: Store) -> dict[str, Durations]:
+    """Return what finished nodes and trials in a store took, on processors of each kind, `cuda` and `cpu`."""
+    found = {"cuda": Durations(), "cpu": Durations()}
     for stage in config.STAGES:
         for key in store.keys(stage):
             record = store.node(stage, key).record()
-            if record is not None and record.get("device_type", "cpu") == device_type:
-                _learn(found, stage, record, store)
-    for one in trial.measured(store, device_type):
-        found.per_image.setdefault((one["method"], one["ranks"]), []).append(one["seconds_per_image"])
+            if record is not None:
+                _learn(found[record.get("device_type", "cpu")], stage, record, store)
+    for one in trial.measured(store):
+        times = found[one["device_type"]].per_image.setdefault((one["method"], one["ranks"]), [])
+        times.append(one["seconds_per_image"])
     return found
 
 

@@ -150,7 +150,6 @@ def adopt(
         tell(f"looking for what the interrupted submission {launch.folder.key} had sent")
         found = {array: _sent(launch, array, look()) for array in unknown}
         deadline = time.monotonic() + ADOPTION_SECONDS
-        # Arrays are sent in order, so only the first that is not there may be on its way still.
         while None in found.values() and time.monotonic() < deadline:
             time.sleep(0.5)
             found = {array: job or _sent(launch, array, look()) for array, job in found.items()}
@@ -248,7 +247,7 @@ def script(launch: Launch, array: Array, after: str | None, store: Store, profil
         # Where the cluster does not see to it, dependents of a failed task would wait for ever.
         further |= {"dependency": f"aftercorr:{after}", "kill-on-invalid-dep": "yes"}
     composer = executor(
-        profile, array.resources, store, launch.folder, launch.intent["snapshot"],
+        profile, array.resources, store, launch.folder, launch.intent["snapshot"], launch.intent["commit"],
         name=job_name(launch, array.name), comment=comment(launch.folder.key, array.name), further=further,
     )  # fmt: skip
     return Script(composer, (*python(profile), "-m", "jobs.run_nodes", "--array", str(tasks_file)), len(array.tasks))

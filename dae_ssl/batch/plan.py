@@ -6,7 +6,7 @@ children there are several such arrays. Children of finished parents wait for no
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TypeVar
 
@@ -82,7 +82,7 @@ class Plan:
     wanted: Mapping[NodeId, Wanted]
     done: frozenset[NodeId]
     queued: frozenset[NodeId]
-    arrays: tuple[Array, ...] = field(default=())
+    arrays: tuple[Array, ...]
 
     def missing(self) -> Iterator[Wanted]:
         """Yield the nodes that would be computed, in order of stages."""

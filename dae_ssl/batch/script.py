@@ -14,7 +14,6 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.slurm.slurm import SlurmExecutor
 
 from dae_ssl.batch.profile import Profile, Resources, passed, stated
-from dae_ssl.batch.provenance import git_commit
 from dae_ssl.batch.queue import SlurmError
 from dae_ssl.store import OUTCOMES, Node, Store
 
@@ -27,6 +26,7 @@ def executor(
     store: Store,
     folder: Node,
     snapshot: str,
+    commit: str | None,
     *,
     name: str,
     comment: str,
@@ -34,7 +34,7 @@ def executor(
 ) -> SlurmExecutor:
     """Return what composes and sends the batch scripts of a submission.
 
-    Its tasks ask for `resources`, run from a snapshot of the code, print into `folder`, and are followed by
+    Its tasks ask for `resources`, run from a snapshot of the code at a commit, print into `folder`, and are followed by
     slurm/after_task.sh, outside any container. `further` are options of sbatch as they are.
     """
     code = store.snapshot(snapshot).path.resolve()
@@ -43,7 +43,8 @@ def executor(
     options |= {"requeue": True, "chdir": str(code), "signal": f"USR2@{profile.signal_seconds}"}
     made.update_parameters(
         job_name=name, comment=comment, array_parallelism=profile.array_parallelism, wckey=None, stderr_to_stdout=True,
-        setup=_setup(profile, resources, store, snapshot, folder), teardown=_teardown(profile, folder, store, snapshot),
+        setup=_setup(profile, resources, store, snapshot, commit, folder),
+        teardown=_teardown(profile, folder, store, snapshot),
         srun_args=["--kill-on-bad-exit=1", f"--cpus-per-task={resources.cpus_per_node}"],
         additional_parameters=options, **allocation(profile, resources),
     )  # fmt: skip
@@ -87,14 +88,16 @@ def allocation(profile: Profile, resources: Resources) -> dict[str, Any]:
     return {name: value for name, value in asked.items() if value is not None}
 
 
-def _setup(profile: Profile, resources: Resources, store: Store, snapshot: str, folder: Node) -> list[str]:
+def _setup(
+    profile: Profile, resources: Resources, store: Store, snapshot: str, commit: str | None, folder: Node
+) -> list[str]:
     threads = max(1, resources.cpus_per_node // max(resources.ranks_per_node, resources.packing))
     variables = {"OMP_NUM_THREADS": str(threads)} | stated(profile, store.root.resolve())
     variables["DAE_SSL_SNAPSHOT"] = snapshot
     if profile.image is not None:
         variables["DAE_SSL_IMAGE"] = profile.image
     variables["PYTHONPATH"] = str(store.snapshot(snapshot).path.resolve())
-    if (commit := git_commit()) is not None:
+    if commit is not None:
         variables["DAE_SSL_COMMIT"] = commit
     lines = [*profile.setup, *(f"export {name}={shlex.quote(value)}" for name, value in variables.items())]
     attempt = "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}_${SLURM_ARRAY_TASK_ID:-0}.${SLURM_RESTART_COUNT:-0}"

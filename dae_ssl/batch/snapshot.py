@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 import secrets
 import shutil
 from pathlib import Path
@@ -33,7 +34,10 @@ def snapshot(store: Store) -> str:
         aside = folder.path.with_name(f".{folder.key}.{secrets.token_hex(4)}")
         for name, content in files.items():
             (aside / name).parent.mkdir(parents=True, exist_ok=True)
-            (aside / name).write_bytes(content)
+            with (aside / name).open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())  # or a power cut could leave an empty file under a name that says it is whole
             shutil.copymode(root / name, aside / name)
         with contextlib.suppress(OSError):  # another process made the same one meanwhile
             aside.rename(folder.path)

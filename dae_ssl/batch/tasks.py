@@ -112,12 +112,13 @@ def items(store: Store, key: str) -> list[Item]:
     """Return every node of a cell that was described in the store. Raises StoreError if it was not."""
     try:
         described = json.loads(store.cell(key).product(CELL).read_text())
-    except (OSError, ValueError) as error:
+        nodes, settings = dict(described["nodes"]), dict(described["settings"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         known = f"{len(store.cells())} cells are described there"
         raise StoreError(
             f"cell {key} is not described in {store.root} ({known}): submit its experiment once"
         ) from error
-    return [Item(stage=stage, key=node, settings=described["settings"]) for stage, node in described["nodes"].items()]
+    return [Item(stage=stage, key=node, settings=settings) for stage, node in nodes.items()]
 
 
 # ---------------------------------------------------------------------------------- one process of a task
@@ -148,10 +149,10 @@ def run(work: Work, command: Sequence[str], told: Told = Told()) -> int:
     """Compute the task's nodes and return its exit code.
 
     `command` is how this process was started; with `--only N` added it computes the N-th node and no other, in as many
-    processes as that takes. A node that fails leaves the task's others alone.
+    processes as that takes, each with its share of the processors unless OMP_NUM_THREADS is set. A node that fails
+    leaves the task's others alone.
     """
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, work.resources.cpus_per_node // _processes(work)))
-    os.environ.setdefault("OMP_NUM_THREADS", str(work.resources.cpus_per_node))  # of this process, if it computes
     if work.resources.packing > 1 and len(work.items) > 1 and work.items[0].stage == "pretrain":
         return _run_packed(work, command, threads, told)
     codes = []
