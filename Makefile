@@ -8,12 +8,12 @@ STORE ?= demo_store
 .DEFAULT_GOAL := demo
 
 # pip is given the whole, hash-locked set of packages, so it neither resolves nor guesses.
-$(VENV)/installed: requirements.lock pyproject.toml
+$(VENV)/installed: requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: name one with PYTHON=..., as in make demo PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || \
 		{ rm -rf $(VENV); echo "no virtual environment could be made: apt-get install python3-venv" >&2; exit 1; }
-	$(BIN)/python -m pip install --no-deps --require-hashes --disable-pip-version-check --progress-bar off -q -r requirements.lock
+	$(BIN)/python -m pip install --no-deps --require-hashes --disable-pip-version-check --progress-bar off -q -r requirements-dev.lock
 	$(BIN)/python -m pip install --no-deps --no-build-isolation --disable-pip-version-check -q --editable .
 	@touch $@
 
@@ -33,8 +33,11 @@ lint: $(VENV)/installed
 	$(BIN)/mypy
 
 .PHONY: lock
-lock:  ## resolve pyproject.toml anew (needs uv)
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-annotate --no-header -o requirements.lock
+COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --quiet --no-annotate --no-header
+lock:  ## resolve pyproject.toml anew: what images have, the same with CUDA 12 for older drivers, and with the tools of developers
+	$(COMPILE) --extra dev -o requirements-dev.lock
+	sed -E '/^ +--hash/d; s/ \\$$//' requirements-dev.lock | $(COMPILE) --extra image -c - -o requirements.lock
+	echo 'torch<2.11' | $(COMPILE) --extra image -c - -o requirements-cuda12.lock
 
 clean:
 	rm -rf $(VENV) demo_store
