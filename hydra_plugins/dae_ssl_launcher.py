@@ -185,10 +185,9 @@ def share(profile: Profile) -> Resources:
 def executor(profile: Profile, store: Store, folder: Node) -> "SlurmExecutor":
     """Return what sends a sweep from a profile, with code from a snapshot made now, and logs to a folder."""
     from dae_ssl.batch import script
-    from dae_ssl.batch.provenance import git_commit
-    from dae_ssl.batch.snapshot import snapshot
+    from dae_ssl.batch.snapshot import source
 
-    return script.executor(profile, share(profile), store, folder, snapshot(store), git_commit(),
+    return script.executor(profile, share(profile), store, folder, source(store, profile),
                            name="run_cell", comment=f"dae_ssl {folder.key}", further={})  # fmt: skip
 
 

@@ -20,23 +20,23 @@ def names() -> dict[str, str]:
     return found
 
 
-def main(arguments: list[str]) -> int:
-    """Become the job, or list what there is; return 2 for a name that is none."""
+def main(arguments: list[str]) -> None:
+    """Become the job, or list what there is; exit 2 for a name that is none."""
     known = names()
     if not arguments or arguments[0] in ("-h", "--help"):
         print("A job's name, and what it is to do; NAME --help tells more of it.\n")
         for name, purpose in known.items():
             print(f"  {name:14}{purpose}")
-        return 0
+        return
     name, *further = arguments
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
         print(f"error: unknown job {name}: {hint}choose {', '.join(known)}", file=sys.stderr)
-        return 2
+        sys.exit(2)
     # The process becomes the job, so that signals reach it and its exit code is the container's.
     os.execv(sys.executable, [sys.executable, "-m", f"jobs.{name}", *further])
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

@@ -27,7 +27,7 @@ PINS = {
 
 
 def loaded() -> dict[str, str]:
-    """Return the versions of packages, and those of CUDA's libraries as PyTorch has loaded them, with or without a GPU."""
+    """Return the versions of packages, and of CUDA's libraries as PyTorch has loaded them, with or without a GPU."""
     found = provenance.versions()
     if torch.version.cuda:
         cudnn = torch.backends.cudnn.version()

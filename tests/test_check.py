@@ -270,11 +270,30 @@ def test_image_container_and_python_are_looked_for(tmp_path: Path) -> None:
         ("image", WRONG),
         ("container", UNKNOWN),
     ]
-    there = {"image": str(tmp_path), "container": ["sh"]}
+    (tmp_path / "dae_ssl.sif").write_bytes(b"image")
+    there = {"image": str(tmp_path / "dae_ssl.sif"), "container": ["sh"]}
     assert [f.verdict for f in check.started(profile(**there))] == [OK, OK]
+    digest = f"registry.example/dae_ssl@sha256:{'a' * 64}"
+    assert [f.verdict for f in check.started(profile(image=digest, container=["sh"]))] == [OK, OK]
+    for tag in ("registry.example/dae_ssl:latest", str(tmp_path)):
+        assert next(check.started(profile(image=tag, container=["sh"]))).verdict == WRONG, "no content is named"
     assert one(check.started(profile(python=str(tmp_path / "python")))).verdict == WRONG
     assert one(check.started(profile(python="no-such-python"))).verdict == UNKNOWN
     assert one(check.started(profile())) == Finding("python", OK, sys.executable)
+
+
+def test_container_that_keeps_the_environment_from_tasks_is_told() -> None:
+    for option in ("--cleanenv", "-e", "--containall", "-C"):
+        found = {f.verdict: f for f in check.started(profile(container=["sh", "exec", option]))}
+        assert found[WRONG].subject == "container"
+        assert f"with {option} tasks lack the variables" in found[WRONG].told
+
+
+def test_container_without_an_image_to_name_is_told() -> None:
+    assert [(f.subject, f.verdict) for f in check.started(profile(container=["sh"]))] == [
+        ("image", UNKNOWN),
+        ("container", OK),
+    ]
 
 
 def test_machine_without_gpus_cannot_run_a_local_profile_that_wants_them(monkeypatch: pytest.MonkeyPatch) -> None:

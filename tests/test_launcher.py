@@ -1,5 +1,6 @@
 """Ad-hoc Hydra sweeps through SLURM: what a profile asks for, how cells end, and a sweep that is disturbed."""
 
+import hashlib
 import json
 import os
 import shlex
@@ -77,10 +78,12 @@ def test_batch_script_says_what_the_profile_says(a_submitter: Path) -> None:
     profile = Profile(
         name="x", partition="gpu", account="a", qos="q", sbatch=("exclusive",), array_parallelism=7, max_requeues=5,
         max_failures=2, signal_seconds=120, container=("apptainer", "exec", "--nv", "an image.sif"),
+        image=str(a_submitter / "an image.sif"),
         setup=("module load apptainer",), environment=("OMP_NUM_THREADS=3",), tracking_uri="http://server:5000",
         stages=Stages(pretrain=Resources(gpus_per_node=1, cpus_per_node=8, memory_gb=16, minutes=240,
                                          sbatch=("constraint=a100",))),
     )  # fmt: skip
+    (a_submitter / "an image.sif").write_bytes(b"image")
     store = Store(a_submitter / "store")
     folder = store.launch("multirun-x")
     made = launcher.executor(profile, store, folder)
@@ -101,6 +104,7 @@ def test_batch_script_says_what_the_profile_says(a_submitter: Path) -> None:
     assert exported.items() >= {
         "OMP_NUM_THREADS": "3", "DAE_SSL_STORE": str(store.root), "PYTHONPATH": str(snapshot),
         "DAE_SSL_SNAPSHOT": snapshot.name, "MLFLOW_TRACKING_URI": "http://server:5000",
+        "DAE_SSL_IMAGE": f"sha256:{hashlib.sha256(b'image').hexdigest()}",
     }.items()  # fmt: skip
     (command,) = (shlex.split(line) for line in lines if line.startswith("srun"))
     assert command[-9:] == ["apptainer", "exec", "--nv", "an image.sif", "python", "-u", "-m",

@@ -5,6 +5,7 @@ profile's words; then SLURM itself judges the very scripts that would be sent (`
 of its configuration knows all that it does.
 """
 
+import dataclasses
 import getpass
 import re
 import shutil
@@ -25,7 +26,9 @@ from dae_ssl.batch.cluster import Cluster, Machine, Partition
 from dae_ssl.batch.launch import Launch, script
 from dae_ssl.batch.plan import Array, Plan, Task
 from dae_ssl.batch.profile import Profile, Resources, passed
+from dae_ssl.batch.provenance import image_digest
 from dae_ssl.batch.queue import SlurmError
+from dae_ssl.batch.snapshot import Source
 from dae_ssl.config import Cell, ConfigError
 from dae_ssl.store import Store, StoreError, explained
 
@@ -35,6 +38,8 @@ RUNS_WITH = ("slurm/after_task.sh", "jobs/run_nodes.py")
 """What a task needs of the code beside the package; the first puts it into the queue again."""
 OWN_DISKS = ("/tmp", "/var/tmp", "/dev/shm", "/run")
 """Folders that each machine usually has for itself."""
+FORGETFUL = {"-e", "--cleanenv", "-C", "--containall"}
+"""Options of Apptainer that keep a task's environment from it."""
 SECONDS = 5.0
 """How long the tracking server may take to answer."""
 
@@ -124,10 +129,17 @@ def started(profile: Profile) -> Iterator[Finding]:
     """Tell whether image, container command and Python are there, as far as this machine can tell."""
     search = passed(profile).get("PATH")
     if profile.image is not None:
-        there = Path(profile.image).exists()
-        told = profile.image if there else f"{profile.image} does not exist: build it or correct `image` in the profile"
-        yield Finding("image", OK if there else WRONG, told)
+        there = image_digest(profile.image) or Path(profile.image).is_file()
+        advice = "build it, or correct `image` in the profile: a file, or NAME@sha256:..."
+        yield Finding(
+            "image", OK if there else WRONG, profile.image if there else f"{profile.image} is no file: {advice}"
+        )
     if profile.container:
+        if profile.image is None:
+            yield Finding("image", UNKNOWN, "the profile names none: commit records will not tell what cells ran in")
+        if lost := FORGETFUL.intersection(profile.container):
+            told = f"with {', '.join(sorted(lost))} tasks lack the variables that tell them what to do: leave it out"
+            yield Finding("container", WRONG, told)
         command = profile.container[0]
         found = shutil.which(command, path=search)
         told = found or f"{command} is not on the PATH here: nodes must have it, or `setup` must load it"
@@ -311,7 +323,7 @@ def judged(stage: str, arrays: Sequence[Array], profile: Profile, store: Store, 
 
     `waits` says that too few nodes are up: then SLURM refuses in a test what it would leave waiting in earnest.
     """
-    sketch = Launch(store.launch("check"), {"experiment": "check", "snapshot": "check", "commit": None})
+    sketch = Launch(store.launch("check"), {"experiment": "check", **dataclasses.asdict(Source("check", None, None))})
     shapes = {(array.resources, array.indices()): array for array in arrays}
     subject, said = f"sbatch {stage}", ""
     for array in shapes.values():

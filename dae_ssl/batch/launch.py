@@ -24,10 +24,9 @@ from dae_ssl import config
 from dae_ssl.batch import queue, tasks
 from dae_ssl.batch.plan import Array, NodeId, Plan, Spot
 from dae_ssl.batch.profile import Profile
-from dae_ssl.batch.provenance import git_commit
 from dae_ssl.batch.queue import Queued, SlurmError
 from dae_ssl.batch.script import LOGS, Script, executor, python, sending
-from dae_ssl.batch.snapshot import snapshot
+from dae_ssl.batch.snapshot import Source, source
 from dae_ssl.store import LAUNCH, OUTCOMES, Node, Store, StoreError, write_bytes, write_json
 
 ADOPTION_SECONDS = 10.0
@@ -44,6 +43,10 @@ class Launch:
     @property
     def experiment(self) -> str:
         return str(self.intent["experiment"])
+
+    @property
+    def source(self) -> Source:
+        return Source(self.intent["snapshot"], self.intent["commit"], self.intent["image"])
 
     def arrays(self) -> list[str]:
         """Return the names of its arrays, in the order in which they are sent."""
@@ -183,6 +186,7 @@ def job_name(launch: Launch, array: str) -> str:
 
 def intend(plan: Plan, store: Store, profile: Profile, *, experiment: str, mlflow_experiment: str) -> Launch:
     """Write down what is to be sent, the tasks of every array, and a snapshot of the code; return the submission."""
+    running = source(store, profile)
     folder = store.launch(f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}")
     folder.create()
     settings: dict[int, dict[str, Any]] = {}
@@ -202,8 +206,8 @@ def intend(plan: Plan, store: Store, profile: Profile, *, experiment: str, mlflo
     arrays = {
         array.name: {"stage": array.stage, "indices": array.indices(), "after": array.after} for array in plan.arrays
     }
-    intent = {"experiment": experiment, "profile": dataclasses.asdict(profile), "commit": git_commit(),
-              "snapshot": snapshot(store), "arrays": arrays}  # fmt: skip
+    intent = {"experiment": experiment, "profile": dataclasses.asdict(profile), "arrays": arrays,
+              **dataclasses.asdict(running)}  # fmt: skip
     write_json(folder.product(LAUNCH), intent)
     return Launch(folder, intent)
 
@@ -247,7 +251,7 @@ def script(launch: Launch, array: Array, after: str | None, store: Store, profil
         # Where the cluster does not see to it, dependents of a failed task would wait for ever.
         further |= {"dependency": f"aftercorr:{after}", "kill-on-invalid-dep": "yes"}
     composer = executor(
-        profile, array.resources, store, launch.folder, launch.intent["snapshot"], launch.intent["commit"],
+        profile, array.resources, store, launch.folder, launch.source,
         name=job_name(launch, array.name), comment=comment(launch.folder.key, array.name), further=further,
     )  # fmt: skip
     return Script(composer, (*python(profile), "-m", "jobs.run_nodes", "--array", str(tasks_file)), len(array.tasks))

@@ -109,7 +109,8 @@ class Profile:
     save_seconds: float = 30.0
     """How often pretraining saves its state: what a sudden death costs at most."""
     image: str | None = None
-    """Image file that the container command starts, for `jobs.check` to look for."""
+    """The image that the container command starts: a file, or a reference by digest, as in NAME@sha256:...; what it
+    contains, by its SHA-256, stands in every commit record."""
     container: tuple[str, ...] = ()
     """Command and arguments that Python is started with in a container, as [apptainer, exec, --nv, IMAGE]."""
     python: str | None = None

@@ -1,8 +1,10 @@
 """Where a result comes from: versions, commit, image, device, host, job."""
 
+import hashlib
 import importlib.metadata
 import os
 import platform
+import re
 import socket
 import subprocess
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import torch
 
 import dae_ssl
+from dae_ssl.config import ConfigError
 
 PACKAGES = ("torch", "torchvision", "numpy", "h5py", "scikit-learn")
 SLURM = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT", "SLURM_CLUSTER_NAME")
@@ -54,6 +57,27 @@ def device_name(device: torch.device) -> str:
     except (OSError, StopIteration):
         model = platform.processor() or platform.machine()
     return f"{model}, {torch.get_num_threads()} threads"
+
+
+def image_digest(image: str) -> str | None:
+    """Return the digest in a reference to an image, if it is one by digest."""
+    found = re.search(r"@(sha256:[0-9a-f]{64})$", image)
+    return found and found[1]
+
+
+def image_identity(image: str) -> str:
+    """Return what tells a container image by its content: the digest in its reference, or the SHA-256 of its file.
+
+    Raises ConfigError for a name that may mean another content tomorrow.
+    """
+    if digest := image_digest(image):
+        return digest
+    try:
+        with Path(image).open("rb") as file:
+            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    except OSError as error:
+        told = "the path of an image file, or a reference by digest, as in NAME@sha256:..."
+        raise ConfigError(f"image={image} cannot be read ({error.strerror}): give {told}") from error
 
 
 def git_commit() -> str | None:

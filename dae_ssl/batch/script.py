@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from submitit.core.utils import FailedJobError, FailedSubmissionError
@@ -15,6 +16,7 @@ from submitit.slurm.slurm import SlurmExecutor
 
 from dae_ssl.batch.profile import Profile, Resources, passed, stated
 from dae_ssl.batch.queue import SlurmError
+from dae_ssl.batch.snapshot import Source
 from dae_ssl.store import OUTCOMES, Node, Store
 
 LOGS = "logs"
@@ -25,8 +27,7 @@ def executor(
     resources: Resources,
     store: Store,
     folder: Node,
-    snapshot: str,
-    commit: str | None,
+    source: Source,
     *,
     name: str,
     comment: str,
@@ -34,17 +35,16 @@ def executor(
 ) -> SlurmExecutor:
     """Return what composes and sends the batch scripts of a submission.
 
-    Its tasks ask for `resources`, run from a snapshot of the code at a commit, print into `folder`, and are followed by
-    slurm/after_task.sh, outside any container. `further` are options of sbatch as they are.
+    Its tasks ask for `resources`, run `source`, print into `folder`, and are followed by slurm/after_task.sh, outside
+    any container. `further` are options of sbatch as they are.
     """
-    code = store.snapshot(snapshot).path.resolve()
+    code = store.snapshot(source.snapshot).path.resolve()
     made = SlurmExecutor(folder.path.resolve() / LOGS, python=shlex.join(python(profile)))
     options = dict(_option(option) for option in (*profile.sbatch, *resources.sbatch)) | dict(further)
     options |= {"requeue": True, "chdir": str(code), "signal": f"USR2@{profile.signal_seconds}"}
     made.update_parameters(
         job_name=name, comment=comment, array_parallelism=profile.array_parallelism, wckey=None, stderr_to_stdout=True,
-        setup=_setup(profile, resources, store, snapshot, commit, folder),
-        teardown=_teardown(profile, folder, store, snapshot),
+        setup=_setup(profile, resources, store, source, folder), teardown=_teardown(profile, folder, code),
         srun_args=["--kill-on-bad-exit=1", f"--cpus-per-task={resources.cpus_per_node}"],
         additional_parameters=options, **allocation(profile, resources),
     )  # fmt: skip
@@ -88,17 +88,12 @@ def allocation(profile: Profile, resources: Resources) -> dict[str, Any]:
     return {name: value for name, value in asked.items() if value is not None}
 
 
-def _setup(
-    profile: Profile, resources: Resources, store: Store, snapshot: str, commit: str | None, folder: Node
-) -> list[str]:
+def _setup(profile: Profile, resources: Resources, store: Store, source: Source, folder: Node) -> list[str]:
     threads = max(1, resources.cpus_per_node // max(resources.ranks_per_node, resources.packing))
     variables = {"OMP_NUM_THREADS": str(threads)} | stated(profile, store.root.resolve())
-    variables["DAE_SSL_SNAPSHOT"] = snapshot
-    if profile.image is not None:
-        variables["DAE_SSL_IMAGE"] = profile.image
-    variables["PYTHONPATH"] = str(store.snapshot(snapshot).path.resolve())
-    if commit is not None:
-        variables["DAE_SSL_COMMIT"] = commit
+    known = {"SNAPSHOT": source.snapshot, "COMMIT": source.commit, "IMAGE": source.image}
+    variables |= {f"DAE_SSL_{name}": value for name, value in known.items() if value is not None}
+    variables["PYTHONPATH"] = str(store.snapshot(source.snapshot).path.resolve())
     lines = [*profile.setup, *(f"export {name}={shlex.quote(value)}" for name, value in variables.items())]
     attempt = "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}_${SLURM_ARRAY_TASK_ID:-0}.${SLURM_RESTART_COUNT:-0}"
     lines.append(f"export DAE_SSL_TASK_CODES={shlex.quote(str(folder.path.resolve() / LOGS))}/{attempt}.codes")
@@ -108,8 +103,8 @@ def _setup(
     return lines
 
 
-def _teardown(profile: Profile, folder: Node, store: Store, snapshot: str) -> list[str]:
-    script = store.snapshot(snapshot).path.resolve() / "slurm" / "after_task.sh"
+def _teardown(profile: Profile, folder: Node, code: Path) -> list[str]:
+    script = code / "slurm" / "after_task.sh"
     outcomes = folder.product(OUTCOMES).resolve()
     limits = f"{profile.max_requeues} {profile.max_failures}"
     return [f'exec bash {shlex.quote(str(script))} "$?" {shlex.quote(str(outcomes))} {limits}']

@@ -1,16 +1,36 @@
-"""A copy of the code in the store, which tasks run from."""
+"""What tasks run: a copy of the code in the store, and the container image that it runs in."""
 
 import contextlib
 import hashlib
 import os
 import secrets
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import dae_ssl
+from dae_ssl.batch.profile import Profile
+from dae_ssl.batch.provenance import git_commit, image_identity
 from dae_ssl.store import Store, sync_folder
 
 PACKAGES = ("dae_ssl", "jobs", "slurm", "hydra_plugins")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What tasks run, as their commit records tell it."""
+
+    snapshot: str
+    """Digest of the code, which lies under it in the store."""
+    commit: str | None
+    image: str | None
+    """Digest of the container image; None without one."""
+
+
+def source(store: Store, profile: Profile) -> Source:
+    """Return what tasks sent now are to run. Raises ConfigError if the image cannot be told by its content."""
+    image = None if profile.image is None else image_identity(profile.image)
+    return Source(snapshot(store), git_commit(), image)
 
 
 def snapshot(store: Store) -> str:
