@@ -34,6 +34,7 @@ RUN sh /opt/dae_ssl/container/install.sh project
 ARG BASE_IMAGE
 ARG VERSION
 ARG COMMIT
+RUN printf %s "${COMMIT}" >/opt/dae_ssl/COMMIT
 LABEL org.opencontainers.image.title="dae_ssl" \
       org.opencontainers.image.description="Siamese denoising autoencoders for self-supervised learning, as a batch suite" \
       org.opencontainers.image.version="${VERSION}" \
@@ -45,7 +46,6 @@ ENV PATH=/opt/venv/bin:$PATH \
     LOGNAME=dae_ssl \
     PYTHONUNBUFFERED=1 \
     DAE_SSL_STORE=/store \
-    DAE_SSL_COMMIT=${COMMIT} \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 WORKDIR /opt/dae_ssl

@@ -413,12 +413,13 @@ def differences(one: Cell, other: Cell, stage: str) -> Iterator[tuple[str, Any, 
 
 
 def title(cell: Cell) -> str:
-    """Return a short name for people: the method, then every setting that is not the study's, then the seed."""
+    """Return a name for people: the method, its settings and the seed, then all else that is not the study's."""
     usual = flat(settings(Cell(method=type(cell.method)())))
     given = flat(settings(cell))
     told = [name for name in given if given[name] != usual[name] and name != "seed"]
-    told = [f"{name.removeprefix('method.')}={given[name]}" for name in told]
-    return " ".join([cell.method.name, *told, f"seed={cell.seed}"])
+    own = [f"{name.removeprefix('method.')}={given[name]}" for name in told if name.startswith("method.")]
+    others = [f"{name}={given[name]}" for name in told if not name.startswith("method.")]
+    return " ".join([cell.method.name, *own, f"seed={cell.seed}", *others])
 
 
 def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

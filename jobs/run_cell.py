@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config, data, report
-from dae_ssl.batch import cells, track
+from dae_ssl.batch import cells, server, track
 from dae_ssl.batch.interrupt import Stopped
 from dae_ssl.batch.stages import Place
 from dae_ssl.config import Cell, ConfigError
@@ -57,7 +57,7 @@ def run(cell: Cell, store: Store, given: DictConfig) -> None:
     """Pretrain on all ranks; the first goes on alone, evaluates the cell and its floors, and draws the page."""
     first = os.environ.get("RANK", "0") == "0"
     beside = cells.floors(cell) if given.floors else {}
-    uri = track.tracking_uri(store.root) if given.mlflow_experiment else None
+    uri = server.tracking_uri(store.root) if given.mlflow_experiment else None
     with contextlib.ExitStack() as stack:
         terminal = stack.enter_context(Terminal(silent=not first))
         if first:
@@ -79,7 +79,7 @@ def run(cell: Cell, store: Store, given: DictConfig) -> None:
                 cells.describe(shown, store)
             cells.evaluate(shown, place)
         page = report.write_cell_page(cell, store, beside)
-    with contextlib.suppress(track.TrackError):  # told of already, by the cell's own copy
+    with contextlib.suppress(server.TrackError):  # told of already, by the cell's own copy
         for floor in beside.values() if uri is not None else ():
             track.copy(cells.cell_run(floor, store, given.mlflow_experiment), uri)
     _summary({"this cell": cell} | beside, store, page, uri)

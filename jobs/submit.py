@@ -13,7 +13,7 @@ import sys
 from collections.abc import Hashable, Sequence
 
 from dae_ssl import data
-from dae_ssl.batch import cells, launch, plan, queue, tasks, track
+from dae_ssl.batch import cells, launch, plan, queue, server, tasks
 from dae_ssl.config import Cell
 from dae_ssl.lock import held
 from jobs import experiment
@@ -50,11 +50,21 @@ def send(asked: Asked) -> int:
             return 0
         for cell in asked.cells:
             cells.describe(cell, asked.store)
+        if asked.profile.tracking_uri is not None:  # before any two tasks could find no experiment and create it
+            track(asked.profile.tracking_uri, asked.mlflow_experiment)
         sent = launch.intend(planned, asked.store, asked.profile, experiment=asked.experiment.name,
                              mlflow_experiment=asked.mlflow_experiment)  # fmt: skip
         launch.send(sent, planned, asked.store, asked.profile)
     print(f"python -m jobs.status {shlex.join(sys.argv[1:])} --watch")
     return 0
+
+
+def track(uri: str, mlflow_experiment: str) -> None:
+    """Prepare MLflow and tell where it shows the cells; without it they are computed all the same."""
+    try:
+        print(f"MLflow: {server.prepare(uri, mlflow_experiment)}")
+    except server.TrackError as error:
+        print(error, file=sys.stderr)
 
 
 def here(asked: Asked) -> int:
@@ -69,7 +79,7 @@ def here(asked: Asked) -> int:
                          mlflow_experiment=asked.mlflow_experiment)  # fmt: skip
     for array in planned.arrays:
         sent.settle(array.name, None)
-    os.environ.setdefault("MLFLOW_TRACKING_URI", track.tracking_uri(asked.store.root))
+    os.environ.setdefault("MLFLOW_TRACKING_URI", server.tracking_uri(asked.store.root))
     every = [(array, task) for array in planned.arrays for task in array.tasks]
     failed: set[plan.NodeId] = set()
     for number, (array, task) in enumerate(every, 1):

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
-from dae_ssl.batch import cells, track
+from dae_ssl.batch import cells, server, track
 from dae_ssl.config import ConfigError
 from dae_ssl.store import Store, StoreError
 from jobs import settings
@@ -26,18 +26,21 @@ def main() -> None:
     found = store.cells()
     if not found:
         settings.fail(f"{given.store} holds no cells: name the store with --store", 2)
-    failed = False
+    failed, uri = False, server.tracking_uri(store.root)
     for folder in found:
         try:
             run = cells.cell_run(cells.described(folder), store, given.mlflow_experiment)
-            sent = track.copy(run, track.tracking_uri(store.root))
-        except (ConfigError, StoreError, track.TrackError) as error:
+            sent = track.copy(run, uri)
+        except server.AwayError as error:
+            settings.fail(error, 1)
+        except (ConfigError, StoreError, server.TrackError) as error:
             failed = True
             print(f"{folder.key}: {error}")
         else:
             print(f"{folder.key}: {run.name}: {sent.points_sent} points and {sent.artifacts_sent} files sent")
     if failed:
         settings.fail("some cells are not copied in full: run again", 1)
+    print(server.prepare(uri, given.mlflow_experiment))
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def differences(found: Mapping[str, str], wanted: Mapping[str, str]) -> list[str
         has = found.get(library)
         if has is None:
             wrong.append(f"{library} is not loaded, and {version} is pinned")
-        elif not f"{version}.".startswith(f"{has.partition('+')[0]}."):
+        elif not f"{version.partition('+')[0]}.".startswith(f"{has.partition('+')[0]}."):
             wrong.append(f"{library} is {has}, and {version} is pinned")
     return wrong
 

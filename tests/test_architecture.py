@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 GROUND = ("dae_ssl.config", "dae_ssl.store", "dae_ssl.lock", "dae_ssl.distributed", "dae_ssl.data")
 TRAINING = "dae_ssl.training"
 EVALUATION = (*GROUND, f"{TRAINING}.networks", f"{TRAINING}.checkpoint")
-STAGES = (*GROUND, TRAINING, "dae_ssl.evaluation", "dae_ssl.batch.log", "dae_ssl.batch.track",
-          "dae_ssl.batch.provenance", "dae_ssl.batch.interrupt")  # fmt: skip
+STAGES = (*GROUND, TRAINING, "dae_ssl.evaluation", "dae_ssl.batch.log", "dae_ssl.batch.server",
+          "dae_ssl.batch.track", "dae_ssl.batch.provenance", "dae_ssl.batch.interrupt")  # fmt: skip
 BATCH = ("dae_ssl.batch.stages", *STAGES)
 LAUNCH = (
     "dae_ssl.batch.script",
@@ -51,7 +51,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "dae_ssl.evaluation.kmeans": EVALUATION,
     "dae_ssl.batch": (),
     "dae_ssl.batch.log": GROUND,
-    "dae_ssl.batch.track": (*GROUND, "dae_ssl.batch.log"),
+    "dae_ssl.batch.server": GROUND,
+    "dae_ssl.batch.track": (*GROUND, "dae_ssl.batch.log", "dae_ssl.batch.server"),
     "dae_ssl.batch.provenance": GROUND,
     "dae_ssl.batch.interrupt": GROUND,
     "dae_ssl.batch.stages": STAGES,
@@ -87,7 +88,7 @@ PROJECT = (*PACKAGES, "tests", "slurm")
 # Libraries with one user in the product; benchmarks may measure them.
 OWNERS: dict[str, tuple[str, ...]] = {
     "h5py": ("dae_ssl.evaluation.features",),
-    "mlflow": ("dae_ssl.batch.track",),
+    "mlflow": ("dae_ssl.batch.server", "dae_ssl.batch.track"),
     "submitit": ("dae_ssl.batch.script", "hydra_plugins"),
     "hydra": ("jobs", "hydra_plugins"),
     "omegaconf": ("jobs",),

@@ -286,10 +286,10 @@ def test_difference_of_methods_names_what_only_one_has() -> None:
     assert told["method.temperature"] == ["absent", 0.5]
 
 
-def test_title_tells_method_then_what_is_not_the_studys_then_seed() -> None:
+def test_title_tells_method_its_settings_and_seed_then_what_is_not_the_studys() -> None:
     assert title(cell(method="dae")) == "dae seed=0"
     given = {"method": {"name": "dae", "embedding": "ncs", "alpha": 10}, "views": {"crop": 24}, "seed": 3}
-    assert title(cell(given)) == "dae embedding=ncs alpha=10.0 views.crop=24 seed=3"
+    assert title(cell(given)) == "dae embedding=ncs alpha=10.0 seed=3 views.crop=24"
 
 
 def test_titles_of_cells_that_differ_in_one_setting_differ() -> None:

@@ -20,7 +20,8 @@ import pytest
 
 from dae_ssl.batch import track
 from dae_ssl.batch.log import Log, curves, read
-from dae_ssl.batch.track import CellRun, LiveCopy, TrackError, copy, tracking_uri
+from dae_ssl.batch.server import TrackError, tracking_uri
+from dae_ssl.batch.track import CellRun, LiveCopy, copy
 from dae_ssl.config import ConfigError
 from dae_ssl.store import StoreError
 

@@ -1,5 +1,6 @@
 """Where a result comes from: versions, commit, image, device, host, job."""
 
+import contextlib
 import hashlib
 import importlib.metadata
 import os
@@ -83,11 +84,13 @@ def image_identity(image: str) -> str:
 def git_commit() -> str | None:
     """Return the commit that the code was run from, marked when files differ from it; None outside a checkout.
 
-    DAE_SSL_COMMIT says it where there is no repository, as in a container image or a snapshot of the package.
+    DAE_SSL_COMMIT says it of a snapshot of the package, and a file COMMIT beside the package in a container image.
     """
     if stated := os.environ.get("DAE_SSL_COMMIT"):
         return stated
     folder = Path(dae_ssl.__file__).parent
+    with contextlib.suppress(OSError):
+        return folder.with_name("COMMIT").read_text() or None
     try:
         commit = _git(folder, "rev-parse", "HEAD")
         changed = _git(folder, "status", "--porcelain", "--", ".", "../jobs", "../slurm", "../hydra_plugins")

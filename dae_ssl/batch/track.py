@@ -7,9 +7,7 @@ training goes on. A server that is dead, slow or failing costs a line of warning
 
 import contextlib
 import hashlib
-import logging
 import math
-import os
 import re
 import sys
 import threading
@@ -19,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from dae_ssl import lock
+from dae_ssl.batch import server
 from dae_ssl.batch.log import Entry, Tail
 from dae_ssl.config import require
 
@@ -33,12 +31,8 @@ STATUSES = ("RUNNING", "FINISHED", "FAILED", "KILLED")
 METRICS_PER_BATCH, PARAMS_PER_BATCH = 1000, 100
 NAME_LENGTH, PARAM_LENGTH, TAG_LENGTH = 250, 6000, 5000
 
-LIVE_TIMEOUT_SECONDS, TIMEOUT_SECONDS = 5, 30
+LIVE_TIMEOUT_SECONDS = 5
 LONGEST_WAIT_SECONDS = 60.0
-
-
-class TrackError(RuntimeError):
-    """MLflow did not take a copy; the message is one line without credentials that says how to make it later."""
 
 
 # ---------------------------------------------------------------------------------- one copy
@@ -78,43 +72,15 @@ class CopyResult:
     artifacts_sent: int
 
 
-def tracking_uri(store_root: Path) -> str:
-    """Return MLFLOW_TRACKING_URI if it is set, else the SQLite file `mlflow.db` in the store."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store_root.resolve() / 'mlflow.db'}"
-
-
 def copy(run: CellRun, uri: str) -> CopyResult:
     """Bring the cell's run in MLflow up to date, creating it if there is none.
 
     Only what the run lacks is sent, with the log's own steps and times, so copying twice doubles nothing, and a copy
     that was cut short is completed by the next. With an SQLite URI artifacts go to `mlartifacts` beside the database.
-    Raises TrackError, one line, when MLflow does not take all of it.
+    Raises server.TrackError, one line, when MLflow does not take all of it.
     """
-    with _settings(TIMEOUT_SECONDS):
+    with server.settings(server.TIMEOUT_SECONDS):
         return _Copier(uri).copy(run)
-
-
-@contextlib.contextmanager
-def _settings(timeout_seconds: int) -> Iterator[None]:
-    """Make MLflow quick to give up, silent and discreet, wherever the user's environment does not say otherwise.
-
-    MLflow's client takes these from the environment alone. Its own defaults wait for minutes, and print the server's
-    URL, credentials included, whenever a run ends.
-    """
-    wanted = {
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(timeout_seconds),
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_LOGGING_LEVEL": "CRITICAL",
-    }
-    added = wanted.keys() - os.environ.keys()
-    os.environ.update({name: wanted[name] for name in added})
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
 
 
 class _Copier:
@@ -129,10 +95,15 @@ class _Copier:
         for attempt in range(3):
             try:
                 return self._send(run)
+            except server.TrackError:
+                self._forget()
+                raise
             except Exception as error:
                 self._forget()
                 if attempt == 2 or not _worth_another_try(error):
-                    raise TrackError(_told(self._uri, f"did not take all of cell {run.key}: {error}")) from None
+                    raise server.TrackError(
+                        server.told(self._uri, f"did not take all of cell {run.key}: {error}")
+                    ) from None
         raise AssertionError("unreachable")
 
     def _forget(self) -> None:
@@ -144,7 +115,7 @@ class _Copier:
     def _send(self, run: CellRun) -> CopyResult:
         opening = self._client is None
         if opening:
-            self._client = _client(self._uri)  # before reading the logs, which is in vain while MLflow is away
+            self._client = server.client(self._uri)  # before reading the logs, which is in vain while MLflow is away
         new = {stage: list(self._tails.setdefault(stage, Tail(path)).entries()) for stage, path in run.logs.items()}
         if opening:
             self._open(run)
@@ -159,7 +130,7 @@ class _Copier:
         return CopyResult(self._run_id, len(metrics), len(params), artifacts_sent)
 
     def _open(self, run: CellRun) -> None:
-        experiment_id = _experiment(self._client, run.experiment, self._uri)
+        experiment_id = server.experiment(self._client, run.experiment, self._uri)
         began = min((tail.first for tail in self._tails.values() if tail.first is not None), default=time.time())
         found = _run(self._client, experiment_id, run, _milliseconds(began))
         self._run_id = str(found.info.run_id)
@@ -244,46 +215,6 @@ class _Copier:
             self._state = state
 
 
-def _client(uri: str) -> Any:
-    """Return a client whose store is ready to use."""
-    from mlflow import MlflowClient
-
-    if "MLFLOW_LOGGING_LEVEL" in os.environ:  # read by MLflow at its first import only, which may be long past
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(os.environ["MLFLOW_LOGGING_LEVEL"].upper())
-    database = _database(uri)
-    with contextlib.ExitStack() as stack:
-        if database is not None:  # MLflow does not keep two processes from creating the tables at the same time
-            stack.enter_context(lock.held(database.with_name(f"{database.name}.lock"), tell=lambda _line: None))
-        client = MlflowClient(tracking_uri=uri)
-        client.search_experiments(max_results=1)
-    return client
-
-
-def _database(uri: str) -> Path | None:
-    prefix, _, path = uri.partition("sqlite:///")
-    return Path(path).resolve() if path and not prefix else None
-
-
-def _experiment(client: Any, name: str, uri: str) -> str:
-    """Return the id of an experiment, creating it if there is none."""
-    from mlflow.exceptions import MlflowException
-
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        database = _database(uri)
-        location = None if database is None else (database.parent / "mlartifacts").as_uri()
-        try:
-            return str(client.create_experiment(name, artifact_location=location))
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        found = client.get_experiment_by_name(name)  # another process created it meanwhile
-    if found.lifecycle_stage == "deleted":
-        raise TrackError(f"experiment {name!r} was deleted there: restore it (mlflow experiments restore)")
-    return str(found.experiment_id)
-
-
 def _run(client: Any, experiment_id: str, run: CellRun, start_milliseconds: int) -> Any:
     """Return the cell's one run, creating it if there is none.
 
@@ -294,7 +225,7 @@ def _run(client: Any, experiment_id: str, run: CellRun, start_milliseconds: int)
     condition = f"tags.`{CELL_TAG}` = '{run.key}'"
     found = client.search_runs([experiment_id], condition)
     if not found:
-        client.create_run(experiment_id, start_time=start_milliseconds, tags=tags, run_name=run.name)
+        client.create_run(experiment_id, start_time=start_milliseconds, tags=tags, run_name=_cut(run.name, NAME_LENGTH))
         found = client.search_runs([experiment_id], condition)
     kept, *others = sorted(found, key=lambda one: (one.info.start_time, one.info.run_id))
     for other in others:
@@ -340,16 +271,6 @@ def _batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
         yield items[start : start + size]
 
 
-def _told(uri: str, what: str) -> str:
-    """Return a failure as one line without credentials."""
-    line = f"MLflow at {uri} {' '.join(what.split())}"
-    secret = re.match(r"[^:/]+://([^/].*)@", uri)
-    if secret:
-        line = line.replace(secret[1], "***")
-    line = _cut(re.sub(r"://[^/\s]*@", "://***@", line), 500)
-    return f"{line} (nothing is lost, the logs hold every point: `python -m jobs.sync_mlflow` copies them later)"
-
-
 # ---------------------------------------------------------------------------------- copies while training goes on
 
 
@@ -378,7 +299,7 @@ class LiveCopy:
         self._environment = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        self._environment.enter_context(_settings(LIVE_TIMEOUT_SECONDS))
+        self._environment.enter_context(server.settings(LIVE_TIMEOUT_SECONDS))
         self._thread.start()
         return self
 
@@ -388,7 +309,7 @@ class LiveCopy:
         if not self._thread.is_alive():
             self._environment.close()
         else:  # given up on; it may still be sending, so it keeps the settings that make it silent
-            self._failed(_told(self._uri, f"did not finish within {self._exit_seconds:g} s"))
+            self._failed(server.told(self._uri, f"did not finish within {self._exit_seconds:g} s"))
 
     def _work(self) -> None:
         copier = _Copier(self._uri)
@@ -398,12 +319,12 @@ class LiveCopy:
             try:
                 copier.copy(self._describe())
                 wait, self._failing = self._every_seconds, False
-            except TrackError as error:
+            except server.TrackError as error:
                 wait = min(2 * wait, LONGEST_WAIT_SECONDS)
                 self._failed(str(error))
             except Exception as error:
                 wait = min(2 * wait, LONGEST_WAIT_SECONDS)
-                self._failed(_told(self._uri, f"is not sent this cell, which could not be described: {error!r}"))
+                self._failed(server.told(self._uri, f"is not sent this cell, which could not be described: {error!r}"))
             if last:
                 return
             self._leaving.wait(wait)
