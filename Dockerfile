@@ -34,7 +34,9 @@ RUN sh /opt/dae_ssl/container/install.sh project
 ARG BASE_IMAGE
 ARG VERSION
 ARG COMMIT
-RUN printf %s "${COMMIT}" >/opt/dae_ssl/COMMIT
+# Folders to mount on: a new volume takes their owner.
+RUN printf %s "${COMMIT}" >/opt/dae_ssl/COMMIT && \
+    install -d -o 10001 -g 0 -m 775 /store /mlflow
 LABEL org.opencontainers.image.title="dae_ssl" \
       org.opencontainers.image.description="Siamese denoising autoencoders for self-supervised learning, as a batch suite" \
       org.opencontainers.image.version="${VERSION}" \

@@ -82,11 +82,11 @@ def run(cell: Cell, store: Store, given: DictConfig) -> None:
     with contextlib.suppress(server.TrackError):  # told of already, by the cell's own copy
         for floor in beside.values() if uri is not None else ():
             track.copy(cells.cell_run(floor, store, given.mlflow_experiment), uri)
-    _summary({"this cell": cell} | beside, store, page, uri)
+    _summary({"this cell": cell} | beside, store, page, uri, given.mlflow_experiment)
 
 
-def _summary(shown: dict[str, Cell], store: Store, page: Path, uri: str | None) -> None:
-    """Print accuracy beside the floors, where the report is, and how to open MLflow if it is a file here."""
+def _summary(shown: dict[str, Cell], store: Store, page: Path, uri: str | None, experiment: str) -> None:
+    """Print accuracy beside the floors, where the report is, and where MLflow shows the cell."""
     cell = next(iter(shown.values()))
     print(f"\n{f'{cell.data.evaluate} test, top-1 %':24}{'probe':>8}{'L-BFGS':>8}{'k-means':>9}")
     for words, one in shown.items():
@@ -95,8 +95,12 @@ def _summary(shown: dict[str, Cell], store: Store, page: Path, uri: str | None) 
         probe, logistic, kmeans = (100 * figures[name] for name in names)
         print(f"{words[:24]:24}{probe:8.2f}{logistic:8.2f}{kmeans:9.2f}")
     print(f"\nreport: {page.resolve()}")
-    if uri is not None and uri.startswith("sqlite:"):
-        print(f"MLflow: {Path(sys.executable).with_name('mlflow')} ui --backend-store-uri {uri}")
+    with contextlib.suppress(server.TrackError):
+        if uri is not None:
+            opened = server.prepare(uri, experiment)
+            if uri.startswith("sqlite:"):
+                print(f"MLflow: {Path(sys.executable).with_name('mlflow')} ui --backend-store-uri {uri}, then open")
+            print(f"        {opened}")
 
 
 def entry() -> None:

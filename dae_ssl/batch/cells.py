@@ -99,6 +99,7 @@ def cell_run(cell: Cell, place: Store, experiment: str = MLFLOW_EXPERIMENT) -> C
     for began in (entry for stage in reversed(nodes) for entry in events[stage] if entry.event == "started"):
         source = began.fields
         tags |= {name: str(source[name]) for name in ("commit", "image", "device", "host", "ranks") if source[name]}
+        tags |= {"mlflow.source.git.commit": source["commit"]} if source["commit"] else {}
         tags |= source["slurm"]
         tags |= {f"version.{name}": version for name, version in source["versions"].items()}
     return CellRun(

@@ -1,7 +1,6 @@
 """Where a result comes from: versions, commit, image, device, host, job."""
 
 import contextlib
-import hashlib
 import importlib.metadata
 import os
 import platform
@@ -15,6 +14,7 @@ import torch
 
 import dae_ssl
 from dae_ssl.config import ConfigError
+from dae_ssl.store import sha256
 
 PACKAGES = ("torch", "torchvision", "numpy", "h5py", "scikit-learn")
 SLURM = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT", "SLURM_CLUSTER_NAME")
@@ -74,8 +74,7 @@ def image_identity(image: str) -> str:
     if digest := image_digest(image):
         return digest
     try:
-        with Path(image).open("rb") as file:
-            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        return f"sha256:{sha256(Path(image))}"
     except OSError as error:
         told = "the path of an image file, or a reference by digest, as in NAME@sha256:..."
         raise ConfigError(f"image={image} cannot be read ({error.strerror}): give {told}") from error

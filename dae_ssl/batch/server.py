@@ -147,7 +147,7 @@ def _why_away(error: Exception) -> str:
         return f"{wrong}: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
     if reason := re.search(r"\[Errno -?\d+\] ([\w ]+)", said):
         return f"is not reached: {reason[1]}"
-    return f"is not reached: {said}"
+    return f"cannot be used: {said}"
 
 
 def told(uri: str, what: str) -> str:

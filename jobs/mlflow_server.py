@@ -1,0 +1,116 @@
+"""Start the tracking server of a group: MLflow with names and passwords, in front of a database.
+
+python -m jobs.mlflow_server --folder FOLDER
+python -m jobs.mlflow_server --folder FOLDER --backend postgresql://mlflow@database/mlflow --host 10.0.0.7 --port 5000
+python -m jobs.mlflow_server --folder FOLDER --secrets-only
+
+Passwords come from the environment, or else from FOLDER/secrets, a file that only its owner may read; what is in
+neither is made up at the first start and written there. None is ever on a command line or in a log. slurm/
+mlflow_server.sbatch and compose.yaml start it with PostgreSQL; without --backend it is SQLite in the folder.
+"""
+
+import argparse
+import os
+import re
+import secrets
+import stat
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from dae_ssl.config import ConfigError
+from dae_ssl.store import write_bytes
+from jobs import settings
+
+SECRETS = ("MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY", "PGPASSWORD")
+"""The password of the user `admin`, the key that signs sessions, and the database's password."""
+AUTH = """\
+[mlflow]
+# Whoever has a name may read and write every experiment, and remove only what is their own.
+default_permission = EDIT
+database_uri = {backend}
+admin_username = admin
+# A password takes a tenth of a second to check, many times in every copy of a cell.
+auth_cache_ttl_seconds = 60
+"""
+
+
+def known_secrets(folder: Path, given: Mapping[str, str]) -> dict[str, str]:
+    """Return every secret, from the environment or the folder's file, which is completed with new ones.
+
+    Raises ConfigError if others may read that file, or if it cannot be read.
+    """
+    path = folder / "secrets"
+    known: dict[str, str] = {}
+    if path.exists():
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            raise ConfigError(f"{path} may be read by others (mode {mode:04o}): chmod 600 {path}")
+        known = dict(line.split("=", 1) for line in path.read_text().splitlines() if "=" in line)
+    known |= {name: given[name] for name in SECRETS if given.get(name)}
+    missing = [name for name in SECRETS if not known.get(name)]
+    if missing:
+        known |= {name: secrets.token_urlsafe(24) for name in missing}
+        lines = "".join(f"{name}={value}\n" for name, value in known.items() if name not in given)
+        write_bytes(path, lines.encode())
+        print(f"{', '.join(missing)}: made up, in {path}", flush=True)
+    return known
+
+
+def without_password(backend: str) -> str:
+    """Return a database's URI. Raises ConfigError if it carries a password."""
+    if re.match(r"[^:/]+://[^/@]*:[^/@]*@", backend) or "password=" in backend:
+        raise ConfigError("--backend carries a password: put it into PGPASSWORD or FOLDER/secrets instead")
+    return backend
+
+
+def command(given: argparse.Namespace, folder: Path) -> list[str]:
+    """Return the command that becomes the server; nothing in it is secret."""
+    hosts = [f"{host}:{given.port}" for host in (given.host, "localhost", "127.0.0.1", *given.allowed_host)]
+    return [
+        sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth",
+        "--host", given.host, "--port", str(given.port), "--workers", str(given.workers),
+        "--allowed-hosts", ",".join(dict.fromkeys(hosts)), "--artifacts-destination", str(folder / "artifacts"),
+    ]  # fmt: skip
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    made = argparse.ArgumentParser(
+        prog="python -m jobs.mlflow_server", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--folder", type=Path, required=True, help="its secrets and artifacts, and SQLite")
+    made.add_argument("--backend", help="database, as in postgresql://USER@HOST/NAME; default: SQLite in the folder")
+    made.add_argument("--host", default="127.0.0.1", help="address that it listens on; default: this machine alone")
+    made.add_argument("--port", type=int, default=5000)
+    made.add_argument("--allowed-host", action="append", default=[], metavar="NAME", help="what else people call it")
+    made.add_argument("--workers", type=int, default=4, help="processes that answer")
+    made.add_argument("--secrets-only", action="store_true", help="write what secrets are missing, and start nothing")
+    return made
+
+
+def main() -> None:
+    """Become the server; exit 2 for what cannot be started."""
+    given = parser().parse_args()
+    folder = given.folder.resolve()
+    os.umask(0o077)  # nothing that it writes is for others
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        known = known_secrets(folder, os.environ)
+        backend = without_password(given.backend or f"sqlite:///{folder / 'mlflow.db'}")
+        if given.secrets_only:
+            return
+        write_bytes(folder / "auth.ini", AUTH.format(backend=backend.replace("%", "%%")).encode())
+    except (ConfigError, OSError) as error:
+        settings.fail(error, 2)
+    environment = os.environ | known | {
+        "MLFLOW_AUTH_CONFIG_PATH": str(folder / "auth.ini"),
+        "MLFLOW_BACKEND_STORE_URI": backend,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }  # fmt: skip
+    environment.pop("MLFLOW_TRACKING_URI", None)  # whom a client asks is not what a server keeps
+    os.execve(sys.executable, command(given, folder), environment)
+
+
+if __name__ == "__main__":
+    main()
