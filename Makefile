@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STORE ?= demo_store
 
-.PHONY: demo test test-fast lint clean
+.PHONY: demo test test-fast test-containers lint clean image sif
 .DEFAULT_GOAL := demo
 
 # pip is given the whole, hash-locked set of packages, so it neither resolves nor guesses.
@@ -27,10 +27,27 @@ test: $(VENV)/installed lint  ## everything, as CI runs it
 test-fast: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
 
+# Real images, built and run; needs root and buildah podman runc mmdebstrap. Quick where pip knows a PyTorch for CPUs;
+# DAE_SSL_LOCK=requirements.lock builds what is shipped, with CUDA, in 7 GB.
+test-containers: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 0 -m container -rs tests/test_containers.py
+
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+ENGINE ?= docker
+REQUIREMENTS ?= requirements.lock
+COMMIT = $(shell git rev-parse HEAD 2>/dev/null)$(shell git diff --quiet HEAD 2>/dev/null || echo -modified)
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+ARGUMENTS = --build-arg REQUIREMENTS=$(REQUIREMENTS) --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT)
+
+image:  ## the Docker image; ENGINE=podman too, REQUIREMENTS=requirements-cuda12.lock for older drivers
+	$(ENGINE) build $(ARGUMENTS) -t dae_ssl .
+
+sif:  ## the Apptainer image
+	apptainer build $(ARGUMENTS) dae_ssl.sif apptainer.def
 
 .PHONY: lock
 COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --quiet --no-annotate --no-header

@@ -19,7 +19,7 @@ VIEW = "dae_ssl"
 """Key of the saved view in which an experiment's page opens from `link`."""
 COLUMNS = {
     "params": ("method", "method.embedding", "method.alpha", "seed"),
-    "metrics": ("test_accuracy", "logistic_test_accuracy", "kmeans_matched_accuracy"),
+    "metrics": ("test_accuracy",),
 }
 """What the view shows beside a run's name, best first: which α is best for each embedding loss, at a glance."""
 
