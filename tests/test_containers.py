@@ -18,7 +18,12 @@ from containers import ROOT, Apptainer, Engine, done
 
 from dae_ssl.store import Store
 
-pytestmark = [pytest.mark.container, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [
+    pytest.mark.container,
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning"),
+]
 
 MINIATURE = ["method=dae", "method.embedding=l2", "method.alpha=1", "+scale=miniature", "floors=false"]
 CANARY = f"canary-{secrets.token_hex(8)}"
@@ -276,16 +281,19 @@ def test_sif_computes_the_same_cell_shut_off_from_its_host(
     assert own["products"] == known["products"]
 
 
-def test_build_fails_when_the_image_fails_its_test(apptainer: Apptainer, sif: Path, sources: Path) -> None:
-    # From the finished image, so that only the test is left to fail.
-    whole = (sources / "apptainer.def").read_text()
-    steps = re.sub(r"(?s)%(files|post)\n.*?(?=\n%)", "", whole)
-    steps = re.sub(r"    REQUIREMENTS=.*\n", "", steps)
-    (sources / "broken.def").write_text(steps.replace("+scale=miniature", "+scale=miniatur"))
-    broken = build(apptainer, apptainer.scratch / "broken", sources / "broken.def", sif, "--sandbox")
-    assert broken.returncode != 0
-    assert "unknown scale" in broken.stderr or "miniatur" in broken.stderr
-    assert not (apptainer.scratch / "broken").exists()
+@pytest.mark.parametrize("code", [0, 1])
+def test_build_fails_when_a_cell_fails_in_the_image(apptainer: Apptainer, root: Path, sources: Path, code: int) -> None:
+    # The definition's own %test, on an image whose Python does nothing, and cannot compute a cell if it is to fail.
+    stub = f'printf "#!/bin/sh\\ncase \\$* in *run_cell*) exit {code} ;; esac\\n" >/opt/venv/bin/python'
+    whole = re.sub(r"(?s)%files\n.*?(?=\n%)", "", (sources / "apptainer.def").read_text())
+    whole = re.sub(r"    REQUIREMENTS=.*\n", "", whole)
+    steps = f"%post\n    mkdir -p /opt/venv/bin\n    {stub}\n    chmod +x /opt/venv/bin/python\n"
+    stubbed = re.sub(r"(?s)%post\n.*?(?=\n%)", lambda _: steps, whole)
+    (sources / "stubbed.def").write_text(stubbed)
+    target = apptainer.scratch / f"stubbed-{code}"
+    built = build(apptainer, target, sources / "stubbed.def", root, "--sandbox")
+    assert (built.returncode == 0) is (code == 0), built.stdout + built.stderr
+    assert target.exists() is (code == 0)
 
 
 # ---------------------------------------------------------------------------------- on a cluster
