@@ -445,7 +445,7 @@ def test_a_browser_shows_which_alpha_is_best_and_curves_and_pictures_of_two_cell
     known = {"username": "admin", "password": admitted.secrets["MLFLOW_AUTH_ADMIN_PASSWORD"]}
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM)
-        page = browser.new_context(viewport={"width": 1500, "height": 900}, http_credentials=known).new_page()
+        page = browser.new_context(viewport={"width": 1500, "height": 1000}, http_credentials=known).new_page()
         page.set_default_timeout(60_000)
         opened = server.prepare(admitted.uri, "alpha")
         page.goto(opened)
@@ -477,6 +477,7 @@ def test_a_browser_shows_which_alpha_is_best_and_curves_and_pictures_of_two_cell
         expect(page.get_by_text("Comparing 2 Runs from 1 Experiment")).to_be_visible()
         for told in ("method.alpha", "test_accuracy", "Parallel Coordinates Plot"):
             expect(page.get_by_text(told, exact=True).first).to_be_attached()
+        page.get_by_text("Artifacts", exact=True).last.scroll_into_view_if_needed()
         page.get_by_text("reconstructions.png", exact=True).first.click()
         pictures = page.locator("img[src^='blob:'], img[src^='data:'], img[src*='reconstructions']")
         expect(pictures).to_have_count(2)
