@@ -47,6 +47,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     HOME=/tmp \
     LOGNAME=dae_ssl \
     PYTHONUNBUFFERED=1 \
+    PYTHONSAFEPATH=1 \
     DAE_SSL_STORE=/store \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility

@@ -39,7 +39,8 @@ lint: $(VENV)/installed
 
 ENGINE ?= docker
 REQUIREMENTS ?= requirements.lock
-COMMIT = $(shell git rev-parse HEAD 2>/dev/null)$(shell git diff --quiet HEAD 2>/dev/null || echo -modified)
+CODE = dae_ssl jobs slurm hydra_plugins
+COMMIT = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)$(shell git status --porcelain -- $(CODE) 2>/dev/null | grep -q . && echo -modified)
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 ARGUMENTS = --build-arg REQUIREMENTS=$(REQUIREMENTS) --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT)
 

@@ -57,6 +57,7 @@ project)
     /opt/venv/bin/pip install --quiet --no-deps --no-build-isolation --no-index --editable /opt/dae_ssl
     rm -rf /opt/dae_ssl/build
     compiled /opt/dae_ssl
+    chmod -R a+rX /opt/dae_ssl # whoever built it may have had a strict umask
     /opt/venv/bin/python -m jobs.versions --lock /opt/dae_ssl/requirements.lock
     ;;
 *)

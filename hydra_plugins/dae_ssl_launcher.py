@@ -100,6 +100,8 @@ class ProfileLauncher(SlurmLauncher):
         numbers = range(first, first + len(cells))
         arguments = [cells, ["hydra.sweep.dir"] * len(cells), numbers, [str(number) for number in numbers],
                      [Singleton.get_state()] * len(cells)]  # fmt: skip
+        if profile.tracking_uri is not None:
+            prepared(profile.tracking_uri, str(self.config.mlflow_experiment))
         sender = executor(profile, store, folder)
         with script.sending(profile, "the sweep"):
             jobs = sender.map_array(self, *arguments)
@@ -157,6 +159,16 @@ def usual(profile: Profile) -> list[str]:
     Without a tracking server nothing is copied to MLflow: tasks on several machines would write one SQLite file.
     """
     return [f"device={profile.device}", *([] if profile.tracking_uri else ["mlflow_experiment=null"])]
+
+
+def prepared(uri: str, mlflow_experiment: str) -> None:
+    """Have the MLflow experiment exist before any two cells could create it; without a server they go on."""
+    from dae_ssl.batch import server
+
+    try:
+        print(f"MLflow: {server.prepare(uri, mlflow_experiment)}")
+    except server.TrackError as error:
+        print(error, file=sys.stderr)
 
 
 def array_size(profile: Profile) -> int:

@@ -41,18 +41,23 @@ def known_secrets(folder: Path, given: Mapping[str, str]) -> dict[str, str]:
     Raises ConfigError if others may read that file, or if it cannot be read.
     """
     path = folder / "secrets"
-    known: dict[str, str] = {}
+    kept: dict[str, str] = {}
     if path.exists():
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
             raise ConfigError(f"{path} may be read by others (mode {mode:04o}): chmod 600 {path}")
-        known = dict(line.split("=", 1) for line in path.read_text().splitlines() if "=" in line)
-    known |= {name: given[name] for name in SECRETS if given.get(name)}
+        lines = [line.strip() for line in path.read_text().splitlines()]
+        kept = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    known = kept | {name: given[name] for name in SECRETS if given.get(name)}
     missing = [name for name in SECRETS if not known.get(name)]
     if missing:
-        known |= {name: secrets.token_urlsafe(24) for name in missing}
-        lines = "".join(f"{name}={value}\n" for name, value in known.items() if name not in given)
-        write_bytes(path, lines.encode())
+        made = {name: secrets.token_urlsafe(24) for name in missing}
+        known |= made
+        before = os.umask(0o077)
+        try:
+            write_bytes(path, "".join(f"{name}={value}\n" for name, value in (kept | made).items()).encode())
+        finally:
+            os.umask(before)
         print(f"{', '.join(missing)}: made up, in {path}", flush=True)
     return known
 
@@ -66,11 +71,14 @@ def without_password(backend: str) -> str:
 
 def command(given: argparse.Namespace, folder: Path) -> list[str]:
     """Return the command that becomes the server; nothing in it is secret."""
-    hosts = [f"{host}:{given.port}" for host in (given.host, "localhost", "127.0.0.1", *given.allowed_host)]
+    names = dict.fromkeys((given.host, "localhost", "127.0.0.1", *given.allowed_host))
+    hosts = [host for name in names for host in (name, f"{name}:{given.port}")]  # behind a proxy without the port
+    origins = [f"{scheme}://{host}" for host in hosts for scheme in ("http", "https")]
     return [
         sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth",
         "--host", given.host, "--port", str(given.port), "--workers", str(given.workers),
-        "--allowed-hosts", ",".join(dict.fromkeys(hosts)), "--artifacts-destination", str(folder / "artifacts"),
+        "--allowed-hosts", ",".join(hosts), "--cors-allowed-origins", ",".join(origins),
+        "--artifacts-destination", str(folder / "artifacts"),
     ]  # fmt: skip
 
 

@@ -9,7 +9,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import containers
 import pytest
@@ -70,8 +72,16 @@ def secret(sources: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def image(engine: Engine, sources: Path, secret: Path) -> str:
-    """The Docker image's name."""
+def builds(engine: Engine, sources: Path, secret: Path, scratch: Path) -> "dict[str, Future[Any]]":
+    """Both images, on their way at the same time: each is mostly one process, waiting for the disk half of the time."""
+    pool = ThreadPoolExecutor(2)
+    return {
+        "image": pool.submit(build_image, engine, sources, secret),
+        "sif": pool.submit(build_sif, sources, secret, scratch),
+    }
+
+
+def build_image(engine: Engine, sources: Path, secret: Path) -> str:
     given = [f"--secret=id={name},src={secret / name}" for name in ("pip.conf", "ca.crt", "environment")]
     arguments = {"BASE_IMAGE": containers.BASE, "REQUIREMENTS": "requirements-test.lock",
                  "VERSION": VERSION, "COMMIT": COMMIT}  # fmt: skip
@@ -83,6 +93,12 @@ def image(engine: Engine, sources: Path, secret: Path) -> str:
     assert pinned is not None
     assert re.search(rf"^torch +{re.escape(pinned[1])}", said, re.MULTILINE), "the build told no versions"
     return "localhost/dae_ssl"
+
+
+@pytest.fixture(scope="module")
+def image(builds: "dict[str, Future[Any]]") -> str:
+    """The Docker image's name."""
+    return str(builds["image"].result())
 
 
 @pytest.fixture(scope="module")
@@ -202,14 +218,21 @@ def test_job_that_does_not_exist_is_told_by_the_image(engine: Engine, image: str
 
 
 @pytest.fixture(scope="module")
-def apptainer(engine: Engine) -> Iterator[Apptainer]:
-    scratch = engine.storage / "apptainer"
-    scratch.mkdir()
-    found = containers.apptainer(scratch)
+def scratch(engine: Engine) -> Path:
+    """A folder for gigabytes, with the base as a folder in it."""
+    folder = engine.storage / "apptainer"
+    (folder / "base").mkdir(parents=True)
+    done("tar", "-C", folder / "base", "-xf", containers.base())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def apptainer(builds: "dict[str, Future[Any]]") -> Apptainer:
+    found, _ = builds["sif"].result()
     if isinstance(found, str):
         pytest.skip(found)
-    yield found
-    shutil.rmtree(scratch, ignore_errors=True)
+    assert isinstance(found, Apptainer)
+    return found
 
 
 def build(
@@ -227,24 +250,22 @@ def build(
     )
 
 
-@pytest.fixture(scope="module")
-def root(apptainer: Apptainer) -> Path:
-    """The base as a folder."""
-    folder = apptainer.scratch / "base"
-    folder.mkdir()
-    done("tar", "-C", folder, "-xf", containers.base())
-    return folder
-
-
-@pytest.fixture(scope="module")
-def sif(apptainer: Apptainer, root: Path, sources: Path, secret: Path) -> Path:
-    """The Apptainer image."""
-    made = apptainer.scratch / "dae_ssl.sif"
+def build_sif(sources: Path, secret: Path, scratch: Path) -> tuple[Apptainer | str, Path]:
+    """Return apptainer, or why there is none, and the image that it built."""
+    made, found = scratch / "dae_ssl.sif", containers.apptainer(scratch)
+    if isinstance(found, str):
+        return found, made
     quick = "--mksquashfs-args=-comp zstd -Xcompression-level 1"
-    built = build(apptainer, made, sources / "apptainer.def", root, f"--bind={secret}:/mnt", quick)
+    built = build(found, made, sources / "apptainer.def", scratch / "base", f"--bind={secret}:/mnt", quick)
     assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
     assert re.search(r"^this cell +\d+\.\d\d +\d+\.\d\d +\d+\.\d\d$", built.stdout, re.MULTILINE), "%test ran no cell"
-    return made
+    return found, made
+
+
+@pytest.fixture(scope="module")
+def sif(apptainer: Apptainer) -> Path:
+    """The Apptainer image."""
+    return apptainer.scratch / "dae_ssl.sif"
 
 
 def test_sif_tells_its_labels_and_what_it_runs(apptainer: Apptainer, sif: Path) -> None:
@@ -254,13 +275,17 @@ def test_sif_tells_its_labels_and_what_it_runs(apptainer: Apptainer, sif: Path) 
     assert "python -m jobs" in apptainer("inspect", "--runscript", sif).stdout
     everything = apptainer("inspect", "--all", sif).stdout
     assert COMMIT in everything
+    (apptainer.scratch / "jobs").mkdir()
+    (apptainer.scratch / "jobs" / "__init__.py").write_text("raise SystemExit('not the code of the image')")
+    assert "sync_mlflow" in apptainer("run", sif).stdout, "code of the folder one stands in runs instead"
     assert CANARY not in everything
 
 
 def test_nothing_that_the_building_machine_told_remains_in_the_sif(apptainer: Apptainer, sif: Path) -> None:
-    script = f"grep -rlF {CANARY} /opt/dae_ssl /opt/venv/lib /etc /mnt /root /var /usr; ls -A /mnt"
+    script = f"grep -rlF {CANARY} /opt/dae_ssl /opt/venv/lib /etc /mnt /root /var /usr; ls -A /mnt; echo looked"
     found = apptainer("exec", "--containall", "--no-home", sif, "sh", "-c", script)
-    assert found.stdout == ""
+    assert found.returncode == 0, found.stderr
+    assert found.stdout == "looked\n"
 
 
 def test_sif_computes_the_same_cell_shut_off_from_its_host(
@@ -282,7 +307,7 @@ def test_sif_computes_the_same_cell_shut_off_from_its_host(
 
 
 @pytest.mark.parametrize("code", [0, 1])
-def test_build_fails_when_a_cell_fails_in_the_image(apptainer: Apptainer, root: Path, sources: Path, code: int) -> None:
+def test_build_fails_when_a_cell_fails_in_the_image(apptainer: Apptainer, sources: Path, code: int) -> None:
     # The definition's own %test, on an image whose Python does nothing, and cannot compute a cell if it is to fail.
     stub = f'printf "#!/bin/sh\\ncase \\$* in *run_cell*) exit {code} ;; esac\\n" >/opt/venv/bin/python'
     whole = re.sub(r"(?s)%files\n.*?(?=\n%)", "", (sources / "apptainer.def").read_text())
@@ -291,7 +316,7 @@ def test_build_fails_when_a_cell_fails_in_the_image(apptainer: Apptainer, root: 
     stubbed = re.sub(r"(?s)%post\n.*?(?=\n%)", lambda _: steps, whole)
     (sources / "stubbed.def").write_text(stubbed)
     target = apptainer.scratch / f"stubbed-{code}"
-    built = build(apptainer, target, sources / "stubbed.def", root, "--sandbox")
+    built = build(apptainer, target, sources / "stubbed.def", apptainer.scratch / "base", "--sandbox")
     assert (built.returncode == 0) is (code == 0), built.stdout + built.stderr
     assert target.exists() is (code == 0)
 
@@ -326,6 +351,7 @@ def test_tasks_run_in_the_sif_and_tell_its_digest_in_records_and_in_mlflow(
     committed = [json.loads(path.read_text()) for path in (tmp_path / "store").glob("[!d]*/*/record.json")]
     assert len(committed) == 8
     assert {record["image"] for record in committed} == {digest}
+    assert all(record["commit"] for record in committed)
     assert {record["versions"]["python"] for record in committed} == {record_of(store)["python"]}, "not in the image"
     done(sys.executable, "-m", "jobs.sync_mlflow", "--store", tmp_path / "store", cwd=ROOT)
     from mlflow import MlflowClient

@@ -42,8 +42,13 @@ def prepare(uri: str, name: str) -> str:
 
     To be called before many processes write to them at the same time. Raises TrackError, one line.
     """
-    with settings(TIMEOUT_SECONDS):
-        return link(uri, experiment(client(uri), name, uri))
+    try:
+        with settings(TIMEOUT_SECONDS):
+            return link(uri, experiment(client(uri), name, uri))
+    except TrackError:
+        raise
+    except Exception as error:
+        raise TrackError(told(uri, f"has no experiment {name!r}: {error}")) from None
 
 
 def link(uri: str, experiment_id: str) -> str:
@@ -141,6 +146,8 @@ def _tags() -> dict[str, str]:
 def _why_away(error: Exception) -> str:
     """Return what keeps a server from being used, in words that tell what to do."""
     said = " ".join(str(error).split())
+    if "Invalid Host header" in said:
+        return "does not answer to this name: start it with --allowed-host NAME"
     if re.search(r"error code 40[13]\b", said):
         named = "MLFLOW_TRACKING_USERNAME" in os.environ
         wrong = "does not accept the name and password" if named else "wants a name and password"
