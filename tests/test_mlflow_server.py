@@ -77,7 +77,7 @@ class Server:
                 stderr=log,
                 start_new_session=True,
             )
-        end = time.monotonic() + 180
+        end = time.monotonic() + 400
         while not (self.folder / "address").exists():
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < end, self.log.read_text()
