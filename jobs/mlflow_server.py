@@ -115,6 +115,7 @@ def main() -> None:
         "MLFLOW_AUTH_CONFIG_PATH": str(folder / "auth.ini"),
         "MLFLOW_BACKEND_STORE_URI": backend,
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # of language models; its processes would outlive the server
     }  # fmt: skip
     environment.pop("MLFLOW_TRACKING_URI", None)  # whom a client asks is not what a server keeps
     os.execve(sys.executable, command(given, folder), environment)
