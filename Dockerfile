@@ -35,7 +35,7 @@ ARG BASE_IMAGE
 ARG VERSION
 ARG COMMIT
 # Folders to mount on: a new volume takes their owner.
-RUN printf %s "${COMMIT}" >/opt/dae_ssl/COMMIT && \
+RUN sh /opt/dae_ssl/container/install.sh commit "${COMMIT}" && \
     install -d -o 10001 -g 0 -m 775 /store /mlflow
 LABEL org.opencontainers.image.title="dae_ssl" \
       org.opencontainers.image.description="Siamese denoising autoencoders for self-supervised learning, as a batch suite" \

@@ -4,6 +4,7 @@
 #   install.sh compiler                  a C++ compiler, which torch.compile calls on a GPU
 #   install.sh packages REQUIREMENTS     the hash-locked packages into /opt/venv
 #   install.sh project                   the code in /opt/dae_ssl into /opt/venv, and the check of what was installed
+#   install.sh commit COMMIT             where that code comes from, unless that is empty or unknown
 #
 # What the building machine needs to reach its mirrors lies in the folder $SECRETS (/run/secrets) while a step runs, and
 # nothing of it remains in the image; each file may be missing:
@@ -60,8 +61,13 @@ project)
     chmod -R a+rX /opt/dae_ssl # whoever built it may have had a strict umask
     /opt/venv/bin/python -m jobs.versions --lock /opt/dae_ssl/requirements.lock
     ;;
+commit)
+    case ${2:-} in '' | unknown) exit 0 ;; esac
+    printf %s "$2" >/opt/dae_ssl/COMMIT
+    chmod 644 /opt/dae_ssl/COMMIT
+    ;;
 *)
-    echo "no step $1: choose compiler, packages or project" >&2
+    echo "no step $1: choose compiler, packages, project or commit" >&2
     exit 2
     ;;
 esac

@@ -91,7 +91,7 @@ class ProfileLauncher(SlurmLauncher):
     def _send(self, profile: Profile, store: Store, cells: list[list[str]], first: int) -> "list[SlurmJob[JobReturn]]":
         from hydra.core.singleton import Singleton
 
-        from dae_ssl.batch import script
+        from dae_ssl.batch import script, server
 
         config.require(len(cells) <= (most := array_size(profile)), "cells", len(cells),
                        f"at most {most}, the largest array here; hydra.sweeper.max_batch_size={most} sends so many "
@@ -101,7 +101,7 @@ class ProfileLauncher(SlurmLauncher):
         arguments = [cells, ["hydra.sweep.dir"] * len(cells), numbers, [str(number) for number in numbers],
                      [Singleton.get_state()] * len(cells)]  # fmt: skip
         if profile.tracking_uri is not None:
-            prepared(profile.tracking_uri, str(self.config.mlflow_experiment))
+            server.announce(profile.tracking_uri, str(self.config.mlflow_experiment))
         sender = executor(profile, store, folder)
         with script.sending(profile, "the sweep"):
             jobs = sender.map_array(self, *arguments)
@@ -159,16 +159,6 @@ def usual(profile: Profile) -> list[str]:
     Without a tracking server nothing is copied to MLflow: tasks on several machines would write one SQLite file.
     """
     return [f"device={profile.device}", *([] if profile.tracking_uri else ["mlflow_experiment=null"])]
-
-
-def prepared(uri: str, mlflow_experiment: str) -> None:
-    """Have the MLflow experiment exist before any two cells could create it; without a server they go on."""
-    from dae_ssl.batch import server
-
-    try:
-        print(f"MLflow: {server.prepare(uri, mlflow_experiment)}")
-    except server.TrackError as error:
-        print(error, file=sys.stderr)
 
 
 def array_size(profile: Profile) -> int:

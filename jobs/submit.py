@@ -51,20 +51,12 @@ def send(asked: Asked) -> int:
         for cell in asked.cells:
             cells.describe(cell, asked.store)
         if asked.profile.tracking_uri is not None:  # before any two tasks could find no experiment and create it
-            track(asked.profile.tracking_uri, asked.mlflow_experiment)
+            server.announce(asked.profile.tracking_uri, asked.mlflow_experiment)
         sent = launch.intend(planned, asked.store, asked.profile, experiment=asked.experiment.name,
                              mlflow_experiment=asked.mlflow_experiment)  # fmt: skip
         launch.send(sent, planned, asked.store, asked.profile)
     print(f"python -m jobs.status {shlex.join(sys.argv[1:])} --watch")
     return 0
-
-
-def track(uri: str, mlflow_experiment: str) -> None:
-    """Prepare MLflow and tell where it shows the cells; without it they are computed all the same."""
-    try:
-        print(f"MLflow: {server.prepare(uri, mlflow_experiment)}")
-    except server.TrackError as error:
-        print(error, file=sys.stderr)
 
 
 def here(asked: Asked) -> int:

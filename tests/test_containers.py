@@ -238,8 +238,7 @@ def apptainer(builds: "dict[str, Future[Any]]") -> Apptainer:
 def build(
     apptainer: Apptainer, target: Path, definition: Path, base: Path, *options: str
 ) -> "subprocess.CompletedProcess[str]":
-    arguments = {"BOOTSTRAP": "localimage", "BASE": base, "REQUIREMENTS": "requirements-test.lock",
-                 "VERSION": VERSION, "COMMIT": COMMIT}  # fmt: skip
+    arguments = {"BOOTSTRAP": "localimage", "BASE": base, "REQUIREMENTS": "requirements-test.lock"}
     used = definition.read_text()  # one that is not used is an error
     given = [f"--build-arg={name}={value}" for name, value in arguments.items() if f"{{{{ {name} }}}}" in used]
     # %files are relative to the current folder.
@@ -256,7 +255,8 @@ def build_sif(sources: Path, secret: Path, scratch: Path) -> tuple[Apptainer | s
     if isinstance(found, str):
         return found, made
     quick = "--mksquashfs-args=-comp zstd -Xcompression-level 1"
-    built = build(found, made, sources / "apptainer.def", scratch / "base", f"--bind={secret}:/mnt", quick)
+    told = f"--build-arg=VERSION={VERSION}", f"--build-arg=COMMIT={COMMIT}"
+    built = build(found, made, sources / "apptainer.def", scratch / "base", f"--bind={secret}:/mnt", quick, *told)
     assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
     assert re.search(r"^this cell +\d+\.\d\d +\d+\.\d\d +\d+\.\d\d$", built.stdout, re.MULTILINE), "%test ran no cell"
     return found, made
@@ -308,7 +308,7 @@ def test_sif_computes_the_same_cell_shut_off_from_its_host(
 
 @pytest.mark.parametrize("code", [0, 1])
 def test_build_fails_when_a_cell_fails_in_the_image(apptainer: Apptainer, sources: Path, code: int) -> None:
-    # The definition's own %test, on an image whose Python does nothing, and cannot compute a cell if it is to fail.
+    # The definition's own %test and defaults, on an image whose Python does nothing, and cannot compute a cell if it is to fail.
     stub = f'printf "#!/bin/sh\\ncase \\$* in *run_cell*) exit {code} ;; esac\\n" >/opt/venv/bin/python'
     whole = re.sub(r"(?s)%files\n.*?(?=\n%)", "", (sources / "apptainer.def").read_text())
     whole = re.sub(r"    REQUIREMENTS=.*\n", "", whole)

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,14 @@ def prepare(uri: str, name: str) -> str:
         raise
     except Exception as error:
         raise TrackError(told(uri, f"has no experiment {name!r}: {error}")) from None
+
+
+def announce(uri: str, name: str) -> None:
+    """Prepare MLflow and print where it shows the cells, or in one line why it does not; they are computed all the same."""
+    try:
+        print(f"MLflow: {prepare(uri, name)}")
+    except TrackError as error:
+        print(error, file=sys.stderr)
 
 
 def link(uri: str, experiment_id: str) -> str:
