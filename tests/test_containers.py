@@ -308,7 +308,7 @@ def test_sif_computes_the_same_cell_shut_off_from_its_host(
 
 @pytest.mark.parametrize("code", [0, 1])
 def test_build_fails_when_a_cell_fails_in_the_image(apptainer: Apptainer, sources: Path, code: int) -> None:
-    # The definition's own %test and defaults, on an image whose Python does nothing, and cannot compute a cell if it is to fail.
+    # The definition's own %test and defaults, on an image whose Python does nothing, or fails at a cell.
     stub = f'printf "#!/bin/sh\\ncase \\$* in *run_cell*) exit {code} ;; esac\\n" >/opt/venv/bin/python'
     whole = re.sub(r"(?s)%files\n.*?(?=\n%)", "", (sources / "apptainer.def").read_text())
     whole = re.sub(r"    REQUIREMENTS=.*\n", "", whole)

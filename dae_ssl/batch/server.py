@@ -53,7 +53,7 @@ def prepare(uri: str, name: str) -> str:
 
 
 def announce(uri: str, name: str) -> None:
-    """Prepare MLflow and print where it shows the cells, or in one line why it does not; they are computed all the same."""
+    """Prepare MLflow and print where it shows the cells, or in one line why not; they are computed all the same."""
     try:
         print(f"MLflow: {prepare(uri, name)}")
     except TrackError as error:
