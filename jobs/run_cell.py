@@ -99,8 +99,8 @@ def _summary(shown: dict[str, Cell], store: Store, page: Path, uri: str | None, 
         if uri is not None:
             opened = server.prepare(uri, experiment)
             if uri.startswith("sqlite:"):
-                print(f"MLflow: {Path(sys.executable).with_name('mlflow')} ui --backend-store-uri {uri}, then open")
-            print(f"        {opened}")
+                print(f"MLflow: {Path(sys.executable).with_name('mlflow')} ui --backend-store-uri {uri}")
+            print(f"MLflow: {opened}")
 
 
 def entry() -> None:
