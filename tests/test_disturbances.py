@@ -66,7 +66,7 @@ class Run:
     def printed(self) -> str:
         return "\n".join(path.read_text() for path in self.store.root.glob("launches/*/logs/*_log.out"))
 
-    def await_state(self, seconds: float = 120) -> None:
+    def await_state(self, seconds: float = 300) -> None:
         """Wait until training has saved a state, in whichever attempt."""
         self.await_(lambda: any(self.node.states.glob("state-*")), seconds)
 
@@ -75,7 +75,7 @@ class Run:
         self.await_(lambda: self.events("resumed") >= times, 120)
         time.sleep(0.3)
 
-    def await_end(self, seconds: float = 240) -> None:
+    def await_end(self, seconds: float = 300) -> None:
         self.await_(lambda: not self.cluster.ask("squeue", "--noheader", "--jobs", self.job), seconds)
 
     def await_(self, happened: Callable[[], bool], seconds: float) -> None:

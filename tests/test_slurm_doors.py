@@ -42,7 +42,7 @@ print(sent.job("pretrain-0"))
 """
 
 
-def wait(cluster: Cluster, job: str, seconds: float = 120) -> str:
+def wait(cluster: Cluster, job: str, seconds: float = 300) -> str:
     """Return the state of a job that has ended."""
     deadline = time.monotonic() + seconds
     while cluster.ask("squeue", "--noheader", "--jobs", job):
@@ -150,7 +150,7 @@ def test_status_tells_history_where_the_cluster_keeps_it(
     jobs = cluster.ask("squeue", "--noheader", "--format=%F").split()
     cluster.ask("scancel", "--signal=KILL", "--full", *jobs)
     cluster.ask("scancel", *jobs)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while "SLURM says CANCELLED" not in (seen := cluster.python("jobs.status", *tour)).stdout:
         assert time.monotonic() < deadline, seen.stdout
         time.sleep(1)

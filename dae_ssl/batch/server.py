@@ -15,7 +15,8 @@ from typing import Any
 
 from dae_ssl import lock
 
-TIMEOUT_SECONDS = 30
+TIMEOUT_SECONDS = 120
+"""For one request, as MLflow's own: when an array ends, every cell writes, and each request costs a password's hash."""
 VIEW = "dae_ssl"
 """Key of the saved view in which an experiment's page opens from `link`."""
 COLUMNS = {
