@@ -8,8 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dae_ssl import report
 from dae_ssl.batch import cells
+from dae_ssl.report.experiment import write_experiment_page
+from dae_ssl.report.page import write_cell_page
 from dae_ssl.store import Store
 from jobs import experiment, settings
 
@@ -18,12 +19,12 @@ def main(arguments: Sequence[str]) -> None:
     """Write the page and print where it is."""
     if any(argument.startswith("experiment=") for argument in arguments):
         asked = experiment.asked(arguments)
-        page = report.write_experiment_page(asked.experiment, asked.rows, asked.floors, asked.store, print)
+        page = write_experiment_page(asked.experiment, asked.rows, asked.floors, asked.store, print)
     else:
         given = settings.compose(list(arguments))
         cell, store = settings.cell(given), Store(Path(given.store))
         cells.describe(cell, store)
-        page = report.write_cell_page(cell, store, cells.floors(cell))
+        page = write_cell_page(cell, store, cells.floors(cell))
     print(page.resolve())
 
 

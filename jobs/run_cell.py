@@ -22,7 +22,7 @@ from hydra._internal.utils import get_args_parser  # the parser that hydra.main 
 from omegaconf import DictConfig
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
-from dae_ssl import config, data, report
+from dae_ssl import config, data
 from dae_ssl.batch import cells, server, track
 from dae_ssl.batch.interrupt import Stopped
 from dae_ssl.batch.stages import Place
@@ -78,7 +78,9 @@ def run(cell: Cell, store: Store, given: DictConfig) -> None:
                 terminal.tell(f"floor: {words}")
                 cells.describe(shown, store)
             cells.evaluate(shown, place)
-        page = report.write_cell_page(cell, store, beside)
+        from dae_ssl.report.page import write_cell_page  # what draws takes seconds to import, and only one rank draws
+
+        page = write_cell_page(cell, store, beside)
     with contextlib.suppress(server.TrackError):  # told of already, by the cell's own copy
         for floor in beside.values() if uri is not None else ():
             track.copy(cells.cell_run(floor, store, given.mlflow_experiment), uri)

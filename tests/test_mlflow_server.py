@@ -31,7 +31,7 @@ from dae_ssl.batch.log import Log
 from dae_ssl.batch.stages import Place
 from dae_ssl.batch.track import CellRun, LiveCopy
 from dae_ssl.distributed import World
-from dae_ssl.report import write_cell_page
+from dae_ssl.report.page import write_cell_page
 from dae_ssl.store import Store
 from jobs import mlflow_server
 

@@ -18,9 +18,9 @@ from dae_ssl.batch.cells import floors
 from dae_ssl.batch.log import Log
 from dae_ssl.batch.provenance import versions
 from dae_ssl.config import Cell
-from dae_ssl.report import write_cell_page
 from dae_ssl.report.command import run_again
 from dae_ssl.report.figures import views_at
+from dae_ssl.report.page import write_cell_page
 from dae_ssl.report.significance import mcnemar, told_p, wilson_interval
 from dae_ssl.store import Store
 from dae_ssl.training.monitor import pictures
