@@ -423,9 +423,9 @@ def test_experiment_is_there_before_its_arrays_and_the_server_runs_as_a_job(
         assert wrong.returncode == 0, "a server that refuses stops no submission"
         assert wrong.stderr.count("\n") == 1
         assert "does not accept the name and password" in wrong.stderr
-        cluster.ask("scancel", "--user=root", "--name=" + ",".join(names(cluster)))
+        cancel_others(cluster, job)
         sent = cluster.python("jobs.submit", *asked, f"store={tmp_path / 'store'}", **known)
-        cluster.ask("scancel", "--user=root", "--name=" + ",".join(names(cluster)))
+        cancel_others(cluster, job)
         assert sent.returncode == 0, sent.stderr
         assert sent.stdout.index("MLflow: http") < sent.stdout.index(": job ")
         assert re.search(rf"^MLflow: {uri}/#/experiments/1/runs\?viewStateShareKey=", sent.stdout, re.MULTILINE)
@@ -439,10 +439,13 @@ def test_experiment_is_there_before_its_arrays_and_the_server_runs_as_a_job(
     shutil.rmtree(folder)
 
 
-def names(cluster: Cluster) -> list[str]:
-    """Return the names of the arrays in the queue."""
-    listed = cluster.ask("squeue", "--noheader", "--format=%j").split()
-    return sorted({name for name in listed if name != "mlflow_server"}) or ["none"]
+def cancel_others(cluster: Cluster, kept: str) -> None:
+    """Cancel every job but one, and wait until they are gone."""
+    end = time.monotonic() + PATIENCE
+    while others := set(cluster.ask("squeue", "--noheader", "--format=%A").split()) - {kept}:
+        cluster.ask("scancel", *others)
+        assert time.monotonic() < end
+        time.sleep(0.2)
 
 
 # ---------------------------------------------------------------------------------- what a person sees

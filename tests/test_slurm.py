@@ -57,7 +57,7 @@ def sent(store: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def finished(cluster: Cluster, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with six cells of four ranks each and the floors they share, submitted and left to the cluster."""
+    """A store with three cells of four ranks each and the floors they share, submitted and left to the cluster."""
     store = tmp_path_factory.mktemp("finished") / "store"
     shutil.copytree(images, store)
     done = cluster.python("jobs.submit", *TOUR, f"store={store}")
@@ -69,9 +69,9 @@ def finished(cluster: Cluster, images: Path, tmp_path_factory: pytest.TempPathFa
 def test_experiment_is_computed_from_submission_to_report(cluster: Cluster, finished: Path) -> None:
     seen = cluster.python("jobs.status", *TOUR, f"store={finished}")
     assert seen.returncode == 0, seen.stdout + seen.stderr
-    assert "31 nodes: 31 done" in seen.stdout
+    assert "19 nodes: 19 done" in seen.stdout
     records = [json.loads(path.read_text()) for path in finished.glob("pretrain/*/record.json")]
-    assert sorted(record["ranks"] for record in records) == [1, 4, 4, 4, 4, 4, 4], "six cells and the random encoder"
+    assert sorted(record["ranks"] for record in records) == [1, 4, 4, 4], "three cells and the random encoder"
     report = cluster.python("jobs.report", *TOUR, f"store={finished}")
     assert report.returncode == 0, report.stderr
     page = Path(report.stdout.splitlines()[-1])
@@ -81,7 +81,7 @@ def test_experiment_is_computed_from_submission_to_report(cluster: Cluster, fini
 def test_nodes_that_cells_share_are_computed_once_and_a_second_submission_sends_nothing(
     cluster: Cluster, finished: Path
 ) -> None:
-    assert len(sent(finished)) == len(set(sent(finished))) == 31
+    assert len(sent(finished)) == len(set(sent(finished))) == 19
     before = commits(finished)
     again = cluster.python("jobs.submit", *TOUR, f"store={finished}")
     assert "nothing is missing" in again.stdout
@@ -217,9 +217,9 @@ def test_array_of_a_submitter_that_was_killed_is_adopted_not_sent_twice(
     assert again.returncode == 0, again.stderr
     assert ("found pretrain-0 of an interrupted submission" in again.stdout) == (when != "before")
     queued = cluster.ask("squeue", "--noheader", "--array", "--format=%j").split()
-    assert len(queued) == 31, "each node is queued once"
+    assert len(queued) == 19, "each node is queued once"
     cancelled = cluster.python("jobs.cancel", *tour)
-    assert cancelled.stdout.strip() == "31 tasks of tour cancelled", cancelled.stderr
+    assert cancelled.stdout.strip() == "19 tasks of tour cancelled", cancelled.stderr
     wait(cluster)
 
 

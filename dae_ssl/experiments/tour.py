@@ -15,8 +15,5 @@ SMALL: dict[str, Any] = {
 ROWS = (
     Row("DAE, no embedding loss", SMALL | {"method": {"name": "dae"}}),
     Row("DAE, L2, α = 1", SMALL | {"method": {"name": "dae", "embedding": "l2", "alpha": 1.0}}),
-    Row("DAE, NCS, α = 1", SMALL | {"method": {"name": "dae", "embedding": "ncs", "alpha": 1.0}}),
-    Row("DAE, L1, α = 1", SMALL | {"method": {"name": "dae", "embedding": "l1", "alpha": 1.0}}),
-    Row("AE, no embedding loss", SMALL | {"method": {"name": "ae"}}),
     Row("SimCLR", SMALL | {"method": {"name": "simclr"}}),
 )
