@@ -56,6 +56,11 @@ class Cluster:
         self.ask(str(SCRIPT), "restore", node, "--root", str(self.root))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the file that takes longest, so that no worker is left alone with it at the end."""
+    items.sort(key=lambda item: item.path.stem != "test_disturbances")
+
+
 @pytest.fixture(scope="session")
 def clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Cluster]]:
     """Start development clusters by their options, each once, and stop them in the end."""
