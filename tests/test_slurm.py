@@ -232,15 +232,13 @@ def test_failed_cell_cancels_its_dependents_and_leaves_its_siblings_alone(
     dev = experiment.profile("dev")
     alone = replace(dev.stages.pretrain, ranks_per_node=1, gpus_per_node=1)
     profile = replace(dev, array_parallelism=4, stages=replace(dev.stages, pretrain=alone))
-    task = send(cluster, store, [good, bad], profile)
+    pretrain, *dependents = send(cluster, store, [good, bad], profile)
     wait(cluster)
-    states = {index: state(cluster, f"{task}_{index}") for index in (0, 1)}
-    assert states == {0: "COMPLETED", 1: "FAILED"}
+    assert [state(cluster, f"{pretrain}_{index}") for index in (0, 1)] == ["COMPLETED", "FAILED"]
     assert {stage for stage, _ in plan.finished(plan.nodes([good]), Store(store))} == set(config.STAGES)
     assert not plan.finished(plan.nodes([bad]), Store(store))
-    after = list(range(int(task) + 1, int(task) + 4))
-    assert [state(cluster, f"{job}_1") for job in after] == ["CANCELLED"] * 3
-    assert [state(cluster, f"{job}_0") for job in after] == ["COMPLETED"] * 3
+    assert [state(cluster, f"{array}_1") for array in dependents] == ["CANCELLED"] * 3
+    assert [state(cluster, f"{array}_0") for array in dependents] == ["COMPLETED"] * 3
 
 
 def tiny(rate: float) -> dict[str, Any]:
@@ -251,8 +249,8 @@ def tiny(rate: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def send(cluster: Cluster, store: Path, cells: list[config.Cell], profile: Profile) -> str:
-    """Send cells and return the id of the array that pretrains them."""
+def send(cluster: Cluster, store: Path, cells: list[config.Cell], profile: Profile) -> list[str]:
+    """Send cells and return the ids of the arrays, that of pretraining first."""
     place = Store(store)
     made = plan.make(cells, place, profile, queued={}, array_size=1001)
     intent = launch.intend(made, place, profile, experiment="test", mlflow_experiment="test")
@@ -260,7 +258,7 @@ def send(cluster: Cluster, store: Path, cells: list[config.Cell], profile: Profi
         for name, value in cluster.environment.items():
             patch.setenv(name, value)
         launch.send(intent, made, place, profile, tell=lambda _line: None)
-    return str(intent.job("pretrain-0"))
+    return [str(intent.job(f"{stage}-0")) for stage in config.STAGES]
 
 
 def state(cluster: Cluster, task: str) -> str:
