@@ -227,9 +227,11 @@ def test_task_at_its_time_limit_goes_on_in_a_new_attempt_also_from_a_container_w
 ) -> None:
     hides = 'mount --bind /bin/false "$(command -v scontrol)" && ! scontrol show config && exec "$@"'
     container = {"container": ("unshare", "--mount", "sh", "-c", hides, "-"), "python": sys.executable}
-    run = send(cluster, profile(signal_seconds=50, pretrain={"minutes": 1}, **container))
+    run = send(cluster, profile(signal_seconds=120, **container))
     run.await_state()
     with run.standing_still():
+        minutes = int(run.shown("RunTime").split(":")[1])
+        run.cluster.ask("scontrol", "update", f"jobid={run.task}", f"timelimit={minutes + 2}")  # less than its notice
         run.await_(lambda: "death signal" in run.printed(), 75)
     run.cluster.ask("scontrol", "update", f"jobid={run.task}", "timelimit=10")  # or each attempt would be short
     run.await_end()
