@@ -1,6 +1,6 @@
 """Show what the tasks of a cell printed, and what its nodes logged last.
 
-python -m jobs.logs CELL [STAGE] [--store STORE] [--lines N]
+python -m jobs.logs CELL [STAGE] [store=FOLDER] [lines=N]
 
 CELL is its key, as jobs.status shows it, or the beginning of it.
 """
@@ -19,7 +19,7 @@ from dae_ssl.store import Store, StoreError
 from jobs import settings
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Print the last lines of every stage's log, its path before them."""
     parser = argparse.ArgumentParser(
         prog="python -m jobs.logs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     default = Path(os.environ.get("DAE_SSL_STORE", "store"))
     parser.add_argument("--store", type=Path, default=default, help=f"$DAE_SSL_STORE or ./store; now {default}")
     parser.add_argument("--lines", type=int, default=10, metavar="N", help="of each log; 10")
-    given = parser.parse_args(arguments)
+    given = parser.parse_args(settings.as_flags(arguments))
     store = Store(given.store)
     try:
         show(store, tasks.items(store, _whole(store, given.cell)), given.stage, given.lines)

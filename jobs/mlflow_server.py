@@ -10,6 +10,7 @@ mlflow_server.sbatch and compose.yaml start it with PostgreSQL; without --backen
 """
 
 import argparse
+import fcntl
 import os
 import re
 import secrets
@@ -62,6 +63,19 @@ def known_secrets(folder: Path, given: Mapping[str, str]) -> dict[str, str]:
     return known
 
 
+def hold(folder: Path) -> None:
+    """Keep other servers from a folder for as long as this process lives, whatever it becomes.
+
+    Raises ConfigError if there is one already.
+    """
+    file = os.open(folder / "server.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(f"another server uses {folder}: stop it first, or name another folder") from None
+    os.set_inheritable(file, True)
+
+
 def without_password(backend: str) -> str:
     """Return a database's URI. Raises ConfigError if it carries a password."""
     if re.match(r"[^:/]+://[^/@]*:[^/@]*@", backend) or "password=" in backend:
@@ -108,6 +122,7 @@ def main() -> None:
         backend = without_password(given.backend or f"sqlite:///{folder / 'mlflow.db'}")
         if given.secrets_only:
             return
+        hold(folder)
         write_bytes(folder / "auth.ini", AUTH.format(backend=backend.replace("%", "%%")).encode())
     except (ConfigError, OSError) as error:
         settings.fail(error, 2)

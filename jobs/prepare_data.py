@@ -19,6 +19,7 @@ from pathlib import Path
 from dae_ssl.config import ConfigError
 from dae_ssl.prepare import Source, prepare
 from dae_ssl.store import Store, StoreError
+from jobs import settings
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prepare every named set; return 0, or 2 after one line on what cannot be done."""
     command = parser()
-    given = command.parse_args(arguments)
+    given = command.parse_args(settings.as_flags(sys.argv[1:] if arguments is None else arguments))
     if given.size is not None and (given.size < 1 or given.path is None):
         command.error(f"--size {given.size}: give a number of pixels, at least 1, together with --from FOLDER")
     for name in given.names:

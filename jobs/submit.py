@@ -47,28 +47,38 @@ def send(asked: Asked) -> int:
         if planned.queued:
             print(f"{len(planned.queued)} nodes are queued or running already")
         if not planned.arrays:
+            describe(asked)
             return 0
-        for cell in asked.cells:
-            cells.describe(cell, asked.store)
+        sent = intend(asked, planned)
         if asked.profile.tracking_uri is not None:  # before any two tasks could find no experiment and create it
             server.announce(asked.profile.tracking_uri, asked.mlflow_experiment)
-        sent = launch.intend(planned, asked.store, asked.profile, experiment=asked.experiment.name,
-                             mlflow_experiment=asked.mlflow_experiment)  # fmt: skip
         launch.send(sent, planned, asked.store, asked.profile)
     print(f"python -m jobs.status {shlex.join(sys.argv[1:])} --watch")
     return 0
 
 
+def intend(asked: Asked, planned: plan.Plan) -> launch.Launch:
+    """Write down what is to be computed: the submission, and once nothing can refuse that, its cells."""
+    sent = launch.intend(planned, asked.store, asked.profile, experiment=asked.experiment.name,
+                         mlflow_experiment=asked.mlflow_experiment)  # fmt: skip
+    describe(asked)
+    return sent
+
+
+def describe(asked: Asked) -> None:
+    """Write down what the cells are, so that they can be copied to MLflow, whoever computed their nodes."""
+    for cell in asked.cells:
+        cells.describe(cell, asked.store)
+
+
 def here(asked: Asked) -> int:
     """Compute what is missing in this process, one task after another; what one fails at leaves the others alone."""
     planned = plan.make(asked.cells, asked.store, asked.profile, queued={}, array_size=10**9)
-    for cell in asked.cells:
-        cells.describe(cell, asked.store)
     if not planned.arrays:
+        describe(asked)
         print("nothing is missing")
         return 0
-    sent = launch.intend(planned, asked.store, asked.profile, experiment=asked.experiment.name,
-                         mlflow_experiment=asked.mlflow_experiment)  # fmt: skip
+    sent = intend(asked, planned)
     for array in planned.arrays:
         sent.settle(array.name, None)
     os.environ.setdefault("MLFLOW_TRACKING_URI", server.tracking_uri(asked.store.root))

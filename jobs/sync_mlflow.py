@@ -1,36 +1,54 @@
 """Copy to MLflow whatever it lacks of the cells in a store; run twice, nothing doubles.
 
-python -m jobs.sync_mlflow --store store
+python -m jobs.sync_mlflow store=store
+python -m jobs.sync_mlflow profile=gpu4                                     to the server that the profile names
 MLFLOW_TRACKING_URI=https://tracking.example python -m jobs.sync_mlflow
+
+Without a server it goes to SQLite in the store. A name and a password are read from MLFLOW_TRACKING_USERNAME and
+MLFLOW_TRACKING_PASSWORD.
 """
 
 import argparse
 import contextlib
 import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl.batch import cells, server, track
 from dae_ssl.config import ConfigError
 from dae_ssl.store import Store, StoreError
-from jobs import settings
+from jobs import experiment, settings
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     """Copy every cell; exit 1 if the server did not take all of it, 2 if there is nothing to copy."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs.sync_mlflow", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     default = Path(os.environ.get("DAE_SSL_STORE", "store"))
     parser.add_argument("--store", type=Path, default=default, help="default: $DAE_SSL_STORE, else ./store")
     parser.add_argument("--mlflow-experiment", default=cells.MLFLOW_EXPERIMENT)
-    given = parser.parse_args()
+    parser.add_argument("--profile", help="whose tracking_uri it is copied to")
+    given = parser.parse_args(settings.as_flags(arguments))
     store = Store(given.store)
+    try:
+        named = experiment.profile(given.profile).tracking_uri if given.profile else None
+    except ConfigError as error:
+        settings.fail(error, 2)
+    uri = named or server.tracking_uri(store.root)
     found = store.cells()
     if not found:
-        settings.fail(f"{given.store} holds no cells: name the store with --store", 2)
-    failed, uri = False, server.tracking_uri(store.root)
+        settings.fail(f"{given.store} holds no cells: name the store, as in store=FOLDER", 2)
+    print(f"to {server.address(uri)}")
+    failed = False
     for folder in found:
         try:
-            run = cells.cell_run(cells.described(folder), store, given.mlflow_experiment)
+            cell = cells.described(folder)
+            if not cells.begun(cell, store):
+                continue
+            run = cells.cell_run(cell, store, given.mlflow_experiment)
             sent = track.copy(run, uri)
         except server.AwayError as error:
             settings.fail(error, 1)
@@ -46,4 +64,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -1,5 +1,6 @@
 """What `jobs.check` tells without a cluster: files, programs, servers, and how what SLURM printed is read."""
 
+import base64
 import math
 import sys
 import threading
@@ -318,14 +319,16 @@ def test_local_profile_has_one_machine() -> None:
 
 @contextmanager
 def server(code: int) -> Iterator[tuple[str, list[str]]]:
-    """Answer every request with a code; give the address, and the paths and credentials that were asked for."""
+    """Answer every request with a code; give the address, and the credentials that were sent."""
     seen: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            seen.extend([self.path, str(self.headers.get("Authorization"))])
+        def do_POST(self) -> None:
+            seen.append(str(self.headers.get("Authorization")))
+            self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(code)
             self.end_headers()
+            self.wfile.write(b"{}" if code == 200 else b"")
 
         def log_message(self, *_: object) -> None:
             pass
@@ -338,17 +341,27 @@ def server(code: int) -> Iterator[tuple[str, list[str]]]:
         thread.join()
 
 
-@pytest.mark.parametrize(("code", "verdict"), [(200, OK), (401, UNKNOWN), (404, WRONG), (500, WRONG)])
-def test_tracking_server_is_asked_for_its_health_without_credentials(
-    code: int, verdict: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("code", "verdict", "said"),
+    [
+        (200, OK, "answers here and lets you in"),
+        (401, WRONG, "does not accept the name and password: set MLFLOW_TRACKING_USERNAME"),
+        (404, WRONG, "cannot be used"),
+        (500, WRONG, "cannot be used"),
+    ],
+)
+def test_tracking_server_is_asked_as_tasks_will_ask_it(
+    code: int, verdict: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
     with server(code) as (address, seen):
         found = one(check.tracked(f"{address}/"))
-    assert (found.verdict, seen) == (verdict, ["/health", "None"])
-    assert found.told.startswith(address)
+    assert (found.verdict, seen) == (verdict, [f"Basic {base64.b64encode(b'me:secret').decode()}"])
+    assert address in found.told
+    assert said in found.told
+    assert "secret" not in found.told
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1", "http://127.0.0.1:port", "http://[", "http://"])
@@ -360,7 +373,7 @@ def test_tracking_server_that_is_not_reached_is_one_line(address: str, monkeypat
 
 def test_silent_tracking_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(check, "SECONDS", 0.2)
+    monkeypatch.setattr(check, "SECONDS", 1)
     with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as silent:  # accepts, and never reads
         found = one(check.tracked(f"http://127.0.0.1:{silent.server_port}"))
     assert (found.verdict, "timed out" in found.told) == (WRONG, True)

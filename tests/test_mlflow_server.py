@@ -26,7 +26,7 @@ from conftest import Cluster
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
-from dae_ssl.batch import cells, server, track
+from dae_ssl.batch import cells, check, server, track
 from dae_ssl.batch.log import Log
 from dae_ssl.batch.stages import Place
 from dae_ssl.batch.track import CellRun, LiveCopy
@@ -242,18 +242,44 @@ def test_without_a_password_the_warning_says_what_to_set(running: Server) -> Non
         server.prepare(running.uri, "e")
 
 
-def test_sync_to_a_server_that_is_away_is_one_line_however_many_cells(images: Path, tmp_path: Path) -> None:
-    shutil.copytree(images, tmp_path / "store")
+@pytest.mark.parametrize(
+    ("password", "verdict", "said"),
+    [(None, check.WRONG, "wants a name and password"), ("not-it", check.WRONG, "does not accept"),
+     ("right", check.OK, "lets you in")],
+)  # fmt: skip
+def test_check_tries_the_name_and_password(
+    password: str | None, verdict: str, said: str, running: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = running.credentials["MLFLOW_TRACKING_PASSWORD"]
+    if password is not None:
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", right if password == "right" else password)
+    (found,) = check.tracked(running.uri)
+    assert found.verdict == verdict
+    assert said in found.told
+    assert right not in found.told
+
+
+def test_sync_to_the_profiles_server_that_is_away_is_one_line_however_many_cells(tmp_path: Path) -> None:
+    place, profile = Store(tmp_path / "store"), tmp_path / "mine.yaml"
+    profile.write_text("tracking_uri: http://127.0.0.1:9")
     for seed in range(3):
-        cells.describe(config.cell(method="dae", seed=seed), Store(tmp_path / "store"))
-    variables = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
-    command = [sys.executable, "-m", "jobs.sync_mlflow", "--store", str(tmp_path / "store")]
-    done = subprocess.run(
-        command, env=os.environ | variables, capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert re.fullmatch(r"error: MLflow at http://127.0.0.1:9 is not reached: .*copies them later\)\n", done.stderr)
+        begun = config.cell(method="dae", seed=seed)
+        cells.describe(begun, place)
+        place.node("pretrain", config.key(begun, "pretrain")).create()
+    command = [sys.executable, "-m", "jobs.sync_mlflow", f"store={place.root}", f"profile={profile}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stdout) == (1, "to http://127.0.0.1:9\n")
+    again = r"`MLFLOW_TRACKING_URI=http://127.0.0.1:9 python -m jobs.sync_mlflow` copies them later\)\n"
+    assert re.fullmatch(rf"error: MLflow at http://127.0.0.1:9 is not reached: .*{again}", done.stderr)
+
+
+def test_sync_makes_no_run_of_a_cell_of_which_nothing_was_computed(tmp_path: Path) -> None:
+    cells.describe(config.cell(method="dae"), Store(tmp_path))
+    command = [sys.executable, "-m", "jobs.sync_mlflow", f"store={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not re.search(r"points and \d+ files sent", done.stdout)
 
 
 # ---------------------------------------------------------------------------------- who may, and what nobody sees
@@ -291,12 +317,39 @@ def test_it_listens_where_it_was_told_to_and_its_database_nowhere(running: Serve
 
 def test_second_server_on_the_same_folder_is_refused(running: Server) -> None:
     again = subprocess.run(
-        ["bash", SCRIPT, running.folder], env=os.environ | {"SLURM_SUBMIT_DIR": str(ROOT)},
+        ["bash", SCRIPT, running.folder],
+        env=os.environ | {"SLURM_SUBMIT_DIR": str(ROOT), "DAE_SSL_PYTHON": sys.executable, "DAE_SSL_MLFLOW_WAIT": "1"},
         capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert again.returncode == 1
     assert f"another server uses {running.folder}" in again.stderr
     assert (running.folder / "address").exists(), "the refused one cleared what is not its own"
+
+
+def test_server_without_the_script_is_refused_on_a_folder_in_use_before_it_changes_anything(running: Server) -> None:
+    before = (running.folder / "auth.ini").read_text()
+    command = [sys.executable, "-m", "jobs.mlflow_server", "--folder", running.folder, "--port", str(free_port())]
+    again = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (again.returncode, again.stderr.count("\n")) == (2, 1)
+    assert f"another server uses {running.folder}" in again.stderr
+    assert (running.folder / "auth.ini").read_text() == before
+    assert not (running.folder / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "python", "said"),
+    [([], sys.executable, "name the folder"), (["kept"], "nowhere/python", "there is no nowhere/python: run make in")],
+)
+def test_server_that_cannot_be_started_says_why_and_leaves_nothing(
+    arguments: list[str], python: str, said: str, tmp_path: Path
+) -> None:
+    refused = subprocess.run(
+        ["bash", SCRIPT, *arguments], cwd=tmp_path, env=os.environ | {"DAE_SSL_PYTHON": python},
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert said in refused.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_secrets_that_others_may_read_are_refused(tmp_path: Path) -> None:
@@ -399,16 +452,14 @@ def test_experiment_is_there_before_its_arrays_and_the_server_runs_as_a_job(
     folder.chmod(0o711)
     for store in ("refused", "store"):
         shutil.copytree(images, tmp_path / store)
-    job = cluster.ask(
+    send_server = (
         "env", f"DAE_SSL_PYTHON={sys.executable}", f"DAE_SSL_MLFLOW_PORT={free_port()}",
-        "DAE_SSL_MLFLOW_HOST=127.0.0.1", "sbatch", "--parsable", f"--chdir={ROOT}", f"--output={folder}/log",
+        "DAE_SSL_MLFLOW_HOST=127.0.0.1", "sbatch", "--parsable", f"--chdir={ROOT}", f"--output={folder}/log-%j",
         str(SCRIPT), str(folder / "kept"),
-    ).strip()  # fmt: skip
+    )  # fmt: skip
+    job = cluster.ask(*send_server).strip()
     try:
-        end = time.monotonic() + PATIENCE
-        while not (folder / "kept" / "address").exists():
-            assert time.monotonic() < end, (folder / "log").read_text()
-            time.sleep(0.2)
+        await_server(folder / f"log-{job}")
         uri = (folder / "kept" / "address").read_text().strip()
         secrets = dict(line.split("=", 1) for line in (folder / "kept" / "secrets").read_text().splitlines())
         known = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": secrets["MLFLOW_AUTH_ADMIN_PASSWORD"]}
@@ -429,14 +480,25 @@ def test_experiment_is_there_before_its_arrays_and_the_server_runs_as_a_job(
         assert sent.returncode == 0, sent.stderr
         assert sent.stdout.index("MLflow: http") < sent.stdout.index(": job ")
         assert re.search(rf"^MLflow: {uri}/#/experiments/1/runs\?viewStateShareKey=", sent.stdout, re.MULTILINE)
+        successor = cluster.ask(*send_server).strip()
+        cluster.ask("scancel", job)
+        await_server(folder / f"log-{successor}")
     finally:
-        cluster.run("scancel", job)
+        cluster.run("scancel", "--name=mlflow_server")
         end = time.monotonic() + PATIENCE
-        while job in cluster.ask("squeue", "--noheader", "--format=%i").split():
+        while cluster.ask("squeue", "--noheader", "--name=mlflow_server"):
             assert time.monotonic() < end
             time.sleep(0.2)
-    assert "database system is shut down" in (folder / "kept" / "postgres" / "log").read_text()
+    assert (folder / "kept" / "postgres" / "log").read_text().count("database system is shut down") >= 2
     shutil.rmtree(folder)
+
+
+def await_server(log: Path) -> None:
+    """Wait until the job that prints there says that it serves."""
+    end = time.monotonic() + PATIENCE
+    while not log.exists() or "MLflow: http" not in log.read_text():
+        assert time.monotonic() < end, log.read_text() if log.exists() else "it never started"
+        time.sleep(0.2)
 
 
 def cancel_others(cluster: Cluster, kept: str) -> None:

@@ -223,6 +223,20 @@ def test_array_of_a_submitter_that_was_killed_is_adopted_not_sent_twice(
     wait(cluster)
 
 
+def test_submission_that_is_refused_leaves_neither_jobs_nor_cells(
+    cluster: Cluster, images: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(images, tmp_path / "store")
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("{partition: main, image: /nowhere.sif, container: [apptainer, exec, '${image}']}")
+    before = cluster.ask("squeue", "--noheader")
+    refused = cluster.python("jobs.submit", *TOUR, f"store={tmp_path / 'store'}", f"profile={mine}")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "/nowhere.sif" in refused.stderr
+    assert not Store(tmp_path / "store").cells()
+    assert cluster.ask("squeue", "--noheader") == before
+
+
 def test_failed_cell_cancels_its_dependents_and_leaves_its_siblings_alone(
     cluster: Cluster, images: Path, tmp_path: Path
 ) -> None:

@@ -47,6 +47,11 @@ def described(folder: Node) -> Cell:
         raise ConfigError(f"{folder.path} does not describe a cell that this version knows: {error}") from error
 
 
+def begun(cell: Cell, place: Store) -> bool:
+    """Tell whether anything of a cell was computed."""
+    return any(place.node(stage, key).path.exists() for stage, key in config.keys(cell).items())
+
+
 def pretrain(cell: Cell, place: Place) -> None:
     """Pretrain on this rank, together with the others of its world.
 

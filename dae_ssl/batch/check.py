@@ -12,16 +12,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 
 import dae_ssl
 from dae_ssl import config, data
-from dae_ssl.batch import plan, queue
+from dae_ssl.batch import plan, queue, server
 from dae_ssl.batch.cluster import Cluster, Machine, Partition
 from dae_ssl.batch.launch import Launch, script
 from dae_ssl.batch.plan import Array, Plan, Task
@@ -40,7 +37,7 @@ OWN_DISKS = ("/tmp", "/var/tmp", "/dev/shm", "/run")
 """Folders that each machine usually has for itself."""
 FORGETFUL = {"-e", "--cleanenv", "-C", "--containall"}
 """Options of Apptainer that keep a task's environment from it."""
-SECONDS = 5.0
+SECONDS = 10
 """How long the tracking server may take to answer."""
 
 
@@ -155,7 +152,7 @@ def started(profile: Profile) -> Iterator[Finding]:
 
 
 def tracked(uri: str | None) -> Iterator[Finding]:
-    """Tell whether the tracking server answers from here. No credentials are sent or shown."""
+    """Tell whether the tracking server answers here, and takes the name and password of this environment."""
     if uri is None:
         return
     scheme, _, rest = uri.rpartition("://")
@@ -163,19 +160,14 @@ def tracked(uri: str | None) -> Iterator[Finding]:
         told = f"{scheme or 'a file'} is no server that can be asked: nodes must reach it as it stands"
         yield Finding("tracking", UNKNOWN, told)
         return
-    server = f"{scheme}://{re.split('[/?#]', rest)[0]}"
-    later = "cells are computed all the same, and jobs.sync_mlflow copies them later"
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=SECONDS):
-            yield Finding("tracking", OK, f"{server} answers here; nodes must reach it too")
-    except urllib.error.HTTPError as error:
-        error.close()
-        guarded = error.code in (401, 403)
-        told = "whether it takes these credentials shows when a task runs" if guarded else f"no MLflow server? {later}"
-        yield Finding("tracking", UNKNOWN if guarded else WRONG, f"{server} answers HTTP {error.code}: {told}")
-    except (OSError, HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        yield Finding("tracking", WRONG, f"{server} is not reached ({reason}): {later}")
+        with server.settings(SECONDS):
+            server.client(uri)
+    except server.AwayError as error:
+        yield Finding("tracking", WRONG, str(error))
+    else:
+        address = f"{scheme}://{re.split('[/?#]', rest)[0]}"
+        yield Finding("tracking", OK, f"{address} answers here and lets you in; nodes must reach it too")
 
 
 # ---------------------------------------------------------------------------------- what SLURM makes of the profile

@@ -58,12 +58,12 @@ def announce(uri: str, name: str) -> None:
     try:
         print(f"MLflow: {prepare(uri, name)}")
     except TrackError as error:
-        print(error, file=sys.stderr)
+        print(f"not tracked as things are: {error}", file=sys.stderr)
 
 
 def link(uri: str, experiment_id: str) -> str:
     """Return the address of an experiment's page; of a database it is where `mlflow ui` would show it."""
-    server = re.sub(r"//[^/@]*@", "//", uri.rstrip("/")) if "http" in uri.partition(":")[0] else "http://127.0.0.1:5000"
+    server = address(uri) if uri.startswith("http") else "http://127.0.0.1:5000"
     return f"{server}/#/experiments/{experiment_id}/runs?viewStateShareKey={VIEW}&workflowType=machine_learning"
 
 
@@ -164,6 +164,8 @@ def _why_away(error: Exception) -> str:
         return f"{wrong}: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
     if reason := re.search(r"\[Errno -?\d+\] ([\w ]+)", said):
         return f"is not reached: {reason[1]}"
+    if "timed out" in said:
+        return "is not reached: it timed out"
     return f"cannot be used: {said}"
 
 
@@ -175,4 +177,11 @@ def told(uri: str, what: str) -> str:
         line = line.replace(secret[1], "***")
     line = re.sub(r"://[^/\s]*@", "://***@", line)
     line = line if len(line) <= 500 else f"{line[:499]}…"
-    return f"{line} (nothing is lost, the logs hold every point: `python -m jobs.sync_mlflow` copies them later)"
+    place = f"MLFLOW_TRACKING_URI={address(uri)} " if uri.startswith("http") else ""
+    later = f"`{place}python -m jobs.sync_mlflow` copies them later"
+    return f"{line} (nothing is lost, the logs hold every point: {later})"
+
+
+def address(uri: str) -> str:
+    """Return a server's address without credentials."""
+    return re.sub(r"://.*@", "://", uri.rstrip("/"))
