@@ -6,17 +6,15 @@ CELL is its key, as jobs.status shows it, or the beginning of it.
 """
 
 import argparse
-import os
 import sys
 import time
 from collections import deque
 from collections.abc import Sequence
-from pathlib import Path
 
 from dae_ssl import config
 from dae_ssl.batch import launch, log, tasks
 from dae_ssl.store import Store, StoreError
-from jobs import settings
+from jobs import flags, settings
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -26,10 +24,9 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("cell", metavar="CELL")
     parser.add_argument("stage", nargs="?", choices=config.STAGES, metavar="STAGE", help=", ".join(config.STAGES))
-    default = Path(os.environ.get("DAE_SSL_STORE", "store"))
-    parser.add_argument("--store", type=Path, default=default, help=f"$DAE_SSL_STORE or ./store; now {default}")
+    flags.add_store(parser)
     parser.add_argument("--lines", type=int, default=10, metavar="N", help="of each log; 10")
-    given = parser.parse_args(settings.as_flags(arguments))
+    given = flags.parsed(parser, arguments, "store", "lines")
     store = Store(given.store)
     try:
         show(store, tasks.items(store, _whole(store, given.cell)), given.stage, given.lines)

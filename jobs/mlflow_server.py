@@ -66,6 +66,7 @@ def known_secrets(folder: Path, given: Mapping[str, str]) -> dict[str, str]:
 def hold(folder: Path) -> None:
     """Keep other servers from a folder for as long as this process lives, whatever it becomes.
 
+    The batch script keeps others from its database likewise, by a lock of its own: that starts before this does.
     Raises ConfigError if there is one already.
     """
     file = os.open(folder / "server.lock", os.O_RDWR | os.O_CREAT, 0o600)

@@ -11,7 +11,6 @@ A name keeps its content: preparing the same images again changes nothing, other
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from pathlib import Path
 from dae_ssl.config import ConfigError
 from dae_ssl.prepare import Source, prepare
 from dae_ssl.store import Store, StoreError
-from jobs import settings
+from jobs import flags
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,17 +31,14 @@ def parser() -> argparse.ArgumentParser:
     source.add_argument("--download", action="store_true", help="fetch the official archive (cifar10, cifar100)")
     source.add_argument("--from", dest="path", type=Path, metavar="PATH", help="an official archive, or a folder")
     command.add_argument("--size", type=int, metavar="N", help="resize a folder's images to N x N pixels")
-    store = Path(os.environ.get("DAE_SSL_STORE", "store"))
-    command.add_argument(
-        "--store", type=Path, default=store, help=f"where to put them ($DAE_SSL_STORE or ./store; now {store})"
-    )
+    flags.add_store(command)
     return command
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Prepare every named set; return 0, or 2 after one line on what cannot be done."""
     command = parser()
-    given = command.parse_args(settings.as_flags(sys.argv[1:] if arguments is None else arguments))
+    given = flags.parsed(command, arguments, "store")
     if given.size is not None and (given.size < 1 or given.path is None):
         command.error(f"--size {given.size}: give a number of pixels, at least 1, together with --from FOLDER")
     for name in given.names:
@@ -62,4 +58,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

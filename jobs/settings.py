@@ -2,7 +2,6 @@
 
 import difflib
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import hydra
@@ -64,16 +63,6 @@ def cell(given: DictConfig) -> Cell:
     """Return the cell that a composed configuration describes."""
     plain: Any = OmegaConf.to_container(given, resolve=True)
     return config.cell({part: plain[part] for part in (*PARTS, "method")})
-
-
-def as_flags(arguments: Sequence[str]) -> list[str]:
-    """Return arguments with NAME=VALUE as --NAME=VALUE, so that every command understands `store=FOLDER`."""
-
-    def flag(argument: str) -> str:
-        name, equals, value = argument.partition("=")
-        return f"--{name.replace('_', '-')}={value}" if equals and name.isidentifier() else argument
-
-    return [flag(argument) for argument in arguments]
 
 
 def fail(reason: object, code: int) -> None:

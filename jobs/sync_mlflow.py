@@ -10,16 +10,14 @@ MLFLOW_TRACKING_PASSWORD.
 
 import argparse
 import contextlib
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl.batch import cells, server, track
 from dae_ssl.config import ConfigError
 from dae_ssl.store import Store, StoreError
-from jobs import experiment, settings
+from jobs import experiment, flags, settings
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -27,11 +25,10 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m jobs.sync_mlflow", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    default = Path(os.environ.get("DAE_SSL_STORE", "store"))
-    parser.add_argument("--store", type=Path, default=default, help="default: $DAE_SSL_STORE, else ./store")
+    flags.add_store(parser)
     parser.add_argument("--mlflow-experiment", default=cells.MLFLOW_EXPERIMENT)
     parser.add_argument("--profile", help="whose tracking_uri it is copied to")
-    given = parser.parse_args(settings.as_flags(arguments))
+    given = flags.parsed(parser, arguments, "store", "profile", "mlflow_experiment")
     store = Store(given.store)
     try:
         named = experiment.profile(given.profile).tracking_uri if given.profile else None

@@ -20,7 +20,7 @@ import pytest
 
 from dae_ssl.batch import track
 from dae_ssl.batch.log import Log, curves, read
-from dae_ssl.batch.server import TrackError, client, settings, tracking_uri
+from dae_ssl.batch.server import AwayError, TrackError, client, settings, tracking_uri
 from dae_ssl.batch.track import CellRun, LiveCopy, copy
 from dae_ssl.config import ConfigError
 from dae_ssl.store import StoreError
@@ -500,6 +500,13 @@ def test_failing_server_is_told_once_and_asked_less_and_less(tmp_path: Path, cap
     assert "python -m jobs.sync_mlflow" in told[0]
     assert f"***@127.0.0.1:{port}" in told[0]
     assert "s3cret" not in told[0] + str(error.value) + "".join(capfd.readouterr())
+
+
+def test_machine_without_mlflow_is_told_so_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(AwayError, match=r"cannot be used: .*mlflow.*copies them later\)$") as refused:
+        client("http://127.0.0.1:9")
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("secret", ["s3cret", "s3/cret", "s3@cret", "s3 cret", "s3#cret"])

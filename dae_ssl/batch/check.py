@@ -155,7 +155,7 @@ def tracked(uri: str | None) -> Iterator[Finding]:
     """Tell whether the tracking server answers here, and takes the name and password of this environment."""
     if uri is None:
         return
-    scheme, _, rest = uri.rpartition("://")
+    scheme = uri.rpartition("://")[0]
     if scheme.lower() not in ("http", "https"):
         told = f"{scheme or 'a file'} is no server that can be asked: nodes must reach it as it stands"
         yield Finding("tracking", UNKNOWN, told)
@@ -166,8 +166,7 @@ def tracked(uri: str | None) -> Iterator[Finding]:
     except server.AwayError as error:
         yield Finding("tracking", WRONG, str(error))
     else:
-        address = f"{scheme}://{re.split('[/?#]', rest)[0]}"
-        yield Finding("tracking", OK, f"{address} answers here and lets you in; nodes must reach it too")
+        yield Finding("tracking", OK, f"{server.address(uri)} answers here and lets you in; nodes must reach it too")
 
 
 # ---------------------------------------------------------------------------------- what SLURM makes of the profile

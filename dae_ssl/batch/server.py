@@ -92,13 +92,13 @@ def settings(timeout_seconds: int) -> Iterator[None]:
 
 def client(uri: str) -> Any:
     """Return a client whose store is ready to use. Raises AwayError if it cannot be."""
-    from mlflow import MlflowClient
-
-    if "MLFLOW_LOGGING_LEVEL" in os.environ:  # read by MLflow at its first import only, which may be long past
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(os.environ["MLFLOW_LOGGING_LEVEL"].upper())
     database = _database(uri)
     try:
+        from mlflow import MlflowClient  # which a machine that only trains need not have
+
+        if "MLFLOW_LOGGING_LEVEL" in os.environ:  # read by MLflow at its first import only, which may be long past
+            for name in ("mlflow", "alembic"):
+                logging.getLogger(name).setLevel(os.environ["MLFLOW_LOGGING_LEVEL"].upper())
         with contextlib.ExitStack() as stack:
             if database is not None:  # MLflow does not keep two processes from creating the tables at the same time
                 stack.enter_context(lock.held(database.with_name(f"{database.name}.lock"), tell=lambda _line: None))
