@@ -44,6 +44,9 @@ class Data:
     pretrain_images: int | None = None
     """Use only this many training images for pretraining (a fixed random subset); None uses all."""
     evaluate: str = "cifar10"
+    evaluate_images: int | None = None
+    """Use only this many training images of the evaluation set (a fixed random subset); None uses all. Those held out
+    for validation are among them; test images are never left out."""
     validation_images: int = 5000
     """Training images of the evaluation set held out for selection, stratified by class."""
     split_seed: int = 0
@@ -53,8 +56,9 @@ class Data:
             value = getattr(self, name)
             plain = bool(value) and not value.startswith(".") and all(c.isalnum() or c in "-_." for c in value)
             require(plain, f"data.{name}", value, "a data set's name (letters, digits, '-', '_', '.')")
-        if self.pretrain_images is not None:
-            require(self.pretrain_images >= 1, "data.pretrain_images", self.pretrain_images, "null (all) or at least 1")
+        for name in ("pretrain_images", "evaluate_images"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"data.{name}", value, "null (all) or at least 1")
         require(self.validation_images >= 1, "data.validation_images", self.validation_images, "at least 1")
 
 
@@ -366,6 +370,8 @@ def _own_settings(cell: Cell, stage: str) -> dict[str, Any]:
     elif stage == "features":
         data = settings(cell.data)
         own["data"] = {name: data[name] for name in ("evaluate", "validation_images", "split_seed")}
+        if cell.data.evaluate_images is not None:  # a later setting, left out where it does nothing: keys stay valid
+            own["data"]["evaluate_images"] = cell.data.evaluate_images
         own["dtype"] = cell.features.dtype
         if cell.method.has_encoder:
             own["epoch"] = (cell.features.epoch or cell.optimisation.epochs) if cell.method.trains else 0

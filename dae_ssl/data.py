@@ -93,8 +93,11 @@ def require_fits(store: Store, cell: config.Cell) -> None:
             )
     config.require(cell.views.crop <= SIDE, "views.crop", cell.views.crop, f"at most the images' side, {SIDE}")
     few, classes = cell.probe.labels_per_class, len((store.data(wanted.evaluate).record() or {})["classes"])
-    left = evaluated["images"] - wanted.validation_images
-    choices = f"fewer than the {evaluated['images']} training images of {wanted.evaluate}, less those the probe needs"
+    used = wanted.evaluate_images or evaluated["images"]
+    given = f"{evaluated['images']}, the training images of {wanted.evaluate}"
+    config.require(used <= evaluated["images"], "data.evaluate_images", used, f"null (all) or at most {given}")
+    left = used - wanted.validation_images
+    choices = f"fewer than the {used} training images of {wanted.evaluate} that are used, less those the probe needs"
     needed = (few or 1) * classes
     config.require(left >= needed, "data.validation_images", wanted.validation_images, choices)
 
@@ -106,8 +109,8 @@ def _facts(store: Store, name: str) -> dict[str, Any]:
 
 
 def evaluation_splits(store: Store, data: config.Data, device: torch.device | str) -> dict[str, ImageSet]:
-    """Load the evaluation set as "train", "validation" (drawn from the training images) and "test"."""
-    train = load(store, data.evaluate, "train", device)
+    """Load the evaluation set as "train", "validation" (drawn from the training images used) and "test"."""
+    train = _few(load(store, data.evaluate, "train", device), data.evaluate_images, data.evaluate, "evaluation")
     train_rows, validation_rows = split_validation(train.labels, data.validation_images, data.split_seed)
     test = load(store, data.evaluate, "test", device)
     return {"train": train.subset(train_rows), "validation": train.subset(validation_rows), "test": test}
@@ -116,12 +119,18 @@ def evaluation_splits(store: Store, data: config.Data, device: torch.device | st
 def pretraining_images(store: Store, data: config.Data, device: torch.device | str) -> ImageSet:
     """Load the pretraining images: all, or a fixed random `pretrain_images` of them, smaller draws within larger."""
     train = load(store, data.pretrain, "train", device)
-    if data.pretrain_images is None:
-        return train
-    choices = f"null (all) or at most {len(train)}, the training images of {data.pretrain}"
-    config.require(data.pretrain_images <= len(train), "data.pretrain_images", data.pretrain_images, choices)
-    drawn = sorted(_shuffled(range(len(train)), "pretraining", 0)[: data.pretrain_images])
-    return train.subset(torch.tensor(drawn))
+    return _few(train, data.pretrain_images, data.pretrain, "pretraining")
+
+
+def _few(images: ImageSet, count: int | None, name: str, purpose: str) -> ImageSet:
+    """Return a fixed random `count` of the images of a set, or all; smaller draws lie within larger ones."""
+    if count is None:
+        return images
+    choices = f"null (all) or at most {len(images)}, the training images of {name}"
+    setting = {"pretraining": "pretrain_images", "evaluation": "evaluate_images"}[purpose]
+    config.require(count <= len(images), f"data.{setting}", count, choices)
+    purpose = setting.replace("pretrain_images", "pretraining")
+    return images.subset(torch.tensor(sorted(_shuffled(range(len(images)), purpose, 0)[:count])))
 
 
 def split_validation(labels: torch.Tensor, validation_images: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

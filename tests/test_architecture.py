@@ -49,6 +49,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "dae_ssl.evaluation.features": EVALUATION,
     "dae_ssl.evaluation.probe": EVALUATION,
     "dae_ssl.evaluation.kmeans": EVALUATION,
+    "dae_ssl.evaluation.reconstruction": EVALUATION,
     "dae_ssl.batch": (),
     "dae_ssl.batch.log": GROUND,
     "dae_ssl.batch.server": GROUND,

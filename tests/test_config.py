@@ -25,6 +25,7 @@ OTHER_VALUE: dict[str, tuple[Any, frozenset[str]]] = {
     "data.pretrain": ("cifar10", EVERYTHING),
     "data.pretrain_images": (10_000, EVERYTHING),
     "data.evaluate": ("cifar100", EVALUATION),
+    "data.evaluate_images": (10_000, EVALUATION),
     "data.validation_images": (1000, EVALUATION),
     "data.split_seed": (1, EVALUATION),
     "views.crop": (24, EVERYTHING),
@@ -60,6 +61,8 @@ METHODS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "dae": (SIAMESE, SIAMESE_OTHERS),
     "ae": (SIAMESE, SIAMESE_OTHERS),
     "simclr": ({}, {"contrast": "published_contrast", "temperature": 0.1}),
+    "simsiam": ({}, {}),
+    "layerwise_dae": ({}, {"reconstruction": "other_for_a_test"}),
     "single_view_dae": ({}, {"reconstruction": "other_for_a_test"}),
     "single_view_ae": ({}, {"reconstruction": "other_for_a_test"}),
     "random": ({}, {}),
@@ -396,7 +399,7 @@ def test_error_is_one_line_with_the_value_and_the_choices(given: dict[str, Any],
 
 
 def test_method_that_is_not_given_is_asked_for() -> None:
-    with pytest.raises(ConfigError, match=r"^method is not given: choose ae, dae, pixels, random, simclr"):
+    with pytest.raises(ConfigError, match=r"^method is not given: choose ae, dae, layerwise_dae, pixels, random"):
         cell()
 
 

@@ -490,6 +490,24 @@ def test_pretraining_subset_is_fixed_by_its_seed_and_nested_in_larger_ones(tmp_p
         drawn(41)
 
 
+def test_evaluation_subset_keeps_the_test_images_and_holds_validation_out_of_what_is_used(tmp_path, store):
+    prepare.prepare(store, "mine", small_tree(tmp_path / "tree"), tell=silent)
+
+    def drawn(images: int | None, seed: int = 0) -> dict[str, list[int]]:
+        wanted = Data(evaluate="mine", evaluate_images=images, validation_images=10, split_seed=seed)
+        return {name: split.ids.tolist() for name, split in data.evaluation_splits(store, wanted, "cpu").items()}
+
+    assert drawn(None) == drawn(40)
+    few = drawn(25)
+    used = {*few["train"], *few["validation"]}
+    assert (len(few["train"]), len(few["validation"]), len(used)) == (15, 10, 25)
+    assert few["test"] == drawn(None)["test"]
+    assert {*drawn(25, seed=1)["train"], *drawn(25, seed=1)["validation"]} == used, "the split varies, what is used not"
+    assert used < {*drawn(30)["train"], *drawn(30)["validation"]}
+    with pytest.raises(ConfigError, match=r"data\.evaluate_images=41: choose null \(all\) or at most 40"):
+        drawn(41)
+
+
 def test_subset_keeps_the_given_order_and_the_rows_of_the_prepared_split():
     whole = data.ImageSet(torch.from_numpy(pixels(5)), torch.arange(5) % 2, torch.arange(5), ("a", "b"))
     twice = whole.subset(torch.tensor([4, 2, 3])).subset(torch.tensor([2, 0]))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dae_ssl.distributed import World
-from dae_ssl.training.losses import CONTRAST, EMBEDDING, RECONSTRUCTION
+from dae_ssl.training.losses import CONTRAST, EMBEDDING, RECONSTRUCTION, Pairwise
 
 ALONE = World(0, 1, torch.device("cpu"))
 Vector = Sequence[float]
@@ -84,6 +84,27 @@ def published_contrast_oracle(z1: list[Vector], z2: list[Vector], _temperature: 
     return total / n
 
 
+def barlow_twins_oracle(z1: list[Vector], z2: list[Vector]) -> float:
+    """Zbontar et al. 2021, equations 1 and 2, with lambda = 0.005, one pair of dimensions at a time."""
+
+    def standardised(values: Vector) -> Vector:
+        deviation = math.sqrt(mean([(value - mean(values)) ** 2 for value in values]))
+        return [(value - mean(values)) / deviation for value in values]
+
+    columns1, columns2 = ([standardised(column) for column in zip(*z, strict=True)] for z in (z1, z2))
+    total = 0.0
+    for i, u in enumerate(columns1):
+        for j, v in enumerate(columns2):
+            correlation = dot(u, v) / len(z1)
+            total += (1 - correlation) ** 2 if i == j else 0.005 * correlation**2
+    return total
+
+
+# One row per embedding loss that looks at the whole batch.
+BATCH_EMBEDDING_ORACLES: dict[str, Callable[[list[Vector], list[Vector]], float]] = {
+    "nt_xent": lambda z1, z2: nt_xent_oracle(z1, z2, 0.5),
+    "barlow_twins": barlow_twins_oracle,
+}
 CONTRAST_ORACLES = {"nt_xent": nt_xent_oracle, "published_contrast": published_contrast_oracle}
 
 
@@ -91,7 +112,9 @@ CONTRAST_ORACLES = {"nt_xent": nt_xent_oracle, "published_contrast": published_c
 
 
 def test_every_loss_has_an_oracle() -> None:
-    assert set(EMBEDDING) == set(EMBEDDING_ORACLES), "give a new embedding loss a row"
+    pairwise = {name for name, loss in EMBEDDING.items() if isinstance(loss, Pairwise)}
+    assert pairwise == set(EMBEDDING_ORACLES), "give a new embedding loss a row"
+    assert set(EMBEDDING) - pairwise == set(BATCH_EMBEDDING_ORACLES), "give a new embedding loss a row"
     assert set(RECONSTRUCTION) == set(RECONSTRUCTION_ORACLES), "give a new reconstruction loss a row"
     assert set(CONTRAST) == set(CONTRAST_ORACLES), "give a new contrastive loss an oracle"
 
@@ -102,7 +125,9 @@ def test_embedding_loss_equals_its_oracle(name: str, seed: int) -> None:
     z1, z2 = embeddings(seed=seed)
     per_pair, together = EMBEDDING_ORACLES[name]
     costs = [per_pair(u, v) for u, v in zip(z1.tolist(), z2.tolist(), strict=True)]
-    assert EMBEDDING[name].per_image(z1, z2).tolist() == pytest.approx(costs, rel=1e-12)
+    loss = EMBEDDING[name]
+    assert isinstance(loss, Pairwise)
+    assert loss.per_image(z1, z2).tolist() == pytest.approx(costs, rel=1e-12)
     assert EMBEDDING[name](z1, z2, ALONE).item() == pytest.approx(together(costs), rel=1e-12)
 
 
@@ -113,6 +138,14 @@ def test_mean_over_ranks_is_the_embedding_loss_of_the_global_batch(name: str, ra
     worlds = [World(rank, ranks, torch.device("cpu")) for rank in range(ranks)]
     parts = [EMBEDDING[name](z1[w.share(6)], z2[w.share(6)], w).item() for w in worlds]
     assert mean(parts) == pytest.approx(EMBEDDING[name](z1, z2, ALONE).item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("name", BATCH_EMBEDDING_ORACLES)
+def test_embedding_loss_of_a_whole_batch_equals_its_oracle(name: str, seed: int) -> None:
+    z1, z2 = embeddings(seed=seed)
+    expected = BATCH_EMBEDDING_ORACLES[name](z1.tolist(), z2.tolist())
+    assert EMBEDDING[name](z1, z2, ALONE).item() == pytest.approx(expected, rel=1e-10)
 
 
 @pytest.mark.parametrize("name", RECONSTRUCTION_ORACLES)
@@ -164,6 +197,14 @@ def test_minimising_negative_cosine_draws_views_together_and_repelling_cosine_ap
     assert EMBEDDING["repelling_cosine"](z1, 3 * z1, ALONE).item() == pytest.approx(len(z1))
     ncs, repelling = (EMBEDDING[name](z1, z2, ALONE).item() for name in ("ncs", "repelling_cosine"))
     assert repelling == pytest.approx(-ncs * len(z1))
+
+
+def test_barlow_twins_is_least_for_views_that_agree_in_dimensions_that_are_unrelated() -> None:
+    hadamard = torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], dtype=torch.float64)
+    assert EMBEDDING["barlow_twins"](hadamard, 7 * hadamard + 2, ALONE).item() == pytest.approx(0, abs=1e-12)
+    assert EMBEDDING["barlow_twins"](hadamard, -hadamard, ALONE).item() == pytest.approx(3 * 4)
+    alike = hadamard[:, :1].expand(-1, 3)
+    assert EMBEDDING["barlow_twins"](alike, alike, ALONE).item() == pytest.approx(0.005 * 6)
 
 
 def test_nt_xent_of_indistinguishable_embeddings_is_the_logarithm_of_the_candidates() -> None:

@@ -23,6 +23,8 @@ GIVEN: dict[str, dict[str, Any]] = {
     "dae": {"embedding": "l2", "alpha": 2},
     "ae": {"embedding": "ncs", "alpha": 0.5},
     "simclr": {},
+    "simsiam": {},
+    "layerwise_dae": {},
     "single_view_dae": {},
     "single_view_ae": {},
 }
@@ -30,6 +32,8 @@ TERMS = {
     "dae": {"loss", "reconstruction", "embedding"},
     "ae": {"loss", "reconstruction", "embedding"},
     "simclr": {"loss", "embedding"},
+    "simsiam": {"loss", "embedding"},
+    "layerwise_dae": {"loss", "reconstruction"},
     "single_view_dae": {"loss", "reconstruction"},
     "single_view_ae": {"loss", "reconstruction"},
 }
@@ -102,7 +106,8 @@ def test_gradient_of_the_loss_reaches_every_parameter(name: str) -> None:
     method = build(name)
     networks = method.networks(SMALL, seed=0)
     forward(method, networks)["loss"].backward()
-    assert set(networks) == {"encoder", "projector"} | ({"decoder"} if method.decodes else set())
+    known = {"encoder", "projector", *(["decoder"] if method.decodes else []), *method.further_networks(SMALL)}
+    assert set(networks) == known
     for parameter_name, parameter in networks.named_parameters():
         assert parameter.grad is not None, parameter_name
         assert torch.isfinite(parameter.grad).all(), parameter_name
@@ -135,7 +140,7 @@ def test_method_does_not_change_its_images(name: str) -> None:
 def test_few_steps_of_adam_lower_the_loss(name: str) -> None:
     method = build(name)
     networks = method.networks(SMALL, seed=0)
-    optimizer = torch.optim.Adam(networks.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(networks.parameters(), lr=1e-4)
     losses = []
     for _ in range(8):
         loss = forward(method, networks)["loss"]
@@ -233,6 +238,48 @@ def test_single_view_methods_reconstruct_the_clean_image_from_the_first_view_or_
     networks = method.networks(SMALL, seed=0)
     one, other = (forward(method, networks, clean, v, v)["loss"] for v in (view1, view2))
     assert one.item() == other.item()
+
+
+def test_simsiam_predicts_each_view_from_the_other_which_is_held_still() -> None:
+    clean, view1, view2 = images()
+    method = build("simsiam")
+    networks = method.networks(SMALL, seed=0)
+    z1, z2 = (networks["projector"](networks["encoder"](view)) for view in (view1, view2))
+    p1, p2 = networks["predictor"](z1), networks["predictor"](z2)
+    cosine = nn.functional.cosine_similarity
+    expected = -(cosine(p1, z2.detach()).mean() + cosine(p2, z1.detach()).mean()) / 2
+    loss = forward(method, networks, clean, view1, view2)["loss"]
+    assert close(loss, expected)
+    mine, theirs = (torch.autograd.grad(value, list(networks.parameters())) for value in (loss, expected))
+    for one, other in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_layerwise_gradient_of_a_layer_is_that_of_its_own_loss_with_all_other_layers_held() -> None:
+    """Layer by layer, as the published code trains them: an autoencoder of the outer layers, the innermost learning."""
+    clean, view1, _ = images()
+    method = build("layerwise_dae")
+    networks = method.networks(SMALL, seed=0)
+    terms = forward(method, networks)
+    terms["loss"].backward()
+    found = {name: parameter.grad.clone() for name, parameter in networks.named_parameters()}
+    encoder = [*networks["encoder"], networks["projector"]]
+    decoder = list(networks["decoder"])
+    losses = []
+    for depth in range(1, 7):
+        networks.zero_grad()
+        inward, outward = encoder[: 2 * depth], decoder[len(decoder) - 2 * depth :]
+        loss = squared(nn.Sequential(*inward, *outward)(view1), clean)
+        losses.append(loss.item())
+        loss.backward()
+        for layer in (*inward[-2:], *outward[:2]):
+            for parameter in layer.parameters():
+                (name,) = [n for n, p in networks.named_parameters() if p is parameter]
+                torch.testing.assert_close(found.pop(name), parameter.grad, rtol=1e-4, atol=1e-7)
+    assert not found, "every parameter belongs to a layer"
+    assert close(terms["loss"], sum(losses))
+    assert close(terms["reconstruction"], losses[-1])
+    assert close(terms["reconstruction"], squared(through(networks, view1)[1], clean))
 
 
 def test_floors_have_nothing_to_train() -> None:

@@ -21,14 +21,17 @@ from dae_ssl.config import Cell
 from dae_ssl.distributed import World, arithmetic
 from dae_ssl.evaluation import features
 from dae_ssl.evaluation.probe import Accuracy, few_labels, logistic_regression, train_probe
+from dae_ssl.evaluation.reconstruction import match
 from dae_ssl.lock import held
 from dae_ssl.store import Node, Store, StoreError, appearing, write_bytes, write_json
 from dae_ssl.training import networks as nets
 from dae_ssl.training.checkpoint import States, deserialise, serialise
-from dae_ssl.training.monitor import evenly, pictures
+from dae_ssl.training.monitor import evenly, passed_through, pictures
 from dae_ssl.training.pretrain import SAVE_SECONDS, pretrain
 
 PICTURED_IMAGES = 16
+MATCHED_IMAGES = 1000
+"""Test images whose reconstructions are measured."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,26 @@ def _pretrain_stage(cell: Cell, node: Node, log: Log, place: Place) -> dict[str,
         return {}
     trained = _pretrain(cell, node, log, place)
     write_bytes(node.product(store.NETWORKS), serialise(trained.state_dict()))
-    return {"inputs": _inputs(place.store, cell.data.pretrain)}
+    return {
+        "inputs": _inputs(place.store, cell.data.pretrain),
+        "figures": _reconstruction_figures(cell, trained, place),
+    }
+
+
+def _reconstruction_figures(cell: Cell, networks: nn.ModuleDict, place: Place) -> dict[str, float]:
+    """Return how well the first view's reconstructions match the view and the clean image, over test images."""
+    test = data.load(place.store, cell.data.pretrain, "test", place.world.device).images
+    shown = passed_through(networks, cell, evenly(test, MATCHED_IMAGES))
+    if "reconstruction1" not in shown:
+        return {}
+    made, clean = shown["reconstruction1"].float(), shown["clean"]
+    view = shown.get("view1", clean)
+    compared = {"to_view": match(made, view), "to_clean": match(made, clean), "view_to_clean": match(view, clean)}
+    return {
+        f"reconstruction_{name}_{to}": value
+        for to, found in compared.items()
+        for name, value in dataclasses.asdict(found).items()
+    }
 
 
 def _pretrain(cell: Cell, node: Node, log: Log | None, place: Place) -> nn.ModuleDict:

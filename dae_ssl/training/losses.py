@@ -1,7 +1,8 @@
 """Reconstruction, embedding and contrastive losses.
 
 A loss returns what this rank adds, such that the *mean over ranks* is the loss of the global batch; so do gradients
-averaged over ranks. Embedding losses are written per image and registered with the way a batch of them is reduced.
+averaged over ranks. Embedding losses that compare an image's two views are written per image and registered with the
+way a batch of them is reduced; those that look at the whole batch gather it.
 """
 
 import math
@@ -16,11 +17,17 @@ from dae_ssl.distributed import World, gather_rows
 
 Reconstruction = Callable[[Tensor, Tensor], Tensor]
 PerImage = Callable[[Tensor, Tensor], Tensor]
+Embedding = Callable[[Tensor, Tensor, World], Tensor]
 Contrast = Callable[[Tensor, Tensor, float, World], Tensor]
+
+CONTRAST_TEMPERATURE = 0.5
+"""The choice of Chen et al. 2020 for CIFAR-10 (their appendix B.9)."""
+REDUNDANCY_WEIGHT = 5e-3
+"""The lambda of Zbontar et al. 2021."""
 
 
 @dataclass(frozen=True)
-class EmbeddingLoss:
+class Pairwise:
     """A distance between the embeddings of two views, (n, d) and (n, d) -> (n,), and its reduction over the batch."""
 
     per_image: PerImage
@@ -41,16 +48,21 @@ def in_full(outputs: Tensor) -> torch.autocast:
 
 
 RECONSTRUCTION: dict[str, Reconstruction] = {}
-EMBEDDING: dict[str, EmbeddingLoss] = {}
+EMBEDDING: dict[str, Embedding] = {}
 CONTRAST: dict[str, Contrast] = {}
 
 
 def _embedding(reduction: str = "mean") -> Callable[[PerImage], PerImage]:
     def register(function: PerImage) -> PerImage:
-        EMBEDDING[function.__name__] = EmbeddingLoss(function, reduction)
+        EMBEDDING[function.__name__] = Pairwise(function, reduction)
         return function
 
     return register
+
+
+def _batch_embedding(function: Embedding) -> Embedding:
+    EMBEDDING[function.__name__.removesuffix("_embedding")] = function
+    return function
 
 
 def _reconstruction(function: Reconstruction) -> Reconstruction:
@@ -127,3 +139,27 @@ def published_contrast(z1: Tensor, z2: Tensor, temperature: float, world: World)
     within = [(z @ other.T).scatter(1, own, 0.0) for z, other in ((z1, all1), (z2, all2))]
     spread = [torch.cat([across, same], 1).logsumexp(1) for same in within]
     return (0.5 * (spread[0] + spread[1]) - across.gather(1, own)[:, 0]).mean()
+
+
+# ---------------------------------------------------------------------------------- of a whole batch, beside a decoder
+
+
+@_batch_embedding
+def nt_xent_embedding(z1: Tensor, z2: Tensor, world: World) -> Tensor:
+    """Return NT-Xent (`nt_xent`) at its usual temperature, as an embedding loss inside an autoencoder."""
+    return nt_xent(z1, z2, CONTRAST_TEMPERATURE, world)
+
+
+@_batch_embedding
+def barlow_twins_embedding(z1: Tensor, z2: Tensor, world: World) -> Tensor:
+    """Return the distance of the two views' cross-correlation over the global batch from the identity.
+
+    sum_i (1 - C_ii)^2 + lambda sum_{i != j} C_ij^2, with every dimension at mean 0 and variance 1 over the batch
+    (Zbontar et al. 2021, equations 1 and 2). z1, z2: this rank's embeddings (n, d).
+    """
+    gathered = (gather_rows(z, world) for z in (z1, z2))
+    one, other = ((z - z.mean(0)) / z.std(0, correction=0).clamp_min(1e-6) for z in gathered)
+    correlation = one.T @ other / len(one)
+    diagonal = correlation.diagonal()
+    redundancy = correlation.square().sum() - diagonal.square().sum()
+    return (1 - diagonal).square().sum() + REDUNDANCY_WEIGHT * redundancy

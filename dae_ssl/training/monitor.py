@@ -54,6 +54,19 @@ def pictures(networks: nn.ModuleDict, cell: Cell, images: Tensor) -> dict[str, n
 
     images: uint8 (n, 3, 32, 32) on the networks' device. The views are the same at every epoch.
     """
+    return {
+        name: (value.float() * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        for name, value in passed_through(networks, cell, images).items()
+    }
+
+
+@torch.no_grad()
+def passed_through(networks: nn.ModuleDict, cell: Cell, images: Tensor) -> dict[str, Tensor]:
+    """Return what goes in and comes out for images: clean, view1 and view2, reconstruction1 and reconstruction2.
+
+    images: uint8 (n, 3, 32, 32) on the networks' device; each value float (n, 3, 32, 32) in [0, 1]. Without views where
+    the method takes none, its reconstruction being of the clean image; without reconstructions where nothing decodes.
+    """
     rows, side = torch.arange(len(images), device=images.device), images.shape[-1]
     shown = {"clean": unit_interval(images)}
     seen = {1: shown["clean"]}
@@ -65,7 +78,4 @@ def pictures(networks: nn.ModuleDict, cell: Cell, images: Tensor) -> dict[str, n
         for number, view in seen.items():
             z = networks["projector"](networks["encoder"](view))
             shown[f"reconstruction{number}"] = networks["decoder"](z)
-    return {
-        name: (value.float() * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-        for name, value in shown.items()
-    }
+    return shown

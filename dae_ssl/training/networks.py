@@ -47,6 +47,31 @@ def decoder(settings: Networks) -> nn.Sequential:
     )
 
 
+def symmetric_decoder(settings: Networks) -> nn.Sequential:
+    """Return the decoder of layer-wise training, (n, d) -> (n, 3, 32, 32): a layer for each layer of the encoder.
+
+    The published code's; each layer is two modules, as are the encoder's with the projector behind it.
+    """
+
+    def wider(of: int, to: int) -> nn.ConvTranspose2d:
+        return nn.ConvTranspose2d(of, to, 3, stride=2, padding=1, output_padding=1)
+
+    return nn.Sequential(
+        nn.Linear(settings.embedding_size, REPRESENTATION_SIZE),
+        nn.Unflatten(1, (512, 4, 4)),
+        wider(512, 64),
+        nn.Hardtanh(),
+        wider(64, 64),
+        nn.Hardtanh(),
+        nn.ConvTranspose2d(64, 32, 3, padding=1),
+        nn.Hardtanh(),
+        wider(32, 32),
+        nn.Hardtanh(),
+        nn.ConvTranspose2d(32, 3, 3, padding=1),
+        nn.Sigmoid(),
+    )
+
+
 def initialise(network: nn.Module, generator: torch.Generator) -> None:
     """Set every weight Xavier-normal and every bias zero, as the published code does."""
     for module in network.modules():

@@ -23,10 +23,18 @@ class SelfSupervised(Method, abc.ABC):
         """
         parts: dict[str, nn.Module] = {"encoder": encoder(), "projector": projector(settings)}
         if self.decodes:
-            parts["decoder"] = decoder(settings)
-        built = nn.ModuleDict(parts)
+            parts["decoder"] = self.decoder(settings)
+        built = nn.ModuleDict(parts | dict(self.further_networks(settings)))
         initialise(built, torch.Generator().manual_seed(seed))
         return built
+
+    def decoder(self, settings: Networks) -> nn.Module:
+        """Return the decoder, where there is one."""
+        return decoder(settings)
+
+    def further_networks(self, settings: Networks) -> Mapping[str, nn.Module]:  # noqa: ARG002
+        """Return what is trained beside encoder, projector and decoder, by name."""
+        return {}
 
     @property
     def decodes(self) -> bool:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dae_ssl.config import require
 from dae_ssl.distributed import World
-from dae_ssl.training.losses import CONTRAST, in_full
+from dae_ssl.training.losses import CONTRAST, CONTRAST_TEMPERATURE, in_full
 from dae_ssl.training.methods.base import SelfSupervised
 
 
@@ -19,8 +19,8 @@ class SimCLR(SelfSupervised, name="simclr"):
 
     contrast: str = "nt_xent"
     """`nt_xent` as written, or `published_contrast` as in the published code."""
-    temperature: float = 0.5
-    """Of NT-Xent; 0.5 is the choice of Chen et al. for CIFAR-10 (their appendix B.9)."""
+    temperature: float = CONTRAST_TEMPERATURE
+    """Of NT-Xent."""
 
     def __post_init__(self) -> None:
         require(self.contrast in CONTRAST, "method.contrast", self.contrast, ", ".join(CONTRAST))

@@ -1,0 +1,75 @@
+"""Layer-wise training with a symmetric decoder, which the published code can also run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dae_ssl.config import Networks, require
+from dae_ssl.distributed import World
+from dae_ssl.training.losses import RECONSTRUCTION, in_full
+from dae_ssl.training.methods.base import SelfSupervised
+from dae_ssl.training.networks import symmetric_decoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerwiseDenoisingAutoencoder(SelfSupervised, name="layerwise_dae"):
+    """Every layer of the encoder learns, with its mirror image in the decoder, to give the clean image back.
+
+    L = sum over layers k of rec(clean, D_1(... D_k(E_k(h_{k-1})))), where gradient reaches the pair E_k, D_k alone:
+    h_{k-1} comes without it, and the pairs further out are held still. One view, as in the published code, which
+    trains the pairs one after another for a full run each. Here they learn side by side (decoupled greedy learning,
+    Belilovsky, Eickenberg & Oyallon 2020), so that a run has the length of every other method's.
+    """
+
+    reconstruction: str = "l2"
+
+    def __post_init__(self) -> None:
+        known = self.reconstruction in RECONSTRUCTION
+        require(known, "method.reconstruction", self.reconstruction, ", ".join(RECONSTRUCTION))
+
+    def decoder(self, settings: Networks) -> nn.Module:
+        """Return the decoder that has a layer for each of the encoder's."""
+        return symmetric_decoder(settings)
+
+    def forward(
+        self,
+        networks: nn.ModuleDict,
+        clean: Tensor,
+        view1: Tensor,
+        view2: Tensor,  # noqa: ARG002
+        world: World,  # noqa: ARG002
+    ) -> Mapping[str, Tensor]:
+        """Return the sum of all layers' losses, and as reconstruction that of the innermost, the whole autoencoder."""
+        compare = RECONSTRUCTION[self.reconstruction]
+        losses, h, outer = [], view1, list[nn.Module]()
+        for encode, decode in pairs(networks):
+            h = encode(h.detach())
+            output = _still(outer, decode(h)).float()
+            with in_full(output):
+                losses.append(compare(output, clean))
+            outer.insert(0, decode)
+        return {"loss": torch.stack(losses).sum(), "reconstruction": losses[-1]}
+
+
+def pairs(networks: nn.ModuleDict) -> list[tuple[nn.Module, nn.Module]]:
+    """Return each layer of the encoder, outermost first and the projector last, with its mirror in the decoder.
+
+    A layer is a convolution or product with what follows it: pooling, a nonlinearity, a change of shape.
+    """
+    inward = _in_twos([*networks["encoder"].children(), networks["projector"]])
+    outward = _in_twos([*networks["decoder"].children()])
+    return list(zip(inward, reversed(outward), strict=True))
+
+
+def _in_twos(modules: Sequence[nn.Module]) -> list[nn.Module]:
+    return [nn.Sequential(*modules[start : start + 2]) for start in range(0, len(modules), 2)]
+
+
+def _still(layers: Sequence[nn.Module], inner: Tensor) -> Tensor:
+    """Pass through layers that learn nothing from it, but hand the gradient on."""
+    for layer in layers:
+        fixed = {name: value.detach() for name, value in layer.named_parameters()}
+        inner = torch.func.functional_call(layer, fixed, (inner,))
+    return inner

@@ -1,0 +1,50 @@
+"""SimSiam (Chen & He 2021): each view's embedding is predicted from the other's, which is held still."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dae_ssl.config import Networks
+from dae_ssl.distributed import World
+from dae_ssl.training.losses import in_full
+from dae_ssl.training.methods.base import SelfSupervised
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimSiam(SelfSupervised, name="simsiam"):
+    """L = (D(p1, z2) + D(p2, z1)) / 2, with D the negative cosine similarity and no gradient to z (their equation 2).
+
+    The predictor is theirs, two layers with a quarter of the width between them, but without batch norm, which these
+    networks have nowhere. (The published code's predictor is one layer and a sigmoid.)
+    """
+
+    @property
+    def decodes(self) -> bool:
+        """There is no decoder."""
+        return False
+
+    def further_networks(self, settings: Networks) -> Mapping[str, nn.Module]:
+        """Return the predictor: embeddings (n, d) -> predicted embeddings of the other view (n, d)."""
+        width = settings.embedding_size
+        between = max(1, width // 4)
+        return {"predictor": nn.Sequential(nn.Linear(width, between), nn.ReLU(), nn.Linear(between, width))}
+
+    def forward(
+        self,
+        networks: nn.ModuleDict,
+        clean: Tensor,  # noqa: ARG002
+        view1: Tensor,
+        view2: Tensor,
+        world: World,  # noqa: ARG002
+    ) -> Mapping[str, Tensor]:
+        """Return the loss, between -1, where the views are predicted, and 1."""
+        z = networks["projector"](networks["encoder"](torch.cat([view1, view2])))
+        p1, p2 = networks["predictor"](z).float().chunk(2)
+        z1, z2 = z.detach().float().chunk(2)
+        with in_full(z):
+            agreement = functional.cosine_similarity(p1, z2), functional.cosine_similarity(p2, z1)
+            loss = -0.5 * (agreement[0].mean() + agreement[1].mean())
+        return {"loss": loss, "embedding": loss}
