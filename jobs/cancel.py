@@ -1,6 +1,6 @@
 """Cancel what is queued or running for an experiment. What is finished or saved stays; submit again to go on.
 
-python -m jobs.cancel experiment=table2 profile=gpu4
+python -m jobs.cancel experiment=methods profile=gpu4
 """
 
 import sys

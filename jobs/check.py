@@ -1,7 +1,7 @@
 """Tell what will not work before anything is queued: the profile, and the data and arrays of an experiment.
 
 python -m jobs.check profile=gpu4
-python -m jobs.check profile=gpu4 experiment=table2
+python -m jobs.check profile=gpu4 experiment=methods
 
 One line for each finding: ok, will not work, or cannot be told from here. Exits 1 if something will not work.
 """

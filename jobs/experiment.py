@@ -1,10 +1,13 @@
 """From the command line to an experiment's cells, the store they live in and the profile they run with."""
 
 import difflib
+import hashlib
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,8 +23,7 @@ from dae_ssl.batch import cells
 from dae_ssl.batch.profile import Profile
 from dae_ssl.batch.queue import SlurmError
 from dae_ssl.config import Cell, ConfigError
-from dae_ssl.experiments import Experiment
-from dae_ssl.experiments.row import Row
+from dae_ssl.experiments import Experiment, Section
 from dae_ssl.store import Store, StoreError
 from jobs import settings
 
@@ -31,10 +33,11 @@ USAGE = """
   experiment=NAME      which cells; see dae_ssl/experiments
   profile=NAME         how they run: slurm/profiles/NAME.yaml, or the path of such a file (local)
   store=FOLDER         where nodes are ($DAE_SSL_STORE, else ./store)
-  seeds=[0,1,2]        each row of the experiment is computed for each of them
+  seeds=[0,1,2]        each row is computed for each of them (the experiment's own: one, or the study's three)
   floors=false         leave out the random encoder and the raw pixels
   mlflow_experiment=N  what it is called in MLflow (dae_ssl)
-  SETTING=VALUE        of every cell alike, as optimisation.epochs=2, or +scale=demo; see jobs.run_cell
+  scale=small          all cells smaller, with keys of their own: the reduced study; see jobs/conf/scale
+  SETTING=VALUE        of every cell alike, as optimisation.epochs=2, but what makes a row the row it is
 """
 
 
@@ -43,7 +46,11 @@ class Asked:
     """What a command was asked for."""
 
     experiment: Experiment
-    rows: Mapping[Row, Sequence[Cell]]
+    sections: Sequence[Section]
+    """Its parts with their cells."""
+    variant: str
+    """What tells its cells from the full-length ones: "", the name of a scale, or a hash of the changes."""
+    seeds: Sequence[int]
     floors: Sequence[Cell]
     store: Store
     profile: Profile
@@ -51,10 +58,24 @@ class Asked:
     options: Mapping[str, Any]
     """The command's own options."""
 
-    @property
+    @cached_property
     def cells(self) -> list[Cell]:
-        """Every cell, the floors last."""
-        return [cell for row in self.rows.values() for cell in row] + list(self.floors)
+        """Every cell, what is worth most first; the floors of the first seed before all others."""
+        own, first = self.experiment.in_order(self.sections), {0, *self.seeds[:1]}
+        early = [cell for cell in self.floors if cell.seed in first]
+        return [*early, *own, *(cell for cell in self.floors if cell.seed not in first)]
+
+    @cached_property
+    def labelled(self) -> list[tuple[str, Cell]]:
+        """Every cell with what people call it, each once."""
+        found = [
+            (f"{row.label}, seed {cell.seed}", cell)
+            for section in self.sections
+            for row, of_row in section.cells.items()
+            for cell in of_row
+        ]
+        found += [(f"floor: {cell.method.name}, seed {cell.seed}", cell) for cell in self.floors]
+        return list({config.cell_key(cell): (label, cell) for label, cell in reversed(found)}.values())[::-1]
 
 
 def asked(arguments: Sequence[str], **options: Any) -> Asked:
@@ -63,40 +84,48 @@ def asked(arguments: Sequence[str], **options: Any) -> Asked:
     Raises ConfigError for a name or value that cannot be.
     """
     store = os.environ.get("DAE_SSL_STORE", "store")
-    own = {"experiment": None, "profile": "local", "store": store, "seeds": list(experiments.SEEDS), "floors": True,
+    own = {"experiment": None, "profile": "local", "store": store, "seeds": None, "floors": True,
            "mlflow_experiment": cells.MLFLOW_EXPERIMENT} | options  # fmt: skip
-    given, changes = _parsed(arguments, own)
+    given, changes, variant = _parsed(arguments, own)
     if given["experiment"] is None:
         raise ConfigError(f"experiment is not given: choose {', '.join(experiments.names())}")
     experiment = experiments.load(str(given["experiment"]))
-    seeds = given["seeds"] if isinstance(given["seeds"], list) else [given["seeds"]]
-    config.require(bool(seeds) and all(isinstance(s, int) for s in seeds), "seeds", seeds, "whole numbers, as in [0,1]")
-    rows = experiment.cells(seeds, changes)
-    every = [cell for row in rows.values() for cell in row]
-    floors = {config.cell_key(floor): floor for cell in every for floor in cells.floors(cell).values()}
+    where = Store(Path(given["store"]))
+    seeds = _seeds(given["seeds"], experiment)
+    sections = experiment.sections(seeds, changes, partial(cells.validation_accuracy, place=where))
+    every = [cell for section in sections for cell in section.every()]
+    floors = experiments.distinct(floor for cell in every for floor in cells.floors(cell).values())
     return Asked(
-        experiment, rows, list(floors.values()) if given["floors"] else [], Store(Path(given["store"])),
+        experiment, sections, variant, seeds, floors if given["floors"] else [], where,
         profile(str(given["profile"])), str(given["mlflow_experiment"]), {name: given[name] for name in options},
     )  # fmt: skip
 
 
-def _parsed(arguments: Sequence[str], own: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the command's own options, and the changes to every cell as nested settings."""
+def _seeds(given: Any, experiment: Experiment) -> list[int]:
+    seeds = list(experiment.seeds) if given is None else given if isinstance(given, list) else [given]
+    whole = bool(seeds) and all(isinstance(seed, int) for seed in seeds) and len(set(seeds)) == len(seeds)
+    config.require(whole, "seeds", seeds, "different whole numbers, as in [0,1]")
+    return seeds
+
+
+def _parsed(arguments: Sequence[str], own: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """Return the command's own options, the changes to every cell as nested settings, and what these are called."""
     try:
         overrides = OverridesParser.create().parse_overrides(list(arguments))
     except OverrideParseException as error:
-        raise ConfigError(f"{error.override!r} is not understood: write NAME=VALUE, as in experiment=table2") from error
-    given, scales, changed = dict(own), OmegaConf.create(), OmegaConf.create()
+        raise ConfigError(f"{error.override!r} is not understood: write NAME=VALUE, as in experiment=methods") from error
+    given, scales, changed, called = dict(own), OmegaConf.create(), OmegaConf.create(), []
     parts = [part for part in settings.PARTS if part != "seed"]  # which the experiment gives, by `seeds`
     known = [*own, *parts]
     for override in overrides:
         name, value = override.key_or_group, override.value()
         if name in own:
-            same = own[name] is None or isinstance(value, type(own[name])) or name == "seeds"
+            same = own[name] is None or isinstance(value, type(own[name]))
             config.require(same, name, value, "true or false" if isinstance(own[name], bool) else "a name")
             given[name] = value
         elif name in ("scale", "variant"):
             scales = OmegaConf.merge(scales, _scale(name, str(value)))
+            called.append(str(value))
         elif name.partition(".")[0] in parts:
             try:
                 OmegaConf.update(changed, name, value)
@@ -108,7 +137,10 @@ def _parsed(arguments: Sequence[str], own: Mapping[str, Any]) -> tuple[dict[str,
             hint = f"did you mean {close[0]}? " if close else ""
             raise ConfigError(f"unknown setting {name}: {hint}choose from {', '.join(known)}")
     changes: Any = OmegaConf.to_container(OmegaConf.merge(scales, changed), resolve=True)
-    return given, changes
+    own_changes: Any = OmegaConf.to_container(changed)
+    if own_changes:
+        called.append(hashlib.sha256(json.dumps(own_changes, sort_keys=True).encode()).hexdigest()[:8])
+    return given, changes, "-".join(called)
 
 
 def _scale(group: str, name: str) -> Any:

@@ -1,8 +1,8 @@
 """Say what an experiment needs, what is there, what would be sent, and what it would cost. Sends nothing.
 
-python -m jobs.plan experiment=table2 profile=gpu4
-python -m jobs.plan experiment=table2 profile=gpu4 trial=true      times a few steps first, where this command runs:
-srun --gpus=4 torchrun --standalone --nproc-per-node=4 -m jobs.plan experiment=table2 profile=gpu4 trial=true
+python -m jobs.plan experiment=methods profile=gpu4
+python -m jobs.plan experiment=methods profile=gpu4 trial=true      times a few steps first, where this command runs:
+srun --gpus=4 torchrun --standalone --nproc-per-node=4 -m jobs.plan experiment=methods profile=gpu4 trial=true
 """
 
 import os
@@ -32,6 +32,8 @@ def main(arguments: Sequence[str]) -> None:
     print(f"experiment {asked.experiment.name}: {asked.experiment.question}")
     print(f"{len(asked.cells)} cells ({len(asked.floors)} of them floors), profile {asked.profile.name}, "
           f"store {asked.store.root}\n")  # fmt: skip
+    if len(asked.sections) > 1:
+        print_parts(asked, planned)
     print_nodes(asked, planned, states)
     print_arrays(planned)
     print_costs(planned, asked.profile, asked.store)
@@ -56,6 +58,26 @@ def spots(active: Mapping[NodeId, tuple[Spot, queue.Queued]]) -> dict[NodeId, Sp
     return {id: spot for id, (spot, _) in active.items()}
 
 
+def print_parts(asked: Asked, planned: Plan) -> None:
+    """Print how many pretraining cells each part needs for one seed, and how many it shares with those above it."""
+    seeds, seen = len(asked.seeds), set[str]()
+    print(f"pretraining cells, {seeds} seeds each\n{'':24}{'needed':>8}{'shared':>8}{'new':>8}{'in all':>8}{'done':>10}")
+    for section in asked.sections:
+        trained = {config.key(cell, "pretrain") for cell in section.every() if cell.method.trains}
+        done = sum(("pretrain", key) in planned.done for key in trained)
+        new = trained - seen
+        seen |= trained
+        counts = (len(trained), len(trained & seen) - len(new), len(new), len(seen))
+        told = "".join(f"{_per(count, seeds):>8}" for count in counts)
+        print(f"{section.name:24}{told}{f'{done}/{len(trained)}':>10}")
+    print()
+
+
+def _per(count: int, seeds: int) -> str:
+    """Return a count for one seed; cells of a seed that others lack make it no whole number."""
+    return f"{count / seeds:g}" if count % seeds == 0 else f"{count / seeds:.1f}"
+
+
 def print_nodes(asked: Asked, planned: Plan, states: dict[NodeId, str]) -> None:
     """Print how many nodes of each stage are in which state, and how many other experiments share."""
     shared = plan.nodes(_other_cells(asked)).keys() & planned.wanted.keys()
@@ -67,8 +89,10 @@ def print_nodes(asked: Asked, planned: Plan, states: dict[NodeId, str]) -> None:
 
 
 def _other_cells(asked: Asked) -> list[config.Cell]:
-    others = [experiments.load(name) for name in experiments.names() if name != asked.experiment.name]
-    return [cell for other in others for row in other.cells().values() for cell in row]
+    own = {part.name for part in asked.experiment.parts} | {asked.experiment.name}
+    others = [other for other in map(experiments.load, experiments.names()) if other.parts == (other,)]
+    sections = [section for other in others if other.name not in own for section in other.sections(asked.seeds)]
+    return [cell for section in sections for cell in section.every()]
 
 
 def print_arrays(planned: Plan) -> None:

@@ -1,7 +1,7 @@
 """Show how far an experiment is: a line for each cell, a word for each stage, and why what failed did.
 
-python -m jobs.status experiment=table2 profile=gpu4
-python -m jobs.status experiment=table2 profile=gpu4 --watch     again every few seconds, until nothing runs
+python -m jobs.status experiment=methods profile=gpu4
+python -m jobs.status experiment=methods profile=gpu4 --watch     again every few seconds, until nothing runs
 """
 
 import shlex
@@ -53,11 +53,9 @@ def look(asked: Asked) -> dict[NodeId, tuple[Seen, Wanted]]:
 
 def print_table(asked: Asked, seen: Mapping[NodeId, tuple[Seen, Wanted]]) -> None:
     """Print a line for each cell, under its row's label."""
-    labelled = [(f"{row.label}, seed {cell.seed}", cell) for row, cells in asked.rows.items() for cell in cells]
-    labelled += [(f"floor: {cell.method.name}, seed {cell.seed}", cell) for cell in asked.floors]
-    width = max(len(label) for label, _ in labelled)
+    width = max(len(label) for label, _ in asked.labelled)
     print(f"{'':{width}}  {'cell':16}  " + "  ".join(f"{stage:8}" for stage in config.STAGES))
-    for label, cell in labelled:
+    for label, cell in asked.labelled:
         states = {stage: seen[stage, key][0] for stage, key in config.keys(cell).items()}
         words = "  ".join(f"{_word(states, stage):8}" for stage in config.STAGES)
         print(f"{label:{width}}  {config.cell_key(cell)}  {words}  {_told(states)}".rstrip())

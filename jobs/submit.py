@@ -1,6 +1,6 @@
 """Send what an experiment lacks as SLURM arrays and return at once; or compute it here, with profile=local.
 
-python -m jobs.submit experiment=table2 profile=gpu4
+python -m jobs.submit experiment=methods profile=gpu4
 python -m jobs.submit experiment=tour profile=local
 
 The same command again sends only what is missing and not queued. Nothing that is killed, this command included, loses

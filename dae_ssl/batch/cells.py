@@ -93,6 +93,12 @@ def figures(cell: Cell, place: Store) -> dict[str, float]:
     return merged
 
 
+def validation_accuracy(cell: Cell, place: Store) -> float | None:
+    """Return the probe's accuracy on validation images, a share; None until it is done."""
+    record = place.node("probe", config.key(cell, "probe")).record()
+    return None if record is None else float(record["figures"]["validation_accuracy"])
+
+
 def cell_run(cell: Cell, place: Store, experiment: str = MLFLOW_EXPERIMENT) -> CellRun:
     """Return the cell as one MLflow run: settings, tags, curves, figures and files, as far as they are there."""
     settings = config.flat(config.settings(cell))

@@ -1,52 +1,139 @@
-"""The questions of the study, one file each: its rows, and what was published for them.
+"""The questions of the study, one file each: its rows, what was published for them, and what is drawn of them.
 
-A file is an experiment: its docstring is the question, its ROWS are the settings compared. Every row is computed for
-every seed. Nothing else is to be done to add one.
+To add an experiment, add a file; `form` says what stands in it, and nothing else needs to know.
 """
 
 import importlib
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 from dae_ssl import config
 from dae_ssl.config import Cell, require
-from dae_ssl.experiments.row import Row
+from dae_ssl.experiments.form import Claim, Exhibit, Numbers, Row, Settings, Validation
 
-SEEDS = (0, 1, 2)
+ACCURACIES = Numbers(name="accuracies", title="Test accuracy")
+FigureOf = Callable[[Cell], float | None]
+"""A cell's validation accuracy, a share; None until it is done."""
+
+
+def nothing_known(_cell: Cell) -> None:
+    """Return that a cell is not done."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """An experiment with its cells: for a list of seeds, some changes, and as far as validation has chosen."""
+
+    name: str
+    question: str
+    base: Cell
+    """What its rows are changes of; the method stands for none."""
+    shown: tuple[Row, ...]
+    """Its rows, in order."""
+    cells: Mapping[Row, tuple[Cell, ...]]
+    """The cells of each row, one for each seed; also of rows among which one is chosen, not of the one that is."""
+    exhibits: tuple[Exhibit, ...]
+    claims: tuple[Claim, ...]
+
+    def every(self) -> list[Cell]:
+        """Return all of its cells, each once."""
+        return distinct(cell for of_row in self.cells.values() for cell in of_row)
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A question, and the rows that answer it."""
+    """A question, or several."""
 
     name: str
-    question: str
-    rows: tuple[Row, ...]
+    module: ModuleType
 
-    def cells(self, seeds: Sequence[int] = SEEDS, changes: Mapping[str, Any] | None = None) -> dict[Row, list[Cell]]:
-        """Return each row's cells, one for each seed, with settings changed alike for all, as to try it out small.
+    @property
+    def question(self) -> str:
+        """What is asked, in a line or more."""
+        return str(self.module.__doc__).strip()
 
-        Raises ConfigError for a change that a cell cannot take.
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds it is computed for, if nobody says otherwise."""
+        return tuple(getattr(self.module, "SEEDS", (0,)))
+
+    @property
+    def parts(self) -> tuple["Experiment", ...]:
+        """The experiments it is made of; itself, if of no others."""
+        return tuple(load(name) for name in getattr(self.module, "PARTS", ())) or (self,)
+
+    def sections(
+        self, seeds: Sequence[int] = (), changes: Settings | None = None, validation: FigureOf = nothing_known
+    ) -> tuple[Section, ...]:
+        """Return its parts with their cells, settings changed alike for all, as to try it out small.
+
+        Where rows depend on validation accuracies, `validation` tells what is known of them. Raises ConfigError for a
+        change that a cell cannot take.
         """
-        changed = {row: merged(row.settings, changes or {}) for row in self.rows}
-        return {row: [config.cell(settings, seed=seed) for seed in seeds] for row, settings in changed.items()}
+        return tuple(_section(part, tuple(seeds or self.seeds), changes or {}, validation) for part in self.parts)
+
+    def in_order(self, sections: Iterable[Section]) -> list[Cell]:
+        """Return all cells, each once, in the order in which they are worth most: seed by seed, what is FIRST first.
+
+        Cells that only stand for choice among them come after those that are shown.
+        """
+        first = {name: place for place, name in enumerate(getattr(self.module, "FIRST", ()))}
+        ranked: list[tuple[tuple[int, int, int], Cell]] = []
+        for section in sections:
+            place = first.get(section.name, len(first))
+            for row, of_row in section.cells.items():
+                own = row in section.shown
+                ranked += [((n, place if own else len(first), 0 if own else 1), cell) for n, cell in enumerate(of_row)]
+        return distinct(cell for _, cell in sorted(ranked, key=lambda item: item[0]))
 
 
 def names() -> list[str]:
     """Return the names of all experiments."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "row")
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "form")
 
 
 def load(name: str) -> Experiment:
     """Return an experiment by its name. Raises ConfigError for a name that is none."""
     require(name in names(), "experiment", name, ", ".join(names()))
-    module = importlib.import_module(f"{__name__}.{name}")
-    return Experiment(name, str(module.__doc__).strip(), tuple(module.ROWS))
+    return Experiment(name, importlib.import_module(f"{__name__}.{name}"))
 
 
-def merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def _section(experiment: Experiment, seeds: tuple[int, ...], changes: Settings, validation: FigureOf) -> Section:
+    module = experiment.module
+    common = merged(getattr(module, "BASE", {}), changes)
+    base = config.cell(common, method="random")
+
+    def cells(settings: Settings) -> tuple[Cell, ...]:
+        whole = merged(common, settings)
+        return tuple(config.cell(whole, seed=seed) for seed in seeds)
+
+    def mean(settings: Settings) -> float | None:
+        values = [validation(cell) for cell in cells(settings)]
+        known = [value for value in values if value is not None]
+        return sum(known) / len(known) if len(known) == len(values) else None
+
+    shown = tuple(_of(module, "rows", "ROWS", base, mean))
+    computed = [row for row in shown if not row.among] + [candidate for row in shown for candidate in row.among]
+    return Section(
+        experiment.name, experiment.question, base, shown, {row: cells(row.settings) for row in computed},
+        tuple(getattr(module, "EXHIBITS", (ACCURACIES,))), tuple(_of(module, "claims", "CLAIMS", base)),
+    )  # fmt: skip
+
+
+def _of(module: ModuleType, function: str, constant: str, *given: Cell | Validation) -> Iterator[Any]:
+    """Yield what a module makes of the base, or has as a constant."""
+    yield from getattr(module, function)(*given) if hasattr(module, function) else getattr(module, constant, ())
+
+
+def distinct(cells: Iterable[Cell]) -> list[Cell]:
+    """Return cells, each once, in their order."""
+    return list({config.cell_key(cell): cell for cell in cells}.values())
+
+
+def merged(settings: Settings, changes: Settings) -> dict[str, Any]:
     """Return nested settings with others in their place, leaf by leaf."""
     found = dict(settings)
     for name, value in changes.items():

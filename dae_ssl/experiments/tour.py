@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from dae_ssl.experiments.row import Row
+from dae_ssl.experiments.form import Numbers, ProbeCurves, Row, beats
 
-SMALL: dict[str, Any] = {
+BASE: dict[str, Any] = {
     "data": {"pretrain": "digits", "evaluate": "digits", "validation_images": 297},
     "views": {"flip": 0.0, "crop": 24},  # digits are not mirrored
     "optimisation": {"epochs": 4, "batch_size": 64, "learning_rate": 1e-3, "checkpoints": [1, 2]},
@@ -13,7 +13,15 @@ SMALL: dict[str, Any] = {
 }
 
 ROWS = (
-    Row("DAE, no embedding loss", SMALL | {"method": {"name": "dae"}}),
-    Row("DAE, L2, α = 1", SMALL | {"method": {"name": "dae", "embedding": "l2", "alpha": 1.0}}),
-    Row("SimCLR", SMALL | {"method": {"name": "simclr"}}),
+    Row("DAE, no embedding loss", {"method": {"name": "dae"}}),
+    Row("DAE, L2, α = 1", {"method": {"name": "dae", "embedding": "l2", "alpha": 1.0}}),
+    Row("SimCLR", {"method": {"name": "simclr"}}),
+)
+EXHIBITS = (
+    Numbers(name="accuracies", title="Test accuracy"),
+    ProbeCurves(name="probe", title="Validation accuracy while the probe learns"),
+)
+CLAIMS = (
+    beats("DAE, L2, α = 1", "DAE, no embedding loss", "The embedding loss helps", "the question"),
+    beats("DAE, L2, α = 1", "random encoder", "Training helps", "a floor"),
 )

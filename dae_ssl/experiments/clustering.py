@@ -1,0 +1,52 @@
+"""Figure 7: does k-means find tighter clusters in the DAE's representations as α grows, and are they the classes?"""
+
+from collections.abc import Iterator
+
+from dae_ssl.config import Cell
+from dae_ssl.experiments import embedding_loss
+from dae_ssl.experiments.embedding_loss import ALPHAS, LOSSES, label
+from dae_ssl.experiments.form import Claim, Curves, Numbers, Row, Validation
+
+
+def rows(base: Cell, validation: Validation) -> Iterator[Row]:
+    """Yield the DAEs of Figure 6."""
+    return (row for row in embedding_loss.rows(base, validation) if row.at["kind"] == "DAE")
+
+
+def _curves(name: str, title: str, figure: str, note: str = "") -> Curves:
+    return Curves(name=name, title=title, x="alpha", x_label="α", figure=figure, lines="loss", logarithmic=True,
+                  note=note)  # fmt: skip
+
+
+EXHIBITS = (
+    _curves("inertia", "Inertia per point, as published", "kmeans_inertia",
+            "Grows with the square of the representations' scale, whatever their clusters."),
+    _curves("inertia-standardised", "Inertia per point and feature, features standardised",
+            "kmeans_standardised_inertia_per_feature", "Free of scale: 1 where clusters explain nothing."),
+    _curves("nmi", "Normalised mutual information with the classes", "kmeans_standardised_nmi",
+            "Features standardised, as in the two that follow."),
+    _curves("ari", "Adjusted Rand index", "kmeans_standardised_ari"),
+    _curves("matched", "Accuracy when clusters and classes are matched", "kmeans_standardised_matched_accuracy"),
+    Numbers(
+        name="clusterings", title="k-means on the test representations",
+        figures=("kmeans_inertia", "kmeans_nmi", "kmeans_ari", "kmeans_matched_accuracy",
+                 "kmeans_standardised_inertia_per_feature", "kmeans_standardised_nmi", "kmeans_standardised_ari",
+                 "kmeans_standardised_matched_accuracy"),
+    ),
+)  # fmt: skip
+
+
+def _falls(loss: str) -> Claim:
+    first, last = label("DAE", loss, ALPHAS[0]), label("DAE", loss, ALPHAS[-1])
+    return Claim(words=f"{loss}: inertia falls with α, from 10⁻⁴ to 10²", source="Figure 7",
+                 weights={first: 1, last: -1}, figure="kmeans_inertia")  # fmt: skip
+
+
+_NCS = [label("DAE", "NCS", alpha) for alpha in ALPHAS]
+CLAIMS = (
+    *(_falls(loss) for loss in LOSSES if loss != "NCS"),
+    Claim(words="NCS: inertia first rises with α", source="Figure 7", rows=_NCS, figure="kmeans_inertia",
+          value=lambda figures: max(figures[name] for name in _NCS[1:-1]) - figures[_NCS[0]]),
+    Claim(words="NCS: then it falls", source="Figure 7", rows=_NCS, figure="kmeans_inertia",
+          value=lambda figures: max(figures[name] for name in _NCS[1:-1]) - figures[_NCS[-1]]),
+)  # fmt: skip

@@ -1,0 +1,165 @@
+"""What the files of this folder are written with: rows, what is drawn of them, and what is claimed of them.
+
+An experiment is a module of this folder. Its docstring is the question. It has
+    ROWS, or rows(base, validation)     what is compared
+    EXHIBITS                            figures and tables; without, a table of accuracies
+    CLAIMS, or claims(base)             what the study says of the rows, in words
+    BASE                                settings of all its cells, where they are not the study's
+    SEEDS                               (0,) without
+or PARTS, the names of others that it is made of, and FIRST, those that are computed before the rest.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Settings = Mapping[str, Any]
+"""Nested settings of a cell, without its seed; what is left out is the base's."""
+Validation = Callable[[Settings], float | None]
+"""The mean validation accuracy of the cells with these settings, a share; None until every seed is done."""
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One line of a table or point of a curve: a setting that an experiment compares with others."""
+
+    label: str
+    settings: Settings = field(default_factory=dict)
+    """What makes it the row it is; nothing else overrides these."""
+    published: float | None = None
+    """CIFAR-10 test accuracy of the probe in percent, as the study has it."""
+    at: Mapping[str, float | str] = field(default_factory=dict)
+    """Where it stands in figures: its values along their axes, its line, its panel."""
+    among: tuple["Row", ...] = ()
+    """If given, the row is the one of these that has the best validation accuracy, whatever its test accuracy."""
+
+
+# ---------------------------------------------------------------------------------- what is shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exhibit:
+    """A figure or table of an experiment's rows."""
+
+    name: str
+    """Of its files."""
+    title: str
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbers(Exhibit):
+    """A table: a line for each row and the floors, and the figures named."""
+
+    figures: Sequence[str] = ("test_accuracy", "logistic_test_accuracy", "kmeans_matched_accuracy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curves(Exhibit):
+    """A figure against a number, a line for each value of `lines`, a panel for each of `panels`.
+
+    A row that has no place on the x axis is drawn as a dotted line across.
+    """
+
+    x: str
+    x_label: str
+    figure: str
+    lines: str
+    panels: str | None = None
+    logarithmic: bool = False
+    relative_to: float | None = None
+    """If given, what is drawn is the change relative to the line's own value there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeCurves(Exhibit):
+    """Validation accuracy by probe epoch, a curve for each row and floor."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plane(Exhibit):
+    """Each row as a point with its label's number, one figure against another, coloured by a third."""
+
+    x: str
+    y: str
+    colour: str
+    lines: str
+    panels: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures(Exhibit):
+    """Test images, their views, and what each row's networks make of these."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strengths(Exhibit):
+    """Views of test images at several strengths of the jitter."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effects(Exhibit):
+    """How much each change moves test accuracy, from the row with the same `within` whose `of` is `start`."""
+
+    of: str
+    within: str
+    start: str
+
+
+# ---------------------------------------------------------------------------------- what is claimed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """Something said in words, as a number that lies between two others if it is true.
+
+    The number is the sum of the rows' figures times `weights`, by label; floors are "random encoder" and "raw pixels".
+    Or it is what `value` makes of each seed's figures. Accuracies are in percent.
+    """
+
+    words: str
+    source: str
+    weights: Mapping[str, float] = field(default_factory=dict)
+    value: Callable[[Mapping[str, float]], float] | None = None
+    rows: Sequence[str] = ()
+    """Labels that `value` needs; those of `weights` otherwise."""
+    figure: str = "test_accuracy"
+    above: float = 0.0
+    below: float = float("inf")
+    published: float | None = None
+
+    def labels(self) -> tuple[str, ...]:
+        """Return the labels of the rows that it speaks of."""
+        return tuple(self.rows or self.weights)
+
+
+def beats(one: str, other: str, words: str, source: str, **more: Any) -> Claim:
+    """Return the claim that one row's figure is above another's."""
+    return Claim(words=words, source=source, weights={one: 1.0, other: -1.0}, **more)
+
+
+# ---------------------------------------------------------------------------------- grids that grow
+
+
+def extended(grid: Sequence[float], accuracy: Callable[[float], float | None], *, decades: int = 2) -> list[float]:
+    """Return a grid of weights, a decade apart, that goes on past its edge while the best of it lies there.
+
+    By at most so many decades at either end, and only once all of it is known. grid: ascending.
+    """
+    found = list(grid)
+    while True:
+        known = {weight: accuracy(weight) for weight in found}
+        measured = {weight: value for weight, value in known.items() if value is not None}
+        if len(measured) < len(found):
+            return found
+        best = max(measured, key=lambda weight: measured[weight])
+        if best == found[-1] and best < grid[-1] * 10 ** (decades - 0.5):
+            found.append(_power(best, 1))
+        elif best == found[0] and best > grid[0] / 10 ** (decades - 0.5):
+            found.insert(0, _power(best, -1))
+        else:
+            return found
+
+
+def _power(weight: float, decades: int) -> float:
+    return float(f"{weight * 10.0**decades:.6g}")  # 1e-05, not 1.0000000000000001e-05, which is another key

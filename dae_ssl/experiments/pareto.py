@@ -1,0 +1,12 @@
+"""Figure 2, measured: what does drawing the embeddings together cost in reconstruction, and where is accuracy best?"""
+
+from dae_ssl.experiments.embedding_loss import rows  # noqa: F401  (the same cells, looked at otherwise)
+from dae_ssl.experiments.form import Plane
+
+EXHIBITS = (
+    Plane(
+        name="terms", title="The two terms of the loss at the end of training, by the weight of the embedding loss",
+        x="final_embedding", y="final_reconstruction", colour="validation_accuracy", lines="loss", panels="kind",
+        note="The study sketches this front; here it is measured. Beside each point its α. Means over the last epoch.",
+    ),
+)  # fmt: skip

@@ -1,0 +1,20 @@
+"""The whole study: is what was published found again, table by table and figure by figure?
+
+In the order of the paper. What is worth most is computed first: Table 2 and then Figures 10 and 9 with one seed, the
+rest of Figure 6, then further seeds.
+"""
+
+SEEDS = (0, 1, 2)
+PARTS = (
+    "denoising",
+    "reconstructions",
+    "embedding_loss",
+    "pareto",
+    "clustering",
+    "methods",
+    "augmentation_strength",
+    "training_length",
+    "trained_to_the_end",
+    "as_published_code",
+)
+FIRST = ("methods", "training_length", "augmentation_strength", "embedding_loss")

@@ -1,0 +1,28 @@
+"""Figure 10 again: which method is ahead, if every length is a run of its own that ends its own cosine schedule?
+
+A checkpoint of an unfinished run still has a high learning rate, which makes it look worse than a short run is.
+"""
+
+from collections.abc import Iterator
+
+from dae_ssl.config import Cell
+from dae_ssl.experiments.augmentation_strength import METHODS
+from dae_ssl.experiments.form import Numbers, Row, Validation
+from dae_ssl.experiments.training_length import DAE, SIMCLR, claims, curves, label  # noqa: F401  (the same claims)
+
+
+def rows(base: Cell, _validation: Validation) -> Iterator[Row]:
+    """Yield a run of each length that the base keeps a checkpoint of; the longest is the base's own."""
+    last = base.optimisation.epochs
+    for method in (DAE, SIMCLR):
+        own, published = METHODS[method]
+        for epoch in base.optimisation.kept_epochs():
+            length = {} if epoch == last else {"optimisation": {"epochs": epoch, "checkpoints": []}}
+            yield Row(label(method, epoch), {"method": own} | length, published if epoch == last else None,
+                      at={"method": method, "epochs": epoch})  # fmt: skip
+
+
+EXHIBITS = (
+    curves("Test accuracy by length of a run of its own"),
+    Numbers(name="accuracies", title="Test accuracy by length"),
+)

@@ -1,0 +1,30 @@
+"""Which of the random transforms does a method need? Left out one at a time; those the study leaves out, added."""
+
+from typing import Any
+
+from dae_ssl.experiments.augmentation_strength import METHODS
+from dae_ssl.experiments.form import Effects, Numbers, Row
+
+AS_WRITTEN = "as written"
+CHANGES: dict[str, dict[str, Any]] = {
+    AS_WRITTEN: {},
+    "without crop": {"crop": 32},
+    "without flip": {"flip": 0.0},
+    "without colour jitter": {"jitter": 0.0},
+    "with blur": {"blur_kernel": 3},
+    "with solarize": {"solarize": 0.2},
+    "with blur and solarize": {"blur_kernel": 3, "solarize": 0.2},
+    "crop alone": {"flip": 0.0, "jitter": 0.0},
+}
+"""Changes of the views; the last and its like are the published code's, which adds one transform after another."""
+
+ROWS = tuple(
+    Row(f"{method}: {change}", {"method": own, "views": views}, published if change == AS_WRITTEN else None,
+        at={"method": method, "change": change})
+    for method, (own, published) in METHODS.items() for change, views in CHANGES.items()
+)  # fmt: skip
+EXHIBITS = (
+    Effects(name="effects", title="What each transform does to test accuracy", of="change", within="method",
+            start=AS_WRITTEN),
+    Numbers(name="accuracies", title="Test accuracy by transforms"),
+)  # fmt: skip
