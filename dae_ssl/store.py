@@ -3,7 +3,7 @@
     STORE/data/NAME/            a prepared data set
     STORE/STAGE/KEY/            a node: its products, its log, and `record.json` once it is done
     STORE/cells/KEY/            a cell: its settings and nodes, its report
-    STORE/experiments/          report pages of experiments
+    STORE/experiments/NAME/     the report of an experiment: page, figures, tables
     STORE/launches/NAME/        a submission: what was meant to be sent, what was sent, what came of it
     STORE/snapshots/DIGEST/     the code that a submission runs
     STORE/trials/               how long a step of training takes where
@@ -85,8 +85,8 @@ class Store:
         return [Node(path.parent) for path in sorted((self.root / "launches").glob(f"*/{LAUNCH}"))]
 
     def page(self, experiment: str) -> Path:
-        """Return the report page of an experiment."""
-        return self.root / "experiments" / f"{experiment}.html"
+        """Return the report page of an experiment; its figures and tables lie beside it."""
+        return self.root / "experiments" / experiment / REPORT
 
     @property
     def launching(self) -> Path:

@@ -113,7 +113,9 @@ def _parsed(arguments: Sequence[str], own: Mapping[str, Any]) -> tuple[dict[str,
     try:
         overrides = OverridesParser.create().parse_overrides(list(arguments))
     except OverrideParseException as error:
-        raise ConfigError(f"{error.override!r} is not understood: write NAME=VALUE, as in experiment=methods") from error
+        raise ConfigError(
+            f"{error.override!r} is not understood: write NAME=VALUE, as in experiment=methods"
+        ) from error
     given, scales, changed, called = dict(own), OmegaConf.create(), OmegaConf.create(), []
     parts = [part for part in settings.PARTS if part != "seed"]  # which the experiment gives, by `seeds`
     known = [*own, *parts]

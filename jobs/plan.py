@@ -61,7 +61,9 @@ def spots(active: Mapping[NodeId, tuple[Spot, queue.Queued]]) -> dict[NodeId, Sp
 def print_parts(asked: Asked, planned: Plan) -> None:
     """Print how many pretraining cells each part needs for one seed, and how many it shares with those above it."""
     seeds, seen = len(asked.seeds), set[str]()
-    print(f"pretraining cells, {seeds} seeds each\n{'':24}{'needed':>8}{'shared':>8}{'new':>8}{'in all':>8}{'done':>10}")
+    print(
+        f"pretraining cells, {seeds} seeds each\n{'':24}{'needed':>8}{'shared':>8}{'new':>8}{'in all':>8}{'done':>10}"
+    )
     for section in asked.sections:
         trained = {config.key(cell, "pretrain") for cell in section.every() if cell.method.trains}
         done = sum(("pretrain", key) in planned.done for key in trained)

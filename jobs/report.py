@@ -2,6 +2,7 @@
 
 python -m jobs.report method=dae method.embedding=l2 method.alpha=1 store=store
 python -m jobs.report experiment=tour store=store
+python -m jobs.report experiment=study scale=small        the reduced study, on a page of its own
 """
 
 import sys
@@ -19,7 +20,9 @@ def main(arguments: Sequence[str]) -> None:
     """Write the page and print where it is."""
     if any(argument.startswith("experiment=") for argument in arguments):
         asked = experiment.asked(arguments)
-        page = write_experiment_page(asked.experiment, asked.rows, asked.floors, asked.store, print)
+        page = write_experiment_page(
+            asked.experiment, asked.sections, asked.floors, asked.store, variant=asked.variant, tell=print
+        )
     else:
         given = settings.compose(list(arguments))
         cell, store = settings.cell(given), Store(Path(given.store))

@@ -48,10 +48,10 @@ def rows(base: Cell, _validation: Validation) -> Iterator[Row]:
     for name, method in METHODS.items():
         alone = changes(name, base)
         together: dict[str, Any] = {}
-        for change in alone.values():
-            together = merged(together, change)
-        for change, settings in {AS_WRITTEN: {}, **alone, EVERYTHING: together}.items():
-            yield Row(f"{name}: {change}", merged({"method": method}, settings), at={"method": name, "change": change})
+        for settings in alone.values():
+            together = merged(together, settings)
+        for words, settings in {AS_WRITTEN: {}, **alone, EVERYTHING: together}.items():
+            yield Row(f"{name}: {words}", merged({"method": method}, settings), at={"method": name, "change": words})
 
 
 EXHIBITS = (

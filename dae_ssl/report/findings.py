@@ -1,6 +1,7 @@
 """What the store knows of a cell, done or not: records, final figures, curves, which test images were right."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -67,6 +68,12 @@ class Findings:
     def test_images(self) -> int | None:
         """How many test images the accuracies are of."""
         return len(self.correct["ids"]) if self.correct else None
+
+    @property
+    def image_size(self) -> int:
+        """How many numbers an image of the evaluation set has; 0 if the set is not prepared here."""
+        prepared = self.place.data(self.cell.data.evaluate).record() or {"splits": {"test": {"shape": [0]}}}
+        return math.prod(prepared["splits"]["test"]["shape"])
 
     @cached_property
     def pictures(self) -> dict[int, Pictures]:

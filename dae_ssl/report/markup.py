@@ -25,6 +25,8 @@ th, td { text-align: left; vertical-align: top; padding: .3rem 1.1rem .3rem 0; b
 th { font-weight: 600; white-space: nowrap; }
 thead th { border-bottom: 1px solid #8c959f; vertical-align: bottom; }
 td .small { display: block; white-space: nowrap; }
+tbody th { white-space: normal; min-width: 9rem; }
+td.links, td.links a { white-space: nowrap; }
 tr.differs td, tr.differs th { background: #fff8e1; }
 code { font: .85em/1.4 ui-monospace, "SFMono-Regular", Menlo, Consolas, "DejaVu Sans Mono", monospace;
   overflow-wrap: anywhere; }
@@ -83,9 +85,9 @@ def row(name: Content, *cells: Content, class_: str | None = None, cell_class: s
     return tag("tr", *parts, **({} if class_ is None else {"class_": class_}))
 
 
-def picture(png: bytes, *, alt: str, caption: str, width: int) -> Element:
-    """Return a PNG as a part of the page, shown `width` CSS pixels wide where there is room."""
-    source = "data:image/png;base64," + base64.b64encode(png).decode()
+def picture(content: bytes, *, alt: str, caption: str, width: int, kind: str = "png") -> Element:
+    """Return a picture (PNG, or "svg+xml") as a part of the page, `width` CSS pixels wide where there is room."""
+    source = f"data:image/{kind};base64," + base64.b64encode(content).decode()
     image = tag("img", src=source, alt=alt, width=str(width))
     return tag("figure", tag("div", image), tag("figcaption", caption))
 

@@ -8,6 +8,7 @@ from dae_ssl import config, store
 from dae_ssl.config import Cell
 from dae_ssl.report import figures
 from dae_ssl.report.command import differing, run_again
+from dae_ssl.report.drawing import WIDTH_PIXELS
 from dae_ssl.report.findings import Findings, paired_p_values
 from dae_ssl.report.markup import Content, document, missing, picture, tag
 from dae_ssl.report.numbers import accuracies, clusterings, points
@@ -62,7 +63,7 @@ class Pictures:
     def add(self, name: str, png: bytes, *, alt: str, caption: str) -> Element:
         """Write NAME.png, whole or not at all, and return the same picture embedded."""
         write_bytes(self._folder / f"{name}.png", png)
-        return picture(png, alt=alt, caption=caption, width=figures.WIDTH_PIXELS)
+        return picture(png, alt=alt, caption=caption, width=WIDTH_PIXELS)
 
 
 def summary(own: Findings, floors: list[Findings]) -> Iterator[Content]:

@@ -1,0 +1,167 @@
+"""The rows of an experiment, as far as they were measured, and what is sure about them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from dae_ssl import config
+from dae_ssl.config import Cell
+from dae_ssl.experiments import Section
+from dae_ssl.experiments.form import Row
+from dae_ssl.report import measures
+from dae_ssl.report.findings import Findings
+from dae_ssl.report.significance import Estimate, contrast, over_images, over_seeds
+from dae_ssl.store import Store
+
+T = TypeVar("T")
+
+FLOORS = {"random": "random encoder", "pixels": "raw pixels"}
+ACCURACIES = {"test_accuracy": "probe", "logistic_test_accuracy": "logistic"}
+"""Figures of which it is known which test images were right, and the classifier."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A row or a floor, with what the store has of its cells."""
+
+    label: str
+    found: tuple[Findings, ...]
+    """One for each seed, done or not; none for a row among which nothing can be chosen yet."""
+    published: float | None = None
+    at: Mapping[str, float | str] = field(default_factory=dict)
+    chosen: str = ""
+    """Of a row that validation chooses: which, and among how many."""
+    floor: bool = False
+
+    @cached_property
+    def _values(self) -> dict[str, list[float]]:
+        return {}
+
+    def values(self, figure: str) -> list[float]:
+        """Return a figure of each seed that has it, accuracies in percent."""
+        if figure not in self._values:
+            found = (measures.value(one, figure) for one in self.found)
+            self._values[figure] = [value for value in found if value is not None]
+        return self._values[figure]
+
+    def by_seed(self, figure: str) -> dict[int, float]:
+        """Return a figure by seed, for the seeds that have it."""
+        found = {one.cell.seed: measures.value(one, figure) for one in self.found}
+        return {seed: value for seed, value in found.items() if value is not None}
+
+    def estimate(self, figure: str) -> Estimate | None:
+        """Return a figure's mean over seeds and how sure it is; None where no seed has it.
+
+        An accuracy of one seed has an interval over test images, another figure of one seed none.
+        """
+        values = self.values(figure)
+        if not values:
+            return None
+        images = next((one.test_images for one in self.found if one.test_images), None)
+        if len(values) == 1 and figure in ACCURACIES and images is not None:
+            share = over_images(values[0] / 100, images)
+            assert share.low is not None
+            assert share.high is not None
+            return Estimate(mean=values[0], low=100 * share.low, high=100 * share.high, seeds=1, over=share.over)
+        return over_seeds(values)
+
+    def correct(self, figure: str) -> dict[int, npt.NDArray[np.bool_]]:
+        """Return, by seed, which test images the classifier behind an accuracy got right, (probe seeds, n)."""
+        return {one.cell.seed: one.correct[ACCURACIES[figure]] for one in self.found if one.correct}
+
+
+def subjects(section: Section, floors: Sequence[Cell], place: Store) -> list[Subject]:
+    """Return the rows of a section, those that validation chooses as chosen, and the floors at the end."""
+    known: dict[str, Findings] = {}
+
+    def findings(words: str, cells: Sequence[Cell]) -> tuple[Findings, ...]:
+        return tuple(known.setdefault(config.cell_key(cell), Findings(words, cell, place)) for cell in cells)
+
+    def plain(row: Row) -> Subject:
+        return Subject(row.label, findings(row.label, section.cells[row]), row.published, row.at)
+
+    found = [_chosen(row, [plain(one) for one in row.among]) if row.among else plain(row) for row in section.shown]
+    for name, words in FLOORS.items():
+        cells = [cell for cell in floors if cell.method.name == name]
+        if cells:
+            found.append(Subject(words, findings(words, cells), floor=True))
+    return found
+
+
+def _chosen(row: Row, candidates: Sequence[Subject]) -> Subject:
+    """Return the candidate with the best mean validation accuracy, under the name of the row.
+
+    Only candidates of which every seed is done can be chosen: others may yet change.
+    """
+    complete = [one for one in candidates if len(one.values("validation_accuracy")) == len(one.found)]
+    if not complete:
+        return Subject(row.label, (), row.published, row.at, f"none of {len(candidates)} is done")
+    best = max(complete, key=lambda one: np.mean(one.values("validation_accuracy")))
+    among = f"{len(complete)} of {len(candidates)}" if len(complete) < len(candidates) else str(len(candidates))
+    settings = ", ".join(f"{name} = {value:g}" for name, value in best.at.items() if isinstance(value, float))
+    told = f"{settings.replace('alpha', 'α')}, chosen among {among}"
+    return Subject(row.label, best.found, row.published, row.at, told)
+
+
+def paired(weights: Mapping[str, float], by_label: Mapping[str, Subject], figure: str) -> Estimate | None:
+    """Return a weighted sum of subjects' figures, paired over the seeds that all of them have.
+
+    Accuracies are paired over test images too. None where a subject is missing or no seed is shared; a floor that has
+    no seed stands beside every seed.
+    """
+    subjects = [by_label[label] for label in weights if label in by_label]
+    if len(subjects) < len(weights):
+        return None
+    values = [one.by_seed(figure) for one in subjects]
+    seeds = _shared_seeds(values, subjects)
+    if not seeds:
+        return None
+    if figure in ACCURACIES:
+        arrays = [one.correct(figure) for one in subjects]
+        rows = [[_of_seed(array, seed) for seed in seeds] for array in arrays]
+        stacked = [np.concatenate([np.asarray(row)[:1] for row in one]) for one in rows]
+        if len({array.shape for array in stacked}) == 1:
+            found = contrast(stacked, list(weights.values()))
+            return _scaled(found, 100.0)
+    return over_seeds([
+        sum(weight * _of_seed(of_seed, seed) for weight, of_seed in zip(weights.values(), values, strict=True))
+        for seed in seeds
+    ])  # fmt: skip
+
+
+def by_seed(labels: Sequence[str], by_label: Mapping[str, Subject], figure: str) -> dict[int, dict[str, float]]:
+    """Return a figure of several subjects by seed, for the seeds that all of them have."""
+    if any(label not in by_label for label in labels):
+        return {}
+    subjects = [by_label[label] for label in labels]
+    values = [one.by_seed(figure) for one in subjects]
+    return {
+        seed: {label: _of_seed(of_seed, seed) for label, of_seed in zip(labels, values, strict=True)}
+        for seed in _shared_seeds(values, subjects)
+    }
+
+
+def _shared_seeds(values: Sequence[Mapping[int, object]], subjects: Sequence[Subject]) -> list[int]:
+    seeded = [set(of_seed) for of_seed, one in zip(values, subjects, strict=True) if _has_seeds(one) or not of_seed]
+    if not seeded:
+        return sorted(set.union(*map(set, values))) if values else []
+    return sorted(set.intersection(*seeded))
+
+
+def _has_seeds(subject: Subject) -> bool:
+    """Tell whether a subject is computed for each seed; raw pixels are not."""
+    return any(one.cell.method.has_encoder for one in subject.found) or not subject.found
+
+
+def _of_seed(by_seed: Mapping[int, T], seed: int) -> T:
+    """Return what is known of a seed, or of the only one there is."""
+    return by_seed[seed] if seed in by_seed else next(iter(by_seed.values()))
+
+
+def _scaled(estimate: Estimate, by: float) -> Estimate:
+    low, high = (None if edge is None else by * edge for edge in (estimate.low, estimate.high))
+    return Estimate(mean=by * estimate.mean, low=low, high=high, p=estimate.p, seeds=estimate.seeds, over=estimate.over)
