@@ -29,7 +29,7 @@ def numbers(exhibit: Numbers, subjects: Sequence[Subject], *, reduced: bool, fol
         entries = []
         for figure in exhibit.figures:
             beside = _beside(subject, reduced=reduced) if figure == "test_accuracy" and known else None
-            own = _estimated(subject.estimate(figure), figure)
+            own = _estimated(subject, figure)
             entries += [own] if beside is None else [beside[0], own, *beside[1:]]
             records.append(_record(subject, figure, reduced=reduced))
         rows.append((_name(subject), [*entries, _pages(subject.found, folder)]))
@@ -55,9 +55,10 @@ def _beside(subject: Subject, *, reduced: bool) -> tuple[Entry, Entry, Entry]:
     )
 
 
-def _estimated(estimate: Estimate | None, figure: str) -> Entry:
+def _estimated(subject: Subject, figure: str) -> Entry:
+    estimate = subject.estimate(figure)
     if estimate is None:
-        return MISSING
+        return Entry(text="–") if subject.complete else MISSING
     told = measures.measure(figure).told
     return Entry(text=told(estimate.mean), small=_reach(estimate, figure))
 
@@ -113,7 +114,7 @@ def claims(tests: Sequence[Tested], *, title: str) -> Table:
     for one in tests:
         claim, estimate, figure = one.claim, one.estimate, one.claim.figure
         measured = MISSING if estimate is None else Entry(text=signed(estimate.mean, _digits(figure)))
-        reach = NOTHING if estimate is None else Entry(text=_claim_reach(estimate, figure), small=_over(estimate))
+        reach = NOTHING if estimate is None else _claim_reach(estimate, figure)
         published = NOTHING if claim.published is None else Entry(text=signed(claim.published, 1))
         p = Entry(text=told_p([estimate.p])) if estimate is not None and estimate.p is not None else NOTHING
         verdict = Entry(text=one.verdict, absent=one.verdict == verdicts.UNMEASURED)
@@ -128,11 +129,12 @@ def claims(tests: Sequence[Tested], *, title: str) -> Table:
     return Table(name="claims", title=title, head=head, rows=rows, records=records)
 
 
-def _claim_reach(estimate: Estimate, figure: str) -> str:
+def _claim_reach(estimate: Estimate, figure: str) -> Entry:
     if estimate.low is None or estimate.high is None:
-        return "none: one seed"
+        return Entry(text="none: one seed")
     digits = _digits(figure)
-    return f"[{signed(estimate.low, digits)}, {signed(estimate.high, digits)}]"
+    interval = f"[{signed(estimate.low, digits)}, {signed(estimate.high, digits)}]"
+    return Entry(text=interval, small=f"over {_over(estimate)}")
 
 
 def _digits(figure: str) -> int:

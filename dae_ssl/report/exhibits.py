@@ -1,4 +1,4 @@
-"""Figures of an experiment: what its file asks for, drawn with what was measured. What is missing is drawn as missing."""
+"""Figures of an experiment: what its file asks for, with what was measured; what is missing is drawn as missing."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -216,6 +216,9 @@ def _plane(exhibit: Plane, _section: Section, subjects: Sequence[Subject]) -> Dr
                   y=measure(exhibit.y).axis if j == 0 else "")  # fmt: skip
             axes.tick_params(labelsize=8.5)
             axes.locator_params(axis="x", nbins=5)
+            if not points:
+                axes.set_xticks([])
+                axes.set_yticks([])
             drawn.append((axes, points))
     _coloured(figure, drawn, measure(exhibit.colour).axis)
     return Drawing(figure, records, absent=absent)

@@ -128,8 +128,8 @@ def _reduced(variant: str, sections: Sequence[Section]) -> Iterator[Element]:
         base = sections[0].base
         images = base.data.pretrain_images or "all"
         yield tag("p", tag("strong", f"A reduced study ({variant}). "),
-                  f"Pretraining on {images} images of {base.data.pretrain} for {base.optimisation.epochs} epochs at batch "
-                  f"size {base.optimisation.batch_size} and learning rate {base.optimisation.learning_rate:g}, "
+                  f"Pretraining on {images} images of {base.data.pretrain} for {base.optimisation.epochs} epochs at "
+                  f"batch size {base.optimisation.batch_size} and learning rate {base.optimisation.learning_rate:g}, "
                   f"{base.probe.epochs} probe epochs. Its numbers are not comparable with the published ones, which "
                   "stand beside them for orientation; its claims are tested as they are.", class_="lead")  # fmt: skip
 
@@ -177,9 +177,9 @@ def _section(
         table = claims(tests, title=f"{section.name}: {title}")
         yield tag("h3", title)
         yield table.element()
-        yield tag("p", "Differences are paired over the same test images and seeds; with one seed over the images alone, "
-                       "p by McNemar's test. p is two-sided, that the true value is 0, and not corrected for the number "
-                       "of claims. A claim holds if the whole interval lies where it says. ",
+        yield tag("p", "Differences are paired over the same test images and seeds; with one seed over the images "
+                       "alone, p by McNemar's test. p is two-sided, that the true value is 0, and not corrected for "
+                       "the number of claims. A claim holds if the whole interval lies where it says. ",
                   files.table(f"{section.name}-claims", table), class_="note")  # fmt: skip
 
 

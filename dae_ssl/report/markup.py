@@ -26,7 +26,6 @@ th { font-weight: 600; white-space: nowrap; }
 thead th { border-bottom: 1px solid #8c959f; vertical-align: bottom; }
 td .small { display: block; white-space: nowrap; }
 tbody th { white-space: normal; min-width: 9rem; }
-td.links, td.links a { white-space: nowrap; }
 tr.differs td, tr.differs th { background: #fff8e1; }
 code { font: .85em/1.4 ui-monospace, "SFMono-Regular", Menlo, Consolas, "DejaVu Sans Mono", monospace;
   overflow-wrap: anywhere; }

@@ -1,5 +1,6 @@
 """The rows of an experiment, as far as they were measured, and what is sure about them."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -36,6 +37,11 @@ class Subject:
     chosen: str = ""
     """Of a row that validation chooses: which, and among how many."""
     floor: bool = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of its cells are done, so that a figure which is not there is one that they do not have."""
+        return bool(self.found) and not any(one.unfinished for one in self.found)
 
     @cached_property
     def _values(self) -> dict[str, list[float]]:
@@ -95,16 +101,19 @@ def subjects(section: Section, floors: Sequence[Cell], place: Store) -> list[Sub
 def _chosen(row: Row, candidates: Sequence[Subject]) -> Subject:
     """Return the candidate with the best mean validation accuracy, under the name of the row.
 
-    Only candidates of which every seed is done can be chosen: others may yet change.
+    Candidates are compared over the same seeds: those of which most candidates are done.
     """
-    complete = [one for one in candidates if len(one.values("validation_accuracy")) == len(one.found)]
-    if not complete:
+    accuracies = [one.by_seed("validation_accuracy") for one in candidates]
+    counts = Counter(seed for of_seed in accuracies for seed in of_seed)
+    seeds = [seed for seed, count in counts.items() if count == max(counts.values())]
+    known = [place for place, of_seed in enumerate(accuracies) if seeds and of_seed.keys() >= set(seeds)]
+    if not known:
         return Subject(row.label, (), row.published, row.at, f"none of {len(candidates)} is done")
-    best = max(complete, key=lambda one: np.mean(one.values("validation_accuracy")))
-    among = f"{len(complete)} of {len(candidates)}" if len(complete) < len(candidates) else str(len(candidates))
-    settings = ", ".join(f"{name} = {value:g}" for name, value in best.at.items() if isinstance(value, float))
+    chosen = candidates[max(known, key=lambda place: sum(accuracies[place][seed] for seed in seeds))]
+    among = str(len(candidates)) if len(known) == len(candidates) else f"the {len(known)} of {len(candidates)} done"
+    settings = ", ".join(f"{name} = {value:g}" for name, value in chosen.at.items() if isinstance(value, float))
     told = f"{settings.replace('alpha', 'α')}, chosen among {among}"
-    return Subject(row.label, best.found, row.published, row.at, told)
+    return Subject(row.label, chosen.found, row.published, row.at, told)
 
 
 def paired(weights: Mapping[str, float], by_label: Mapping[str, Subject], figure: str) -> Estimate | None:

@@ -8,7 +8,7 @@ from dae_ssl.report.significance import Estimate, over_seeds
 from dae_ssl.report.subjects import Subject, by_seed, paired
 
 AGREES, DIFFERS, UNMEASURED = "agrees within the interval", "differs", "not yet measured"
-REDUCED = "reduced study: not comparable"
+REDUCED = "not comparable: reduced"
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 NO_INTERVAL, NO_ROW = "undecided: one seed, no interval", "no such row at this scale"
 
