@@ -394,6 +394,12 @@ def keys(cell: Cell) -> dict[str, str]:
     return found
 
 
+def key_of(stage_settings: Mapping[str, Any]) -> str:
+    """Return the name of a node from its settings, as `stage_settings` gives them and commit records keep them."""
+    parent = stage_settings.get("parent")
+    return _digest(dict(stage_settings) | ({} if parent is None else {"parent": key_of(parent)}))
+
+
 def key(cell: Cell, stage: str) -> str:
     """Return the name of one node of a cell. Raises ConfigError for a stage that the cell does not have."""
     require(stage in cell.stages(), "stage", stage, _listed(cell.stages()))

@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 RECORD = "record.json"
+LEFT_BEHIND = "left_behind"
+"""In a record: products of a node that was brought here from another store without them."""
 LOCK = "lock"
 LOG = "log.jsonl"
 STATE = "state"
@@ -203,8 +205,9 @@ class Node:
 
 
 def products_digest(record: Mapping[str, Any]) -> str:
-    """Return what tells the products of one commit from those of another."""
-    named = sorted((name, product["sha256"]) for name, product in record["products"].items())
+    """Return what tells the products of one commit from those of another, wherever they are."""
+    every = record["products"] | record.get(LEFT_BEHIND, {})
+    named = sorted((name, product["sha256"]) for name, product in every.items())
     return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
 
@@ -260,6 +263,11 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sha256_of(content: bytes) -> str:
+    """Return the hexadecimal SHA-256 of bytes."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def sha256(path: Path) -> str:

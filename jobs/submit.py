@@ -2,19 +2,23 @@
 
 python -m jobs.submit experiment=methods profile=gpu4
 python -m jobs.submit experiment=tour profile=local
+python -m jobs.submit experiment=study profile=local minutes=25     the next cells in order, as time permits
 
 The same command again sends only what is missing and not queued. Nothing that is killed, this command included, loses
 anything.
 """
 
+import contextlib
 import os
 import shlex
+import signal
 import sys
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
-from dae_ssl import data
+from dae_ssl import config, data
 from dae_ssl.batch import cells, launch, plan, queue, server, tasks
-from dae_ssl.config import Cell
+from dae_ssl.batch.interrupt import StopRequest, stop_requests
+from dae_ssl.config import Cell, require
 from dae_ssl.lock import held
 from jobs import experiment
 from jobs.experiment import Asked
@@ -24,10 +28,13 @@ from jobs.terminal import Terminal
 
 def main(arguments: Sequence[str]) -> int:
     """Send or compute; return the exit code."""
-    asked = experiment.asked(arguments)
+    asked = experiment.asked(arguments, minutes=None)
+    minutes, local = asked.options["minutes"], asked.profile.launcher == "local"
+    positive = isinstance(minutes, int | float) and not isinstance(minutes, bool) and minutes > 0
+    require(minutes is None or (positive and local), "minutes", minutes, "a number above 0, with a local profile")
     for cell in {needs_of_data(cell): cell for cell in asked.cells}.values():
         data.require_fits(asked.store, cell)
-    return here(asked) if asked.profile.launcher == "local" else send(asked)
+    return here(asked, minutes) if local else send(asked)
 
 
 def needs_of_data(cell: Cell) -> Hashable:
@@ -71,8 +78,11 @@ def describe(asked: Asked) -> None:
         cells.describe(cell, asked.store)
 
 
-def here(asked: Asked) -> int:
-    """Compute what is missing in this process, one task after another; what one fails at leaves the others alone."""
+def here(asked: Asked, minutes: float | None = None) -> int:
+    """Compute what is missing in this process, cell after cell; what one fails at leaves the others alone.
+
+    After so many minutes it stops with what is under way saved, and returns 0: the same command goes on.
+    """
     planned = plan.make(asked.cells, asked.store, asked.profile, queued={}, array_size=10**9)
     if not planned.arrays:
         describe(asked)
@@ -82,9 +92,35 @@ def here(asked: Asked) -> int:
     for array in planned.arrays:
         sent.settle(array.name, None)
     os.environ.setdefault("MLFLOW_TRACKING_URI", server.tracking_uri(asked.store.root))
+    with stop_requests() as request, alarm(minutes):
+        code = run_all(asked, planned, sent, request)
+    if minutes is not None and code == 128 + signal.SIGTERM:
+        print(f"stopped after {minutes:g} minutes, as asked: the same command goes on")
+        return 0
+    return code
+
+
+@contextlib.contextmanager
+def alarm(minutes: float | None) -> Iterator[None]:
+    """Ask this process to stop after so many minutes, as SLURM would."""
+    before = signal.signal(signal.SIGALRM, lambda _number, _frame: os.kill(os.getpid(), signal.SIGTERM))
+    signal.setitimer(signal.ITIMER_REAL, 60 * (minutes or 0))  # 0 sets none
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def run_all(asked: Asked, planned: plan.Plan, sent: launch.Launch, stop: StopRequest) -> int:
+    """Run every task, those of the first cells first; return the exit code."""
+    places = {id: place for place, cell in reversed(list(enumerate(asked.cells))) for id in config.keys(cell).items()}
     every = [(array, task) for array in planned.arrays for task in array.tasks]
+    every.sort(key=lambda item: (min(places[node.id] for node in item[1].nodes), config.STAGES.index(item[0].stage)))
     failed: set[plan.NodeId] = set()
     for number, (array, task) in enumerate(every, 1):
+        if stop.number is not None:
+            return 128 + stop.number
         if any(node.parent in failed for node in task.nodes):
             failed |= {node.id for node in task.nodes}
             print(f"[{number}/{len(every)}] {array.stage}: left out, since what it reads failed")
@@ -105,8 +141,6 @@ def here(asked: Asked) -> int:
 
 def title(node: plan.Wanted) -> str:
     """Return what a node is, for people; of a shared one, a cell that needs it."""
-    from dae_ssl import config
-
     others = f" and {node.cells - 1} more cells" if node.cells > 1 else ""
     return f"{config.title(node.cell)}{others}"
 

@@ -58,6 +58,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "dae_ssl.batch.interrupt": GROUND,
     "dae_ssl.batch.stages": STAGES,
     "dae_ssl.batch.cells": BATCH,
+    "dae_ssl.batch.archive": ("dae_ssl.batch.cells", *BATCH),
     "dae_ssl.batch.profile": GROUND,
     "dae_ssl.batch.queue": (),
     "dae_ssl.batch.tasks": ("dae_ssl.batch.cells", "dae_ssl.batch.profile", *BATCH),

@@ -14,7 +14,7 @@ from dae_ssl import config
 from dae_ssl.batch.profile import Profile, Resources
 from dae_ssl.batch.stages import outdated
 from dae_ssl.config import Cell
-from dae_ssl.store import Store
+from dae_ssl.store import LEFT_BEHIND, Store
 
 T = TypeVar("T")
 NodeId = tuple[str, str]
@@ -115,6 +115,10 @@ def finished(wanted: Mapping[NodeId, Wanted], store: Store) -> frozenset[NodeId]
             continue
         if node.parent is None or (node.parent in done and not outdated(record, records[node.parent])):
             done.add(id)
+    for id, node in reversed(list(wanted.items())):  # children come first: a missing one may read what was left behind
+        parent = None if node.parent is None else records.get(node.parent)
+        if node.parent is not None and id not in done and parent is not None and parent.get(LEFT_BEHIND):
+            done.discard(node.parent)
     return frozenset(done)
 
 

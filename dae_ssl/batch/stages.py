@@ -100,6 +100,19 @@ def parent_record(cell: Cell, stage: str, where: Store) -> dict[str, Any] | None
     return None if parent is None else where.node(parent, config.key(cell, parent)).record()
 
 
+def done_record(cell: Cell, stage: str, where: Store) -> dict[str, Any] | None:
+    """Return the commit record of a cell's node that has not to be computed; None if it has.
+
+    A node that left products behind counts as long as none of the cell's nodes that would read them is missing.
+    """
+    record = where.node(stage, config.key(cell, stage)).record()
+    if record is not None and record.get(store.LEFT_BEHIND):
+        readers = [reader for reader in cell.stages() if cell.parent(reader) == stage]
+        if any(done_record(cell, reader, where) is None for reader in readers):
+            return None
+    return record
+
+
 def outdated(record: Mapping[str, Any], parent: Mapping[str, Any] | None) -> bool:
     """Tell whether a node was computed from other products of its parent than those that are there now."""
     return parent is not None and "parent" in record and record["parent"] != store.products_digest(parent)
@@ -108,8 +121,10 @@ def outdated(record: Mapping[str, Any], parent: Mapping[str, Any] | None) -> boo
 def _done(cell: Cell, stage: str, place: Place) -> dict[str, Any] | None:
     """Return the commit record of a finished node, or None. Raises StoreError if it was made from other images."""
     node = place.store.node(stage, config.key(cell, stage))
-    record = node.record()
-    if record is None and node.product(store.RECORD).exists():
+    record = done_record(cell, stage, place.store)
+    if record is None and node.record() is not None:
+        place.tell(f"{node.path} came without its products, which are to be read: computing it again")
+    elif record is None and node.product(store.RECORD).exists():
         place.tell(f"{node.path} is damaged (a product is missing or has another size): computing it again")
     for name, digests in (record or {}).get("inputs", {}).items():
         prepared = place.store.data(name).record()

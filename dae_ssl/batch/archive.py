@@ -1,0 +1,146 @@
+"""Finished nodes <-> a file of numbers: what was measured, with where it comes from, without weights and features.
+
+A line of JSON for each cell, then for each node: its commit record with figures, versions, device and seconds; and
+its log and its small products, compressed. Loaded into another store such a node counts as done, since its numbers are
+there; its record names what was left behind, and it is computed again only if something is to be read from that.
+"""
+
+import base64
+import json
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dae_ssl import config, store
+from dae_ssl.batch import cells
+from dae_ssl.config import Cell, ConfigError
+from dae_ssl.lock import Locked, held
+from dae_ssl.store import Node, Store, StoreError, explained, write_bytes, write_json
+
+BROUGHT = (store.PROBE, store.CORRECT, store.KMEANS)
+"""Products that are numbers."""
+
+
+class ArchiveError(StoreError):
+    """A file of results that cannot be read or trusted; the message is one line with the place and the reason."""
+
+
+@dataclass
+class Archive:
+    """The lines of a file of results."""
+
+    cells: dict[str, dict[str, Any]]
+    """Settings by the cell's key."""
+    nodes: dict[tuple[str, str], dict[str, Any]]
+    """Record, log and products by stage and key."""
+
+    @classmethod
+    def read(cls, path: Path) -> "Archive":
+        """Read a file, or nothing where there is none yet. Raises ArchiveError for what is not such a file."""
+        found = cls({}, {})
+        if not path.exists():
+            return found
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            try:
+                entry = json.loads(line)
+                if "cell" in entry:
+                    found.cells[str(entry["cell"])] = dict(entry["settings"])
+                else:
+                    _check(entry)
+                    found.nodes[entry["stage"], entry["key"]] = entry
+            except (ValueError, KeyError, TypeError, zlib.error) as error:
+                raise ArchiveError(f"{path}, line {number}: no result, or a damaged one: {error!r}") from error
+        return found
+
+    def write(self, path: Path) -> None:
+        """Write the file, whole or not at all; the same results give the same bytes."""
+        entries = [{"cell": key, "settings": settings} for key, settings in sorted(self.cells.items())]
+        entries += [entry for _, entry in sorted(self.nodes.items(), key=lambda item: (_order(item[0][0]), item[0][1]))]
+        lines = (json.dumps(entry, sort_keys=True, ensure_ascii=False, allow_nan=False) for entry in entries)
+        with explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, "".join(f"{line}\n" for line in lines).encode())
+
+    def add(self, wanted: Iterable[Cell], place: Store, *, pictured: Iterable[Cell] = ()) -> int:
+        """Take what a store has of some cells, and return how many nodes are new.
+
+        Of `pictured` cells also the example pictures of the last epoch are taken.
+        """
+        with_pictures = {config.key(cell, "pretrain") for cell in pictured}
+        before = len(self.nodes)
+        for cell in wanted:
+            if not cells.records(cell, place):
+                continue
+            self.cells[config.cell_key(cell)] = config.settings(cell)
+            for stage, key in config.keys(cell).items():
+                node = place.node(stage, key)
+                record = node.record()
+                if record is not None and (stage, key) not in self.nodes:
+                    more = (store.pictures_name(cell.optimisation.epochs),) if key in with_pictures else ()
+                    self.nodes[stage, key] = _packed(stage, node, record, (*BROUGHT, *more))
+        return len(self.nodes) - before
+
+    def load(self, place: Store) -> int:
+        """Put every node that a store lacks into it, and return how many; what it has stays as it is."""
+        for settings in self.cells.values():
+            try:
+                cells.describe(config.cell(settings), place)
+            except ConfigError as error:
+                raise ArchiveError(f"a cell that this version does not know: {error}") from error
+        return sum(_unpack(entry, place.node(stage, key)) for (stage, key), entry in self.nodes.items())
+
+
+def _order(stage: str) -> int:
+    return config.STAGES.index(stage)
+
+
+def _check(entry: Mapping[str, Any]) -> None:
+    """Raise ValueError for a node that is not what it says: another key than its settings have, other bytes."""
+    record, files = entry["record"], entry["files"]
+    if entry["stage"] not in config.STAGES or entry["key"] != config.key_of(record["settings"]):
+        raise ValueError(f"{entry['stage']} {entry['key']} is not the key of its settings")
+    for name, packed in files.items():
+        if Path(name).name != name or name.startswith(".") or name in (store.RECORD, store.LOCK):
+            raise ValueError(f"{name} is no product's name")
+        if name != store.LOG and store.sha256_of(_plain(packed)) != record["products"][name]["sha256"]:
+            raise ValueError(f"{name} of {entry['stage']} {entry['key']} is not what its record names")
+    if missing := record["products"].keys() - files.keys():
+        raise ValueError(f"{sorted(missing)[0]} of {entry['stage']} {entry['key']} is missing")
+
+
+def _packed(stage: str, node: Node, record: Mapping[str, Any], brought: Iterable[str]) -> dict[str, Any]:
+    """Return a node as an entry: its record names as left behind what is not brought."""
+    known = record["products"] | record.get(store.LEFT_BEHIND, {})
+    products = {name: product for name, product in record["products"].items() if name in brought}
+    left = {name: product for name, product in known.items() if name not in products}
+    files = {name: node.product(name).read_bytes() for name in products}
+    if node.log.exists():
+        files[store.LOG] = node.log.read_bytes()
+    return {
+        "stage": stage,
+        "key": node.key,
+        "record": dict(record) | {"products": products, store.LEFT_BEHIND: left},
+        "files": {name: base64.b64encode(zlib.compress(content, 9)).decode() for name, content in files.items()},
+    }
+
+
+def _plain(packed: str) -> bytes:
+    return zlib.decompress(base64.b64decode(packed, validate=True))
+
+
+def _unpack(entry: Mapping[str, Any], node: Node) -> bool:
+    """Write a node into a store, its record last; return False if it is there or being computed."""
+    if node.record() is not None:
+        return False
+    node.create()
+    try:
+        with held(node.lock, wait=False):
+            node.clear()
+            for name, packed in entry["files"].items():
+                write_bytes(node.product(name), _plain(packed))
+            write_json(node.product(store.RECORD), entry["record"])
+    except Locked:
+        return False
+    return True

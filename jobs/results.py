@@ -1,0 +1,63 @@
+"""Carry what was measured from one store to another, as a file of numbers that can be kept with the code.
+
+python -m jobs.results save experiment=study scale=small to=results/study-small.jsonl
+python -m jobs.results load results/study-small.jsonl store=store
+
+What is loaded is shown by jobs.report, copied by jobs.sync_mlflow, and not computed again. A file that is there already
+is added to. No weights and no features travel: a node that needs these has them computed again.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import dae_ssl.training.methods  # noqa: F401  (registers every method)
+from dae_ssl.batch.archive import Archive
+from dae_ssl.config import Cell, ConfigError, require
+from dae_ssl.experiments.form import Pictures
+from dae_ssl.store import Store
+from jobs import experiment, flags
+from jobs.experiment import Asked
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Save or load."""
+    verb, *further = arguments
+    require(verb in ("save", "load"), "what to do", verb, "save or load")
+    save(further) if verb == "save" else load(further)
+
+
+def save(arguments: Sequence[str]) -> None:
+    """Write what the store has of an experiment's cells."""
+    asked = experiment.asked(arguments, to=None)
+    if asked.options["to"] is None:
+        raise ConfigError("to is not given: name a file, as in to=results/study-small.jsonl")
+    path = Path(str(asked.options["to"]))
+    archive = Archive.read(path)
+    new = archive.add(asked.cells, asked.store, pictured=pictured(asked))
+    archive.write(path)
+    print(f"{path}: {len(archive.nodes)} nodes of {len(archive.cells)} cells, {new} of them new")
+
+
+def pictured(asked: Asked) -> list[Cell]:
+    """Return the cells of which an exhibit shows pictures, with their first seed."""
+    sections = [s for s in asked.sections if any(isinstance(exhibit, Pictures) for exhibit in s.exhibits)]
+    return [of_row[0] for section in sections for of_row in section.cells.values()]
+
+
+def load(arguments: Sequence[str]) -> None:
+    """Put files of results into a store."""
+    parser = argparse.ArgumentParser(prog="python -m jobs.results load")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    flags.add_store(parser)
+    given = flags.parsed(parser, arguments, "store")
+    for path in given.files:
+        require(path.is_file(), "file", str(path), "a file that jobs.results save has written")
+        archive = Archive.read(path)
+        new = archive.load(Store(given.store))
+        print(f"{given.store}: {new} of {len(archive.nodes)} nodes of {path} are new")
+
+
+if __name__ == "__main__":
+    experiment.run(main, sys.argv[1:], __doc__)
