@@ -1,5 +1,9 @@
 """Experiments: what every one of them has to be, and how the command line chooses and changes their cells."""
 
+import csv
+import math
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,45 +11,210 @@ import pytest
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config, experiments
 from dae_ssl.config import ConfigError
-from jobs import experiment
+from dae_ssl.experiments.augmentation_strength import STRENGTHS
+from dae_ssl.experiments.form import Plane, extended
+from dae_ssl.report.subjects import FLOORS
+from jobs import experiment, plan, report, status, submit
+
+NAMES = experiments.names()
 
 
-@pytest.mark.parametrize("name", experiments.names())
+@pytest.mark.parametrize("name", NAMES)
 def test_every_experiment_asks_a_question_of_rows_that_differ(name: str) -> None:
     loaded = experiments.load(name)
-    assert "?" in loaded.question
-    assert len({row.label for row in loaded.rows}) == len(loaded.rows) > 1
-    cells = [config.cell_key(cell) for row in loaded.cells().values() for cell in row]
-    assert len(set(cells)) == len(cells) == len(loaded.rows) * len(experiments.SEEDS)
-    assert all(row.published is None or 0 < row.published < 100 for row in loaded.rows)
+    assert "?" in loaded.question.splitlines()[0]
+    for section in loaded.sections([0, 1]):
+        labels = [row.label for row in section.shown]
+        assert len(set(labels)) == len(labels) > 1
+        assert all(len(of_row) == 2 for of_row in section.cells.values())
+        assert all(row.published is None or 0 < row.published < 100 for row in section.shown)
+        for row, (one, other) in section.cells.items():
+            assert config.title(one).replace("seed=0", "seed=1") == config.title(other), row.label
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_exhibit_and_claim_of_an_experiment_speaks_of_its_rows(name: str) -> None:
+    for section in experiments.load(name).sections():
+        known = {row.label for row in section.shown} | set(FLOORS.values())
+        at = {place for row in section.shown for place in row.at}
+        names = [exhibit.name for exhibit in section.exhibits]
+        assert len(set(names)) == len(names) > 0
+        for exhibit in section.exhibits:
+            needed = {getattr(exhibit, place, None) for place in ("x", "lines", "panels", "of", "within")} - {None}
+            assert isinstance(exhibit, Plane) or needed <= at, exhibit.name
+        for claim in section.claims:
+            assert set(claim.labels()) <= known, claim.words
+            assert (claim.value is None) == bool(claim.weights), claim.words
+            assert claim.above < claim.below
+
+
+def test_the_study_has_63_pretraining_cells_a_seed_in_its_own_figures_and_shares_the_rest() -> None:
+    study = experiments.load("study")
+    seen: dict[str, int] = {}
+    trained: set[str] = set()
+    for section in study.sections([7]):
+        trained |= {config.key(cell, "pretrain") for cell in section.every() if cell.method.trains}
+        seen[section.name] = len(trained)
+    assert seen["denoising"] == seen["reconstructions"] == 2
+    assert seen["embedding_loss"] == seen["pareto"] == seen["clustering"] == 44
+    assert seen["methods"] == 45
+    assert seen["augmentation_strength"] == seen["training_length"] == 63
+    assert seen["trained_to_the_end"] == 63 + 14
+    assert study.seeds == (0, 1, 2)
+    assert experiments.load("methods").seeds == (0,)
+
+
+def test_study_computes_table_2_first_then_figures_10_and_9_then_the_rest_seed_by_seed() -> None:
+    study = experiments.load("study")
+    sections = {section.name: section for section in study.sections([0, 1])}
+    order = [config.cell_key(cell) for cell in study.in_order(sections.values())]
+    assert len(set(order)) == len(order)
+    every = [cell for section in sections.values() for cell in section.every()]
+    of_first = {config.cell_key(cell) for cell in every if cell.seed == 0}
+    assert set(order[: len(of_first)]) == of_first, "another seed comes after all of the first"
+
+    def shown(name: str) -> set[str]:
+        section = sections[name]
+        return {config.cell_key(section.cells[row][0]) for row in section.shown if not row.among}
+
+    blocks = [shown(name) for name in ("methods", "training_length", "augmentation_strength", "embedding_loss")]
+    assert set(order[:9]) == blocks[0], "the nine rows"
+    ends = [max(order.index(key) for key in block) for block in blocks]
+    assert ends == sorted(ends)
+    assert ends[3] + 1 == len(set().union(*blocks)), "nothing else comes between"
 
 
 def test_cells_of_a_row_differ_in_their_seed_and_the_floors_are_shared() -> None:
     asked = experiment.asked(["experiment=tour", "seeds=[3,5]"])
-    for row in asked.rows.values():
-        assert [cell.seed for cell in row] == [3, 5]
-        assert config.title(row[0]).replace("seed=3", "seed=5") == config.title(row[1])
+    (section,) = asked.sections
+    assert all([cell.seed for cell in of_row] == [3, 5] for of_row in section.cells.values())
     assert sorted(cell.method.name for cell in asked.floors) == ["pixels", "random", "random"], "pixels have no seed"
     assert experiment.asked(["experiment=tour", "floors=false"]).floors == []
 
 
 def test_changes_reach_every_cell_and_come_after_a_scale() -> None:
-    asked = experiment.asked(["experiment=table2", "+scale=demo", "optimisation.epochs=2", "kmeans.restarts=1"])
+    asked = experiment.asked(["experiment=methods", "scale=demo", "optimisation.epochs=2", "kmeans.restarts=1"])
     for cell in asked.cells:
         assert (cell.optimisation.epochs, cell.optimisation.batch_size, cell.kmeans.restarts) == (2, 64, 1)
         assert cell.data.pretrain == "digits"
 
 
+def test_nothing_overrides_what_makes_a_row_the_row_it_is() -> None:
+    asked = experiment.asked(["experiment=augmentation_strength", "views.jitter=2", "views.flip=0.5"])
+    (section,) = asked.sections
+    assert {cell.views.jitter for cell in section.every()} == set(STRENGTHS)
+    assert {cell.views.flip for cell in section.every()} == {0.5}
+
+
+def test_lengths_batches_and_changes_of_an_experiment_follow_its_scale() -> None:
+    (lengths,) = experiment.asked(["experiment=trained_to_the_end", "scale=small"]).sections
+    assert sorted({cell.optimisation.epochs for cell in lengths.every()}) == [1, 2, 3, 4, 5]
+    (batches,) = experiment.asked(["experiment=batch_size", "scale=small"]).sections
+    assert sorted({cell.optimisation.batch_size for cell in batches.every()}) == [4, 8, 16, 32, 64, 128]
+    (code,) = experiment.asked(["experiment=as_published_code", "scale=small"]).sections
+    assert {cell.optimisation.epochs for cell in code.every()} == {3, 5}
+
+
+def test_batch_sizes_leave_the_learning_rate_or_scale_it_linearly_or_by_its_square_root() -> None:
+    (section,) = experiments.load("batch_size").sections()
+    for row, (cell,) in section.cells.items():
+        factor = cell.optimisation.batch_size / 512
+        scaled = {"rate held": 1, "rate scaled linearly": factor, "rate scaled by square root": factor**0.5}
+        assert cell.optimisation.learning_rate == pytest.approx(1e-4 * scaled[str(row.at["rule"])], rel=1e-5)
+
+
+# ---------------------------------------------------------------------------------- what validation decides
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "grown"),
+    [
+        ({}, [0.1, 1, 10]),
+        ({0.1: 0.5, 1: 0.6, 10: 0.5}, [0.1, 1, 10]),
+        ({0.1: 0.5, 1: 0.6, 10: 0.7}, [0.1, 1, 10, 100]),
+        ({0.1: 0.7, 1: 0.6, 10: 0.5}, [0.01, 0.1, 1, 10]),
+        ({0.1: 0.7, 1: 0.6}, [0.1, 1, 10]),
+        ({0.1: 0.5, 1: 0.6, 10: 0.7, 100: 0.65}, [0.1, 1, 10, 100]),
+        ({0.1: 0.5, 1: 0.6, 10: 0.7, 100: 0.8, 1000: 0.9}, [0.1, 1, 10, 100, 1000]),
+        ({0.1: 0.7, 1: 0.6, 10: 0.5, 0.01: 0.8, 0.001: 0.9}, [0.001, 0.01, 0.1, 1, 10]),
+    ],
+)
+def test_grid_goes_on_past_its_edge_while_the_best_lies_there(accuracy: dict[float, float], grown: list[float]) -> None:
+    assert extended([0.1, 1, 10], accuracy.get) == grown
+
+
+def test_grown_grid_names_its_weights_as_people_would() -> None:
+    assert extended([1e-4, 1e-3], {1e-4: 0.7, 1e-3: 0.6}.get)[0] == 1e-5
+
+
+def test_embedding_loss_asks_for_further_cells_once_the_best_alpha_lies_on_the_edge() -> None:
+    def validation(cell: config.Cell) -> float:
+        own = config.settings(cell.method)
+        rises = (own["name"], own["embedding"]) == ("dae", "l1") and own["alpha"] > 0
+        return 0.6 + 0.01 * (math.log10(own["alpha"]) if rises else -abs(math.log10(own["alpha"] or 1)))
+
+    usual = experiments.load("embedding_loss").sections([0])[0]
+    grown = experiments.load("embedding_loss").sections([0], validation=validation)[0]
+    known = {row.label for row in usual.shown}
+    assert [row.label for row in grown.shown if row.label not in known] == ["DAE, L1, α = 1000", "DAE, L1, α = 10000"]
+
+
+# ---------------------------------------------------------------------------------- one file is an experiment
+
+
+MINE = '''"""Is a wide crop better than a narrow one?"""
+
+from dae_ssl.experiments.form import Curves, Numbers, Row, beats
+
+BASE = {"data": {"pretrain": "tiny", "evaluate": "tiny", "validation_images": 6}, "kmeans": {"clusters": 3},
+        "optimisation": {"epochs": 1, "batch_size": 8, "checkpoints": []}, "probe": {"epochs": 3}}
+ROWS = [Row(f"crop {crop}", {"method": {"name": "ae"}, "views": {"crop": crop}}, at={"crop": crop, "method": "AE"})
+        for crop in (16, 28)]
+EXHIBITS = [Curves(name="crop", title="By crop", x="crop", x_label="pixels", figure="test_accuracy", lines="method"),
+            Numbers(name="numbers", title="Numbers")]
+CLAIMS = [beats("crop 28", "crop 16", "Wide is better", "me")]
+'''
+
+
+@pytest.mark.slow
+def test_experiment_is_added_by_one_file(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.setattr(experiments, "__path__", [*experiments.__path__, str(tmp_path)])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    shutil.copytree(images, tmp_path / "store")
+    arguments = ["experiment=mine", f"store={tmp_path / 'store'}"]
+    assert "mine" in experiments.names()
+    plan.main(arguments)
+    assert "4 cells (2 of them floors)" in capsys.readouterr().out
+    assert submit.main(arguments) == 0
+    assert status.main(arguments) == 0
+    report.main(arguments)
+    folder = tmp_path / "store" / "experiments" / "mine"
+    page = (folder / "report.html").read_text()
+    assert "Is a wide crop better than a narrow one?" in page
+    assert "not yet measured" not in page
+    lines = list(csv.DictReader((folder / "mine-crop.csv").read_text().splitlines()))
+    assert [float(line["crop"]) for line in lines if line["crop"]] == [16, 28]
+    assert (folder / "mine-crop.svg").read_text().startswith("<?xml")
+    sys.modules.pop("dae_ssl.experiments.mine")
+
+
+# ---------------------------------------------------------------------------------- the command line
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "experiment is not given: choose table2, tour"),
-        (["experiment=tuor"], "experiment='tuor': choose table2, tour"),
+        ([], "experiment is not given: choose as_published_code, augmentation_strength"),
+        (["experiment=tuor"], "experiment='tuor': choose as_published_code, augmentation_strength"),
         (["experiment=tour", "profile=nope"], "profile='nope': choose dev, gpu4, local"),
         (["experiment=tour", "seed=4"], "unknown setting seed: did you mean seeds?"),
-        (["experiment=tour", "seeds=[]"], "seeds=[]: choose whole numbers"),
+        (["experiment=tour", "seeds=[]"], "seeds=[]: choose different whole numbers"),
+        (["experiment=tour", "seeds=[1,1]"], "seeds=[1, 1]: choose different whole numbers"),
         (["experiment=tour", "floors=7"], "floors=7: choose true or false"),
-        (["experiment=tour", "+scale=none"], "scale='none': choose demo"),
+        (["experiment=tour", "+scale=none"], "scale='none': choose demo, miniature, small"),
         (["experiment=tour", "optimisation.epochs=1,2"], "optimisation.epochs=1,2 is no value for all cells alike"),
         (["experiment=tour", "optimisation.epochs=two"], "optimisation.epochs='two': choose a whole number"),
         (["experiment=tour", "optimisation.epoch=2"], "did you mean optimisation.epochs?"),

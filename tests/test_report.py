@@ -1,166 +1,28 @@
 """The page of a cell: whole by itself, the numbers of the records, nothing missing left unsaid."""
 
 import base64
-import math
 import shlex
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from forged import Page, a_cell, forge, forge_all, forge_pretrain
 from torch import nn
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config, store
 from dae_ssl.batch.cells import floors
 from dae_ssl.batch.log import Log
-from dae_ssl.batch.provenance import versions
 from dae_ssl.config import Cell
 from dae_ssl.report.command import run_again
 from dae_ssl.report.figures import views_at
 from dae_ssl.report.page import write_cell_page
-from dae_ssl.report.significance import mcnemar, told_p, wilson_interval
+from dae_ssl.report.significance import mcnemar, told_p
 from dae_ssl.store import Store
 from dae_ssl.training.monitor import pictures
 from jobs import settings
-
-TEST_IMAGES = 200
-VOID = {"meta", "br", "img"}
-
-
-# ---------------------------------------------------------------------------------- a forged finished cell
-
-
-def a_cell(**more: Any) -> Cell:
-    given: dict[str, Any] = {
-        "method": {"name": "dae", "embedding": "l2", "alpha": 1},
-        "data": {"pretrain": "digits", "evaluate": "digits", "validation_images": 300},
-        "optimisation": {"epochs": 4, "checkpoints": [1, 2]},
-        "probe": {"epochs": 3, "seeds": [0, 7], "learning_rates": [0.001, 0.01]},
-    }
-    return config.cell(given | more)
-
-
-def commit(place: Store, cell: Cell, stage: str, **facts: Any) -> None:
-    source = {
-        "commit": "0123abc-modified", "image": None, "versions": versions(), "device": "a <fast> one", "ranks": 2,
-        "host": "node & co", "slurm": {"slurm_job_id": "17"}, "finished": 1.7e9, "seconds": 12.5,
-    }  # fmt: skip
-    node = place.node(stage, config.key(cell, stage))
-    node.commit({"stage": stage, "key": node.key, "settings": config.stage_settings(cell, stage)} | source | facts)
-
-
-def forge(place: Store, cell: Cell, *, right: float, seed: int, decodes: bool = True) -> None:
-    """Write a finished cell through the store's and the log's own doors; about `right` of its test images are right."""
-    random = np.random.default_rng(seed)
-    for stage in cell.stages():
-        node = place.node(stage, config.key(cell, stage))
-        node.create()
-        {"pretrain": forge_pretrain, "probe": forge_probe}.get(stage, forge_nothing)(place, cell, random, decodes)
-        figures: dict[str, Any] = {}
-        if stage == "probe":
-            figures = forge_correct(place, cell, random, right)
-        if stage == "kmeans":
-            names = ("inertia", "nmi", "ari", "matched_accuracy")
-            figures = {f"kmeans_{kind}{name}": random.random() for kind in ("", "standardised_") for name in names}
-            store.write_json(node.product(store.KMEANS), figures)
-        commit(place, cell, stage, figures=figures)
-
-
-def forge_nothing(place: Store, cell: Cell, random: np.random.Generator, decodes: bool) -> None:
-    """Features and k-means leave nothing in their logs that the page shows."""
-
-
-def forge_pretrain(place: Store, cell: Cell, random: np.random.Generator, decodes: bool) -> None:
-    if not cell.method.trains:
-        return
-    node = place.node("pretrain", config.key(cell, "pretrain"))
-    names = ["clean", "view1", "view2", *(["reconstruction1", "reconstruction2"] if decodes else [])]
-    with Log(node.log) as log:
-        log.event("started", stage="pretrain")
-        for epoch in range(1, cell.optimisation.epochs + 1):
-            terms = {"loss": 1 / epoch, "embedding": 0.5 / epoch, "embedding_std": 0.4, "learning_rate": 1e-4 / epoch}
-            log(epoch, terms | ({"reconstruction": 0.5 / epoch} if decodes else {}) | {"images_per_second": 1e4})
-    for epoch in cell.optimisation.kept_epochs():
-        images = {name: random.integers(0, 256, (5, 32, 32, 3), dtype=np.uint8) for name in names}
-        with store.appearing(node.product(store.pictures_name(epoch))) as path, path.open("wb") as file:
-            np.savez(file, allow_pickle=False, **images)
-
-
-def forge_probe(place: Store, cell: Cell, random: np.random.Generator, decodes: bool) -> None:  # noqa: ARG001
-    with Log(place.node("probe", config.key(cell, "probe")).log) as log:
-        for epoch in range(1, cell.probe.epochs + 1):
-            log(epoch, {f"validation_accuracy/lr{rate:g}": random.random() for rate in cell.probe.learning_rates})
-
-
-def forge_correct(place: Store, cell: Cell, random: np.random.Generator, right: float) -> dict[str, Any]:
-    node = place.node("probe", config.key(cell, "probe"))
-    probe = random.random((len(cell.probe.seeds), TEST_IMAGES)) < right
-    logistic = random.random((1, TEST_IMAGES)) < right
-    figures = {
-        "test_accuracy": float(probe.mean()),
-        "validation_accuracy": float(random.random()),
-        "probe_learning_rate": cell.probe.learning_rates[-1],
-        "logistic_test_accuracy": float(logistic.mean()),
-        "logistic_validation_accuracy": float(random.random()),
-        "logistic_converged": True,
-    }
-    by_seed = {str(seed): float(mine.mean()) for seed, mine in zip(cell.probe.seeds, probe, strict=True)}
-    store.write_json(node.product(store.PROBE), figures | {"test_accuracy_by_seed": by_seed})
-    with store.appearing(node.product(store.CORRECT)) as path, path.open("wb") as file:
-        np.savez(file, probe=probe, logistic=logistic, ids=np.arange(TEST_IMAGES))
-    return figures
-
-
-def forge_all(place: Store, cell: Cell, **more: Any) -> dict[str, Cell]:
-    forge(place, cell, right=0.9, seed=1, **more)
-    beside = floors(cell)
-    for seed, floor in enumerate(beside.values(), 2):
-        forge(place, floor, right=0.8, seed=seed)
-    return beside
-
-
-# ---------------------------------------------------------------------------------- reading a page
-
-
-class Page(HTMLParser):
-    """What a browser would take from a page: links and sources, rows of tables, text; fails on unbalanced tags."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.addresses: list[str] = []
-        self.rows: list[list[str]] = []
-        self.text = ""
-        self._open: list[str] = []
-        self.raw = path.read_text(encoding="utf-8")
-        self.feed(self.raw)
-        self.close()
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
-        if tag not in VOID:
-            self._open.append(tag)
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "style" in self._open:
-            return
-        self.text += data
-        if {"td", "th"} & set(self._open):
-            self.rows[-1][-1] += data if self._open[-1] in ("td", "th") else f"{data} "
-
-    def row(self, name: str) -> list[str]:
-        (found,) = (row[1:] for row in self.rows if row and row[0].strip() == name)
-        return found
 
 
 @pytest.fixture(scope="module")
@@ -346,7 +208,7 @@ def test_page_is_the_same_when_it_is_drawn_again(done: tuple[Store, Cell, Path])
     assert write_cell_page(cell, place, floors(cell)).read_bytes() == before
 
 
-# ---------------------------------------------------------------------------------- views, statistics, command
+# ---------------------------------------------------------------------------------- views, command
 
 
 def test_views_at_the_strength_of_the_cell_are_those_kept_while_training() -> None:
@@ -361,48 +223,6 @@ def test_views_at_the_strength_of_the_cell_are_those_kept_while_training() -> No
 def test_views_without_crop_flip_and_jitter_are_the_clean_images() -> None:
     clean = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     assert np.array_equal(views_at(clean, a_cell(views={"crop": 32, "flip": 0}), 0.0, 1), clean)
-
-
-def test_mcnemar_is_the_two_sided_binomial_probability() -> None:
-    random = np.random.default_rng(0)
-    for images in (1, 5, 40):
-        for _ in range(20):
-            one, other = random.random(images) < 0.7, random.random(images) < 0.4
-            b, c = sum(x and not y for x, y in zip(one, other, strict=True)), int((other & ~one).sum())
-            n = b + c
-            # By symmetry: at least as far from n / 2 as b is.
-            tosses = [math.comb(n, k) / 2**n for k in range(n + 1) if abs(k - n / 2) >= abs(b - n / 2)]
-            assert mcnemar(one, other) == pytest.approx(sum(tosses))
-
-
-def test_mcnemar_refuses_what_cannot_be_paired() -> None:
-    with pytest.raises(ValueError, match=r"images right \(3,\) and \(2,\)"):
-        mcnemar(np.ones(3, bool), np.ones(2, bool))
-
-
-def test_wilson_interval_is_the_published_one() -> None:
-    """Newcombe 1998, Statistics in Medicine 17, table I, method 3 (score): 81 of 263, 15 of 148, 0 of 20, 1 of 29."""
-    low_and_high = {
-        (81, 263): (0.2553, 0.3662),
-        (15, 148): (0.0624, 0.1605),
-        (0, 20): (0, 0.1611),
-        (1, 29): (0.0061, 0.1718),
-    }
-    for (right, images), expected in low_and_high.items():
-        assert wilson_interval(right / images, images) == pytest.approx(expected, abs=5e-5)
-
-
-@pytest.mark.parametrize(("share", "images"), [(1.1, 10), (0.5, 0), (float("nan"), 10)])
-def test_wilson_interval_refuses_what_is_no_share(share: float, images: int) -> None:
-    with pytest.raises(ValueError, match="give a share between 0 and 1"):
-        wilson_interval(share, images)
-
-
-def test_p_values_are_told_shortly() -> None:
-    assert told_p([0.0004]) == "p < 0.001"
-    assert told_p([0.0004, 0.0005]) == "p < 0.001 for all 2 seeds"
-    assert told_p([0.0312, 0.5, 0.1]) == "p = 0.031 to 0.50 over 3 seeds"
-    assert told_p([0.0001, 0.02]) == "p < 0.001 to 0.020 over 2 seeds"
 
 
 CELLS = [

@@ -1,7 +1,8 @@
 """How everything is drawn: colours, axes, pictures. Without pyplot, so nothing is shared between two drawings."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -10,6 +11,8 @@ import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from dae_ssl.report.tables import Record
 
 Image = npt.NDArray[np.uint8]
 Curve = Sequence[tuple[int, float]]
@@ -21,6 +24,18 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 INK, FAINT, MISSING = "#24292f", "#d8dee4", "#8a4b00"
 WIDTH_PIXELS = 1000
 """Of a drawing on the page; in a PNG there are half as many again."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure of an experiment, the numbers in it, and what has to be said beside it."""
+
+    figure: Any
+    """Of matplotlib; None where there is nothing to draw yet."""
+    records: Sequence[Record] = ()
+    notes: Sequence[str] = ()
+    absent: Sequence[str] = ()
+    """What is not in it, as it was not measured."""
 
 
 def blank(*, height_pixels: float) -> Any:
@@ -74,6 +89,22 @@ def frame(axes: Any, *, title: str, x: str, y: str) -> None:
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axes.spines[side].set_color(FAINT)
+
+
+def legend(figure: Any, axes: Sequence[Any]) -> None:
+    """Write one legend for all panels, each name once, above them."""
+    named: dict[str, Any] = {}
+    for own in axes:
+        for handle, name in zip(*own.get_legend_handles_labels(), strict=True):
+            named.setdefault(name, handle)
+    if named:
+        figure.legend(named.values(), named.keys(), loc="outside upper center", ncols=min(6, len(named)), fontsize=10,
+                      frameon=False, labelcolor=INK)  # fmt: skip
+
+
+def distinct(values: Iterable[Any]) -> list[Any]:
+    """Return values, each once, in their order."""
+    return list(dict.fromkeys(values))
 
 
 def mosaic(rows: Sequence[Sequence[Image]], *, row_names: Sequence[str], column_names: Sequence[str]) -> bytes:

@@ -63,7 +63,8 @@ class Table:
 
     def markdown(self) -> str:
         """Return the table as GitHub shows it."""
-        lines = ["| " + " | ".join(self.head) + " |", "|" + "---|" * len(self.head)]
+        head = [name.replace("|", "\\|") for name in self.head]
+        lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
         for name, entries in self.rows:
             lines.append("| " + " | ".join([name.replace("|", "\\|"), *(entry.plain() for entry in entries)]) + " |")
         return "\n".join(lines) + "\n"

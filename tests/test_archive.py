@@ -1,0 +1,185 @@
+"""Results as a file of numbers: they travel whole, are checked, count as done, and give way where more is needed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from forged import a_cell, commit, forge
+
+import dae_ssl.training.methods  # noqa: F401  (registers every method)
+from dae_ssl import config, store
+from dae_ssl.batch import cells, plan
+from dae_ssl.batch.archive import Archive, ArchiveError
+from dae_ssl.batch.profile import Profile
+from dae_ssl.batch.stages import done_record, outdated
+from dae_ssl.config import Cell
+from dae_ssl.store import Store, products_digest
+from jobs import results
+
+
+@pytest.fixture
+def measured(tmp_path: Path) -> tuple[Store, Cell]:
+    """A store with a cell whose parents hold weights and features, and whose records name what they were made from."""
+    place, cell = Store(tmp_path / "measured"), a_cell()
+    forge(place, cell, right=0.8, seed=1)
+    for stage in cell.stages():
+        node, parent = place.node(stage, config.key(cell, stage)), cell.parent(stage)
+        if parent is None or stage == "features":
+            name = {"pretrain": store.encoder_name(4), "features": store.FEATURES}[stage]
+            node.product(name).write_bytes(bytes(100_000))
+        made_from = {} if parent is None else {"parent": products_digest(above_record(place, cell, parent))}
+        commit(place, cell, stage, figures=above_record(place, cell, stage)["figures"], **made_from)
+    return place, cell
+
+
+def above_record(place: Store, cell: Cell, stage: str) -> dict[str, Any]:
+    record = place.node(stage, config.key(cell, stage)).record()
+    assert record is not None
+    return record
+
+
+def archived(place: Store, cell: Cell, path: Path, **more: Any) -> Path:
+    archive = Archive.read(path)
+    archive.add([cell], place, **more)
+    archive.write(path)
+    return path
+
+
+def missing(cell: Cell, place: Store) -> set[str]:
+    made = plan.make([cell], place, Profile.of("test", {"launcher": "local"}), queued={}, array_size=100)
+    return {node.stage for node in made.missing()}
+
+
+def test_figures_curves_and_right_images_arrive_as_they_were(measured: tuple[Store, Cell], tmp_path: Path) -> None:
+    place, cell = measured
+    path, other = archived(place, cell, tmp_path / "results.jsonl"), Store(tmp_path / "other")
+    assert Archive.read(path).load(other) == 4
+    assert cells.figures(cell, other) == cells.figures(cell, place)
+    for stage in cell.stages():
+        one, brought = (where.node(stage, config.key(cell, stage)) for where in (place, other))
+        assert brought.log.exists() == one.log.exists()
+        assert not one.log.exists() or brought.log.read_bytes() == one.log.read_bytes()
+        was, found = one.verify(), brought.verify()
+        assert {name: found[name] for name in ("versions", "commit", "device", "seconds", "settings")} == {
+            name: was[name] for name in ("versions", "commit", "device", "seconds", "settings")
+        }
+        assert products_digest(found) == products_digest(was)
+    with np.load(other.node("probe", config.key(cell, "probe")).product(store.CORRECT)) as correct:
+        assert correct["probe"].shape == (2, 200)
+    assert cells.described(other.cell(config.cell_key(cell))) == cell
+
+
+def test_no_weights_and_no_features_travel(measured: tuple[Store, Cell], tmp_path: Path) -> None:
+    place, cell = measured
+    path, other = archived(place, cell, tmp_path / "results.jsonl"), Store(tmp_path / "other")
+    Archive.read(path).load(other)
+    pretrain = other.node("pretrain", config.key(cell, "pretrain"))
+    assert {file.name for file in pretrain.path.iterdir()} == {store.RECORD, store.LOG}
+    left = above_record(other, cell, "pretrain")[store.LEFT_BEHIND]
+    assert left[store.encoder_name(4)]["bytes"] == 100_000
+    assert {store.pictures_name(epoch) for epoch in (1, 2, 4)} <= left.keys()
+    assert path.stat().st_size < 40_000
+
+
+def test_pictures_travel_where_they_are_asked_for(measured: tuple[Store, Cell], tmp_path: Path) -> None:
+    place, cell = measured
+    other = Store(tmp_path / "other")
+    Archive.read(archived(place, cell, tmp_path / "results.jsonl", pictured=[cell])).load(other)
+    products = above_record(other, cell, "pretrain")["products"]
+    assert set(products) == {store.pictures_name(4)}
+
+
+def test_same_results_give_the_same_bytes_and_further_ones_are_added(
+    measured: tuple[Store, Cell], tmp_path: Path
+) -> None:
+    place, cell = measured
+    path = archived(place, cell, tmp_path / "results.jsonl")
+    before = path.read_bytes()
+    assert archived(place, cell, path).read_bytes() == before
+    further = a_cell(seed=5)
+    forge(place, further, right=0.7, seed=2)
+    archived(Store(tmp_path / "empty"), cell, path)
+    assert path.read_bytes() == before, "what the store lacks stays in the file"
+    archived(place, further, path)
+    assert set(Archive.read(path).cells) == {config.cell_key(cell), config.cell_key(further)}
+
+
+def test_loaded_cell_is_not_computed_again_and_loading_twice_changes_nothing(
+    measured: tuple[Store, Cell], tmp_path: Path
+) -> None:
+    place, cell = measured
+    other = Store(tmp_path / "other")
+    archive = Archive.read(archived(place, cell, tmp_path / "results.jsonl"))
+    assert missing(cell, other) == set(config.STAGES)
+    archive.load(other)
+    assert missing(cell, other) == set()
+    assert all(done_record(cell, stage, other) is not None for stage in cell.stages())
+    assert archive.load(other) == 0
+
+
+def test_what_is_to_be_read_from_what_was_left_behind_is_computed_again_and_no_more(
+    measured: tuple[Store, Cell], tmp_path: Path
+) -> None:
+    place, cell = measured
+    other = Store(tmp_path / "other")
+    Archive.read(archived(place, cell, tmp_path / "results.jsonl")).load(other)
+    further = a_cell(kmeans={"restarts": 3})
+    assert missing(further, other) == {"pretrain", "features", "kmeans"}
+    assert done_record(further, "pretrain", other) is None
+    assert done_record(further, "probe", other) is not None
+    assert missing(cell, other) == set()
+    probe = above_record(other, cell, "probe")
+    assert not outdated(probe, above_record(other, cell, "features"))
+
+
+def test_node_that_the_store_has_stays_as_it_is(measured: tuple[Store, Cell], tmp_path: Path) -> None:
+    place, cell = measured
+    path = archived(place, cell, tmp_path / "results.jsonl")
+    before = above_record(place, cell, "pretrain")
+    assert Archive.read(path).load(place) == 0
+    assert above_record(place, cell, "pretrain") == before
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda entry: entry["record"]["settings"].update(schema=7), "is not the key of its settings"),
+        (lambda entry: entry.update(key="0" * 16), "is not the key of its settings"),
+        (lambda entry: entry["files"].update({"../probe.json": ""}), "is no product's name"),
+        (lambda entry: entry["files"].update({"record.json": ""}), "is no product's name"),
+        (lambda entry: entry["files"].update({"probe.json": "bm90IHpsaWI="}), "Error"),
+        (lambda entry: entry["files"].pop("probe.json"), "is missing"),
+        (lambda entry: entry["record"]["products"]["probe.json"].update(sha256="0"), "is not what its record names"),
+        (lambda entry: entry.pop("record"), "KeyError"),
+    ],
+)
+def test_result_that_is_not_what_it_says_is_refused_in_one_line_and_nothing_is_written(
+    spoil: Any, said: str, measured: tuple[Store, Cell], tmp_path: Path
+) -> None:
+    place, cell = measured
+    path = archived(place, cell, tmp_path / "results.jsonl")
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    spoil(next(entry for entry in entries if entry.get("stage") == "probe"))
+    path.write_text("".join(f"{json.dumps(entry)}\n" for entry in entries))
+    with pytest.raises(ArchiveError) as refused:
+        results.load([str(path), f"store={tmp_path / 'other'}"])
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "other").exists()
+
+
+def test_command_saves_and_loads(measured: tuple[Store, Cell], tmp_path: Path, capsys: Any) -> None:
+    asked = ["experiment=tour", "optimisation.epochs=4", "optimisation.checkpoints=[1,2]", "floors=false"]
+    (first, *_) = results.experiment.asked([*asked, "store=x"]).cells
+    forge(measured[0], first, right=0.8, seed=3)
+    path = tmp_path / "results.jsonl"
+    results.main(["save", *asked, f"store={measured[0].root}", f"to={path}"])
+    assert "4 nodes of 1 cells, 4 of them new" in capsys.readouterr().out
+    results.main(["load", str(path), f"store={tmp_path / 'other'}"])
+    assert "4 of 4 nodes" in capsys.readouterr().out
+    with pytest.raises(config.ConfigError, match="to is not given"):
+        results.main(["save", *asked, f"store={measured[0].root}"])
+    with pytest.raises(config.ConfigError, match="choose save or load"):
+        results.main(["push"])

@@ -1,0 +1,287 @@
+"""The report of an experiment: numbers of the records beside the published ones, claims tested, gaps shown as gaps."""
+
+import csv
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from forged import Page, forge
+
+import dae_ssl.training.methods  # noqa: F401  (registers every method)
+from dae_ssl import config, experiments
+from dae_ssl.batch import cells
+from dae_ssl.config import Cell
+from dae_ssl.experiments import Section
+from dae_ssl.experiments.form import Claim, beats
+from dae_ssl.report import verdicts
+from dae_ssl.report.experiment import write_experiment_page
+from dae_ssl.report.significance import Estimate, contrast, over_seeds
+from dae_ssl.report.subjects import Subject, subjects
+from dae_ssl.report.tables import Entry, Table, comma_separated
+from dae_ssl.store import Store
+
+CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+            "--disable-component-update", "--disable-sync"]  # fmt: skip
+SEEDS = (0, 1)
+RIGHT = {"DAE, no embedding loss": 0.9, "AE, no embedding loss": 0.6, "DAE, L2, α = 1": 0.85, "SimCLR": 0.7}
+"""About which share of test images forged rows get right."""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store in which some rows of the study are there for two seeds, others for one, and most not at all."""
+    found = Store(tmp_path_factory.mktemp("study") / "store")
+    number = 0
+    for section in sections("methods"):
+        for row, of_row in section.cells.items():
+            for cell in of_row if row.label in RIGHT else ():
+                if not (row.label == "SimCLR" and cell.seed == 1):
+                    number += 1
+                    forge(found, cell, right=RIGHT[row.label], seed=number, decodes=row.label != "SimCLR")
+    for number, floor in enumerate(floors(sections("methods")), 100):
+        forge(found, floor, right=0.5, seed=number)
+    return found
+
+
+def sections(name: str) -> tuple[Section, ...]:
+    return experiments.load(name).sections(SEEDS)
+
+
+def floors(of: tuple[Section, ...]) -> list[Cell]:
+    return experiments.distinct(
+        floor for section in of for cell in section.every() for floor in cells.floors(cell).values()
+    )
+
+
+def by_label(place: Store, name: str) -> dict[str, Subject]:
+    (section,) = sections(name)
+    return {one.label: one for one in subjects(section, floors((section,)), place)}
+
+
+def drawn(place: Store, name: str, **more: Any) -> Path:
+    of = sections(name)
+    return write_experiment_page(experiments.load(name), of, floors(of), place, **more)
+
+
+@pytest.fixture(scope="module")
+def study(place: Store) -> Path:
+    return drawn(place, "study")
+
+
+def records(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+# ---------------------------------------------------------------------------------- numbers
+
+
+def test_table_has_the_numbers_of_the_records_beside_the_published_ones(place: Store, study: Path) -> None:
+    lines = {
+        line["row"]: line for line in records(study.parent / "methods-table-2.csv") if line["figure"] == "test_accuracy"
+    }
+    (section,) = sections("methods")
+    for row in section.shown:
+        if row.label not in RIGHT:
+            continue
+        values = [100 * found["test_accuracy"] for cell in section.cells[row] if (found := cells.figures(cell, place))]
+        line = lines[row.label]
+        assert float(line["mean"]) == pytest.approx(np.mean(values), abs=1e-5)
+        assert int(line["seeds"]) == len(values) == (1 if row.label == "SimCLR" else 2)
+        assert float(line["published"]) == row.published
+        assert float(line["difference"]) == pytest.approx(np.mean(values) - row.published, abs=1e-3)
+        if len(values) > 1:
+            expected = over_seeds(values)
+            assert (float(line["low"]), float(line["high"])) == pytest.approx((expected.low, expected.high), abs=1e-5)
+        assert line["interval_over"] == ("images" if len(values) == 1 else "seeds")
+        inside = float(line["low"]) <= row.published <= float(line["high"])
+        assert line["verdict"] == (verdicts.AGREES if inside else verdicts.DIFFERS)
+
+
+def test_every_row_of_every_table_is_there_measured_or_not(study: Path) -> None:
+    for section in sections("study"):
+        for exhibit in section.exhibits:
+            path = study.parent / f"{section.name}-{exhibit.name}.csv"
+            if path.exists() and "row" in records(path)[0]:
+                assert {row.label for row in section.shown} <= {line["row"] for line in records(path)} | {""}, path.name
+    lines = [line for line in records(study.parent / "methods-table-2.csv") if line["row"] == "AE, L1"]
+    assert {line["interval_over"] for line in lines} == {"not yet measured"}
+    assert {line["mean"] for line in lines} == {""}
+
+
+def test_row_that_validation_chooses_is_the_best_on_validation_and_says_among_how_many(tmp_path: Path) -> None:
+    place = Store(tmp_path)
+    (section,) = sections("methods")
+    row = next(row for row in section.shown if row.label == "DAE, L2")
+    best: dict[str, float] = {}
+    for number, candidate in enumerate(row.among[:4]):
+        for cell in section.cells[candidate]:
+            forge(place, cell, right=0.9 - 0.1 * number, seed=number + 10 * cell.seed)
+        found = [cells.figures(cell, place)["validation_accuracy"] for cell in section.cells[candidate]]
+        best[candidate.label] = float(np.mean(found))
+    chosen = by_label(place, "methods")["DAE, L2"]
+    label = max(best, key=lambda name: best[name])
+    cell = section.cells[next(one for one in row.among if one.label == label)][0]
+    assert config.cell_key(chosen.found[0].cell) == config.cell_key(cell)
+    assert chosen.chosen.endswith("chosen among the 4 of 7 done")
+    assert f"α = {label.rpartition(' ')[2]}," in chosen.chosen
+
+
+def test_candidates_are_compared_over_the_seed_that_most_of_them_have(tmp_path: Path) -> None:
+    place = Store(tmp_path)
+    (section,) = sections("methods")
+    row = next(row for row in section.shown if row.label == "DAE, L2")
+    for number, candidate in enumerate(row.among):
+        for cell in section.cells[candidate][: 2 if number < 3 else 1]:
+            forge(place, cell, right=0.8, seed=number + 10 * cell.seed)
+    of_first = {one: cells.figures(section.cells[one][0], place)["validation_accuracy"] for one in row.among}
+    best = max(of_first, key=lambda one: of_first[one])
+    chosen = by_label(place, "methods")["DAE, L2"]
+    assert config.cell_key(chosen.found[0].cell) == config.cell_key(section.cells[best][0])
+    assert chosen.chosen.endswith("chosen among 7")
+
+
+# ---------------------------------------------------------------------------------- claims
+
+
+def test_claim_is_a_difference_paired_over_images_and_seeds(place: Store) -> None:
+    known = by_label(place, "denoising")
+    dae, ae = (known[f"{kind}, no embedding loss"] for kind in ("DAE", "AE"))
+    (found,) = verdicts.tested([beats(dae.label, ae.label, "better", "here")], known)
+    arrays = [np.concatenate([one.correct["probe"][:1] for one in subject.found]) for subject in (dae, ae)]
+    expected = contrast(arrays, [1.0, -1.0])
+    assert found.estimate is not None
+    assert found.estimate.mean == pytest.approx(100 * expected.mean)
+    assert (found.estimate.seeds, found.estimate.over, found.verdict) == (2, "seeds and images", verdicts.HOLDS)
+    (reverse,) = verdicts.tested([beats(ae.label, dae.label, "worse", "here")], known)
+    assert reverse.verdict == verdicts.FAILS
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "above", "below", "verdict"),
+    [
+        (1, 2, 0, 9, verdicts.HOLDS),
+        (-1, 2, 0, 9, verdicts.UNDECIDED),
+        (-2, -1, 0, 9, verdicts.FAILS),
+        (8, 10, 0, 9, verdicts.UNDECIDED),
+        (9, 10, 0, 9, verdicts.FAILS),
+        (None, None, 0, 9, verdicts.NO_INTERVAL),
+    ],
+)
+def test_claim_holds_if_the_whole_interval_lies_where_it_says(
+    low: float | None, high: float | None, above: float, below: float, verdict: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verdicts, "paired", lambda *_: Estimate(mean=1, low=low, high=high, seeds=2))
+    claim = Claim(words="", source="", weights={"a": 1}, above=above, below=below)
+    (found,) = verdicts.tested([claim], {"a": Subject("a", ())})
+    assert found.verdict == verdict
+
+
+def test_claim_of_rows_that_are_missing_or_not_there_says_so(place: Store) -> None:
+    known = by_label(place, "methods")
+    claims = [beats("DAE, NCS", "DAE, L1", "", ""), beats("DAE, no embedding loss", "nothing of the kind", "", "")]
+    assert [found.verdict for found in verdicts.tested(claims, known)] == [verdicts.UNMEASURED, verdicts.NO_ROW]
+
+
+def test_claim_about_the_shape_of_a_curve_is_computed_for_each_seed(place: Store) -> None:
+    known = by_label(place, "denoising")
+    labels = [one for one in known if not known[one].floor]
+    claim = Claim(words="", source="", rows=labels, value=lambda figures: max(figures.values()) - min(figures.values()))
+    (found,) = verdicts.tested([claim], known)
+    one, other = (known[label].by_seed("test_accuracy") for label in labels)
+    differences = [abs(one[seed] - other[seed]) for seed in SEEDS]
+    assert found.estimate == over_seeds(differences)
+
+
+def test_published_number_agrees_differs_or_is_not_measured_and_never_compares_with_a_reduced_study() -> None:
+    measured = Estimate(mean=67, low=66, high=68, seeds=3)
+    assert verdicts.of_number(67.1, measured, reduced=False) == verdicts.AGREES
+    assert verdicts.of_number(69.7, measured, reduced=False) == verdicts.DIFFERS
+    assert verdicts.of_number(69.7, None, reduced=False) == verdicts.UNMEASURED
+    assert verdicts.of_number(67.1, measured, reduced=True) == verdicts.REDUCED
+
+
+# ---------------------------------------------------------------------------------- page and files
+
+
+def test_every_figure_is_an_svg_and_a_png_and_every_table_html_markdown_and_csv(study: Path) -> None:
+    kinds: dict[str, set[str]] = {}
+    for path in study.parent.iterdir():
+        kinds.setdefault(path.stem, set()).add(path.suffix)
+    assert kinds.pop("report") == {".html"}
+    tables = {name for name, found in kinds.items() if ".md" in found}
+    assert all(kinds[name] == {".html", ".md", ".csv"} for name in tables)
+    assert all({".svg", ".png"} <= found for name, found in kinds.items() if name not in tables)
+    shown = {f"{section.name}-{exhibit.name}" for section in sections("study") for exhibit in section.exhibits}
+    assert shown <= kinds.keys()
+    assert {f"{section.name}-claims" for section in sections("study") if section.claims} <= tables
+
+
+def test_page_stands_by_itself_and_is_the_same_when_drawn_again(place: Store, study: Path) -> None:
+    page = Page(study)
+    outside = [address for address in page.addresses if not address.startswith("data:")]
+    assert all((study.parent / address).exists() for address in outside if "://" not in address)
+    assert not any("://" in address for address in outside)
+    assert "<script" not in page.raw
+    before = {path.name: path.read_bytes() for path in study.parent.iterdir()}
+    drawn(place, "study")
+    assert {path.name: path.read_bytes() for path in study.parent.iterdir()} == before
+
+
+@pytest.mark.slow
+def test_experiment_with_nothing_measured_is_drawn_with_everything_missing(tmp_path: Path) -> None:
+    for name in experiments.names():
+        path = drawn(Store(tmp_path), name)
+        page = Page(path)
+        assert "not yet measured" in page.text.lower(), name
+        assert path.parent.name == name
+
+
+def test_reduced_study_has_a_page_of_its_own_that_says_so_and_compares_no_number(place: Store, study: Path) -> None:
+    path = drawn(place, "denoising", variant="small")
+    assert path.parent.name == "denoising-small"
+    text = Page(path).text
+    assert "A reduced study (small)." in text
+    assert verdicts.REDUCED in text
+    assert verdicts.AGREES not in text
+    assert "A reduced study" not in Page(study).text
+
+
+def test_table_reads_the_same_as_html_markdown_and_csv() -> None:
+    table = Table(
+        name="t", title="T", head=["", "a|b", "c"],
+        rows=[("r", [Entry(text="1.5", small="[1, 2]"), Entry(text="gone", absent=True)])],
+        records=[{"row": "r", "mean": 1.5}, {"row": "s", "high": None, "note": 'a "quoted", one'}],
+    )  # fmt: skip
+    assert table.markdown() == "|  | a\\|b | c |\n|---|---|---|\n| r | 1.5 [1, 2] | *gone* |\n"
+    assert list(csv.DictReader(comma_separated(table.records).splitlines())) == [
+        {"row": "r", "mean": "1.5", "high": "", "note": ""},
+        {"row": "s", "mean": "", "high": "", "note": 'a "quoted", one'},
+    ]
+    assert b"<h1>T</h1>" in table.html()
+
+
+@pytest.mark.slow
+def test_page_opens_offline_in_a_browser_with_all_its_pictures_and_no_errors(study: Path) -> None:
+    if shutil.which("chromium") is None:
+        pytest.skip("chromium is not installed: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM)
+        page = browser.new_page(viewport={"width": 1280, "height": 900}, offline=True)
+        said: list[str] = []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("requestfailed", lambda request: said.append(f"failed {request.url[:80]}"))
+        page.goto(study.as_uri())
+        widths = page.evaluate("[...document.images].map(i => i.complete ? i.naturalWidth : 0)")
+        overflow = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        for section in sections("study"):
+            assert page.locator(f"#{section.name}").is_visible()
+        browser.close()
+    assert said == []
+    assert len(widths) >= 12
+    assert min(widths) > 100
+    assert overflow <= 0, "the page itself does not scroll sideways"
