@@ -1,6 +1,7 @@
 """What is planned: each missing node once, after its parent at its parent's index, within the cluster's limits."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -180,6 +181,27 @@ def test_cost_follows_what_finished_nodes_took(tmp_path: Path) -> None:
     packed = {"packing": 4, "ranks_per_node": 1}
     assert cost.total(nodes, profile, store, durations, packed).unknown == 1, "one rank was never timed"
     assert cost.total(nodes, replace(profile, device="cpu"), store, durations, {}).unknown == 1
+
+
+def test_cost_of_evaluation_grows_with_its_images_epochs_and_restarts(images: Path, tmp_path: Path) -> None:
+    shutil.copytree(images, tmp_path / "store")
+    store = Store(tmp_path / "store")
+    tiny = {"evaluate": "tiny", "validation_images": 10}  # of 60 training images
+
+    def nodes(**more: Any) -> list[plan.Wanted]:
+        own = dae(data=tiny | more.pop("data", {}), **more)
+        return [node for id, node in plan.nodes([own]).items() if id[0] != "pretrain"]
+
+    done = dae(data=tiny, probe={"epochs": 10}, kmeans={"restarts": 2})
+    for stage, seconds in {"features": 60.0, "probe": 500.0, "kmeans": 20.0}.items():
+        node = store.node(stage, config.key(done, stage))
+        node.create()
+        node.commit({"seconds": seconds, "device_type": "cpu", "settings": config.stage_settings(done, stage)})
+    durations = cost.measured(store)["cpu"]
+    few = nodes(data={"evaluate_images": 30}, probe={"epochs": 40}, kmeans={"restarts": 10})
+    assert [durations.seconds(node, 1, store) for node in few] == [30.0, 20 * 40 * 1.0, 100.0]
+    assert [durations.seconds(node, 1, Store(tmp_path)) for node in few[:1]] == [30.0]
+    assert durations.seconds(nodes(data={"evaluate": "mine"})[0], 1, store) is None, "its images are not prepared"
 
 
 SCALE = """

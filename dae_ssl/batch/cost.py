@@ -19,14 +19,18 @@ class Durations:
 
     per_image: dict[tuple[str, int], list[float]] = field(default_factory=dict)
     """Of pretraining: seconds for one image in one epoch, by method and number of ranks."""
-    per_node: dict[str, list[float]] = field(default_factory=dict)
-    """Of other stages: seconds, by stage."""
+    per_work: dict[str, list[float]] = field(default_factory=dict)
+    """Of other stages: seconds for the work that `work` counts, by stage."""
 
-    def seconds(self, node: Wanted, ranks: int, images: int) -> float | None:
+    def seconds(self, node: Wanted, ranks: int, store: Store) -> float | None:
         """Return what a node would take, or None when nothing like it was measured with as many ranks."""
-        if node.stage != "pretrain" or not node.cell.method.trains:
-            known = self.per_node.get(node.stage)
-            return statistics.median(known) if known else 0.0 if node.stage == "pretrain" else None
+        if node.stage != "pretrain":
+            known = self.per_work.get(node.stage)
+            own = work(node.stage, config.stage_settings(node.cell, node.stage), store)
+            return statistics.median(known) * own if known and own else None
+        if not node.cell.method.trains:
+            return 0.0
+        images = pretraining_images(node.cell, store)
         same = self.per_image.get((node.cell.method.name, ranks))
         like = same or [value for (_, n), values in self.per_image.items() if n == ranks for value in values]
         return statistics.median(like) * images * node.cell.optimisation.epochs if like else None
@@ -53,8 +57,23 @@ def _learn(found: Durations, stage: str, record: Mapping[str, Any], store: Store
         if images:
             worked = record["seconds"] / (images * settings["optimisation"]["epochs"])
             found.per_image.setdefault((settings["method"]["name"], record["ranks"]), []).append(worked)
-    elif stage != "pretrain":
-        found.per_node.setdefault(stage, []).append(record["seconds"])
+    elif stage != "pretrain" and (done := work(stage, settings, store)):
+        found.per_work.setdefault(stage, []).append(record["seconds"] / done)
+
+
+def work(stage: str, settings: Mapping[str, Any], store: Store) -> float:
+    """Return how much a stage after pretraining has to do, from its settings; 0 if its images are not prepared.
+
+    Counted in what its time grows with: features in images, the probe in images by epochs, k-means in restarts.
+    """
+    data = settings["data"] if stage == "features" else settings["parent"]["data"]
+    images = data.get("evaluate_images") or images_of(store, data["evaluate"])
+    if stage == "features":
+        return float(images)
+    if stage == "kmeans":
+        return float(settings["kmeans"]["restarts"] if images else 0)
+    probe = settings["probe"]
+    return float(images - data["validation_images"] if images else 0) * probe["epochs"]
 
 
 def images_of(store: Store, name: str) -> int:
@@ -91,7 +110,7 @@ def total(
         if changed and node.stage == "pretrain" and node.cell.method.trains:
             resources = Resources(**{**_fields(resources), **changed})
         ranks = resources.ranks if node.stage == "pretrain" else 1
-        seconds = durations[device_type(profile, resources)].seconds(node, ranks, pretraining_images(node.cell, store))
+        seconds = durations[device_type(profile, resources)].seconds(node, ranks, store)
         if seconds is None:
             unknown += 1
             continue

@@ -21,6 +21,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 """Of Okabe and Ito's palette, told apart by the colour-blind; `STYLES` and `MARKERS` tell them apart in print."""
 STYLES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P")
+ABSENT = "not yet measured"
 INK, FAINT, MISSING = "#24292f", "#d8dee4", "#8a4b00"
 WIDTH_PIXELS = 1000
 """Of a drawing on the page; in a PNG there are half as many again."""
@@ -97,6 +98,7 @@ def legend(figure: Any, axes: Sequence[Any]) -> None:
     for own in axes:
         for handle, name in zip(*own.get_legend_handles_labels(), strict=True):
             named.setdefault(name, handle)
+    named |= {name: named.pop(name) for name in [ABSENT] if name in named}  # at the end
     if named:
         figure.legend(named.values(), named.keys(), loc="outside upper center", ncols=min(6, len(named)), fontsize=10,
                       frameon=False, labelcolor=INK)  # fmt: skip

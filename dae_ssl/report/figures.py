@@ -102,7 +102,7 @@ def views_by_strength(clean: Image, cell: Cell, *, images: int = 4) -> bytes:
     return png(views_by_strength_figure(clean, cell, images=images))
 
 
-def views_by_strength_figure(clean: Image, cell: Cell, *, images: int = 4) -> Any:
+def views_by_strength_figure(clean: Image, cell: Cell, *, images: int = 4, own: str = "this cell") -> Any:
     """Return the figure that `views_by_strength` draws."""
     strengths = sorted({*JITTER_STRENGTHS, cell.views.jitter})
     chosen = clean[:images]
@@ -112,8 +112,8 @@ def views_by_strength_figure(clean: Image, cell: Cell, *, images: int = 4) -> An
         for view in (1, 2):
             rows.append([image, *(views[strength, view][i] for strength in strengths)])
             names.append(f"image {i + 1}, view {view}")
-    own = {cell.views.jitter: "\n(this cell)"}
-    columns = ["clean", *(f"s = {s:g}{own.get(s, '')}" for s in strengths)]
+    named = {cell.views.jitter: f"\n({own})"}
+    columns = ["clean", *(f"s = {s:g}{named.get(s, '')}" for s in strengths)]
     return mosaic_figure(rows, row_names=names, column_names=columns)
 
 

@@ -27,7 +27,7 @@ class Entry:
         shown: Content = missing(self.text) if self.absent else self.text
         if self.links:
             linked = (tag("a", text, href=to) if to else missing(text) for text, to in self.links)
-            return tag("span", *(part for link in linked for part in (link, " ")))
+            return tag("span", *(part for link in linked for part in (link, " ")), style="white-space: nowrap")
         return tag("span", shown, tag("span", self.small, class_="small")) if self.small else shown
 
     def plain(self) -> str:

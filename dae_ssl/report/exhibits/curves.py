@@ -8,6 +8,7 @@ import numpy as np
 from dae_ssl.experiments.form import Curves, ProbeCurves
 from dae_ssl.report.comparison import in_columns
 from dae_ssl.report.drawing import (
+    ABSENT,
     COLOURS,
     INK,
     MARKERS,
@@ -93,7 +94,7 @@ def _mark_missing(axes: Any, gaps: Sequence[float], number: int) -> None:
     if gaps:
         heights = [0.03 + 0.035 * number] * len(gaps)
         axes.plot(gaps, heights, transform=axes.get_xaxis_transform(), color=COLOURS[number % len(COLOURS)],
-                  marker="x", markersize=5, linestyle="none", clip_on=False, label="not yet measured")  # fmt: skip
+                  marker="x", markersize=5, linestyle="none", clip_on=False, label=ABSENT)  # fmt: skip
 
 
 def _across(axes: Any, one: Subject, name: str) -> Estimate | None:

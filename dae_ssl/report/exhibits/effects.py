@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from dae_ssl.experiments.form import Effects
 from dae_ssl.report.comparison import in_columns
-from dae_ssl.report.drawing import COLOURS, INK, MARKERS, Drawing, blank, distinct, frame, legend
+from dae_ssl.report.drawing import ABSENT, COLOURS, INK, MARKERS, Drawing, blank, distinct, frame, legend
 from dae_ssl.report.significance import Estimate
 from dae_ssl.report.subjects import Subject, paired
 from dae_ssl.report.tables import Record
@@ -34,7 +34,7 @@ def effects(exhibit: Effects, subjects: Sequence[Subject]) -> Drawing:
     for height, (_, estimate, number) in enumerate(entries):
         colour = COLOURS[number % len(COLOURS)]
         if estimate is None:
-            axes.plot([0], [height], marker="x", color=colour, linestyle="none", label="not yet measured")
+            axes.plot([0], [height], marker="x", color=colour, linestyle="none", label=ABSENT)
             continue
         if estimate.low is not None and estimate.high is not None:
             axes.plot([estimate.low, estimate.high], [height, height], color=colour, linewidth=1.6)

@@ -39,5 +39,5 @@ def strengths(base: Cell, subjects: Sequence[Subject]) -> Drawing:
     pictures = next((found for found in map(_last_pictures, subjects) if found is not None), None)
     if pictures is None:
         return Drawing(None, absent=["example pictures, which a pretraining keeps"])
-    figure = figures.views_by_strength_figure(pictures["clean"], base)
+    figure = figures.views_by_strength_figure(pictures["clean"], base, own="default")
     return Drawing(figure, notes=("Crop and flip of a view are the same at all strengths.",))
