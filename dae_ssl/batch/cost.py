@@ -72,8 +72,8 @@ def work(stage: str, settings: Mapping[str, Any], store: Store) -> float:
         return float(images)
     if stage == "kmeans":
         return float(settings["kmeans"]["restarts"] if images else 0)
-    probe = settings["probe"]
-    return float(images - data["validation_images"] if images else 0) * probe["epochs"]
+    learned = images - data["validation_images"] if images else 0
+    return float(learned * settings["probe"]["epochs"])
 
 
 def images_of(store: Store, name: str) -> int:
