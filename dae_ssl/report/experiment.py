@@ -195,7 +195,7 @@ def _exhibit(
                   "Student's over seeds, or Wilson's over test images where there is one seed. Floors are evaluated "
                   "exactly as the rows are. ", files.table(name, table), class_="note")  # fmt: skip
         return
-    drawing = draw(exhibit, section, found)
+    drawing = draw(exhibit, section, found, reduced=reduced)
     absent = _absent(drawing.absent)
     if drawing.figure is None:
         yield tag("p", missing(f"Nothing to draw yet. {absent}"))

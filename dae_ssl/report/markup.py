@@ -45,7 +45,9 @@ img { width: 100%; max-width: 1000px; min-width: 44rem; height: auto; display: b
   .wide, figure div { overflow: visible; }
   img, td.long { min-width: 0; }
   th { white-space: normal; }
-  table { font-size: 8.5pt; }
+  table { font-size: 7.5pt; }
+  td .small { white-space: normal; }
+  tbody th { min-width: 0; }
   th, td { padding-right: .6rem; }
 }
 """

@@ -28,7 +28,7 @@ from dae_ssl.report.tables import Record
 PANEL_PIXELS = 400
 
 
-def curves(exhibit: Curves, subjects: Sequence[Subject]) -> Drawing:
+def curves(exhibit: Curves, subjects: Sequence[Subject], *, published: bool) -> Drawing:
     """Draw a figure against a number, with intervals; crosses at the foot stand for what was not measured."""
     panels = distinct(one.at.get(exhibit.panels or "") for one in subjects if not one.floor)
     lines = distinct(one.at[exhibit.lines] for one in subjects if exhibit.lines in one.at)
@@ -51,7 +51,8 @@ def curves(exhibit: Curves, subjects: Sequence[Subject]) -> Drawing:
             estimate = _across(own, one, exhibit.figure)
             records.append({"panel": panel, "line": "across", "row": one.label, **in_columns(estimate)})
             absent += [one.label] if estimate is None else []
-        _published(own, exhibit, shown)
+        if published and exhibit.figure == "test_accuracy" and exhibit.relative_to is None:
+            _published(own, exhibit, shown)
         unit = measure(exhibit.figure)
         change = f"change of {unit.title} (points)" if exhibit.relative_to is not None else unit.axis
         frame(own, title="" if panel is None else str(panel), x=exhibit.x_label, y=change if own is axes[0] else "")
@@ -108,8 +109,6 @@ def _across(axes: Any, one: Subject, name: str) -> Estimate | None:
 
 
 def _published(axes: Any, exhibit: Curves, subjects: Sequence[Subject]) -> None:
-    if exhibit.figure != "test_accuracy" or exhibit.relative_to is not None:
-        return
     known = [(float(one.at[exhibit.x]), one.published) for one in subjects if one.published and exhibit.x in one.at]
     if known:
         axes.plot(*zip(*known, strict=True), linestyle="none", marker="*", markersize=11, markerfacecolor="none",
