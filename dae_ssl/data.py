@@ -110,7 +110,8 @@ def _facts(store: Store, name: str) -> dict[str, Any]:
 
 def evaluation_splits(store: Store, data: config.Data, device: torch.device | str) -> dict[str, ImageSet]:
     """Load the evaluation set as "train", "validation" (drawn from the training images used) and "test"."""
-    train = _few(load(store, data.evaluate, "train", device), data.evaluate_images, data.evaluate, "evaluation")
+    train = load(store, data.evaluate, "train", device)
+    train = _few(train, data.evaluate_images, "evaluate_images", data.evaluate, drawn_for="evaluate_images")
     train_rows, validation_rows = split_validation(train.labels, data.validation_images, data.split_seed)
     test = load(store, data.evaluate, "test", device)
     return {"train": train.subset(train_rows), "validation": train.subset(validation_rows), "test": test}
@@ -119,18 +120,19 @@ def evaluation_splits(store: Store, data: config.Data, device: torch.device | st
 def pretraining_images(store: Store, data: config.Data, device: torch.device | str) -> ImageSet:
     """Load the pretraining images: all, or a fixed random `pretrain_images` of them, smaller draws within larger."""
     train = load(store, data.pretrain, "train", device)
-    return _few(train, data.pretrain_images, data.pretrain, "pretraining")
+    return _few(train, data.pretrain_images, "pretrain_images", data.pretrain, drawn_for="pretraining")
 
 
-def _few(images: ImageSet, count: int | None, name: str, purpose: str) -> ImageSet:
-    """Return a fixed random `count` of the images of a set, or all; smaller draws lie within larger ones."""
+def _few(images: ImageSet, count: int | None, setting: str, name: str, *, drawn_for: str) -> ImageSet:
+    """Return a fixed random `count` of the images of a set, or all; smaller draws lie within larger ones.
+
+    `setting` and `name` are for people; what is drawn depends on `drawn_for`, and stays what it is under its key.
+    """
     if count is None:
         return images
     choices = f"null (all) or at most {len(images)}, the training images of {name}"
-    setting = {"pretraining": "pretrain_images", "evaluation": "evaluate_images"}[purpose]
     config.require(count <= len(images), f"data.{setting}", count, choices)
-    purpose = setting.replace("pretrain_images", "pretraining")
-    return images.subset(torch.tensor(sorted(_shuffled(range(len(images)), purpose, 0)[:count])))
+    return images.subset(torch.tensor(sorted(_shuffled(range(len(images)), drawn_for, 0)[:count])))
 
 
 def split_validation(labels: torch.Tensor, validation_images: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 GROUND = ("dae_ssl.config", "dae_ssl.store", "dae_ssl.lock", "dae_ssl.distributed", "dae_ssl.data")
 TRAINING = "dae_ssl.training"
 EVALUATION = (*GROUND, f"{TRAINING}.networks", f"{TRAINING}.checkpoint")
-STAGES = (*GROUND, TRAINING, "dae_ssl.evaluation", "dae_ssl.batch.log", "dae_ssl.batch.server",
+STAGES = (*GROUND, TRAINING, "dae_ssl.evaluation", "dae_ssl.batch.done", "dae_ssl.batch.log", "dae_ssl.batch.server",
           "dae_ssl.batch.track", "dae_ssl.batch.provenance", "dae_ssl.batch.interrupt")  # fmt: skip
 BATCH = ("dae_ssl.batch.stages", *STAGES)
 LAUNCH = (
@@ -51,6 +51,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "dae_ssl.evaluation.kmeans": EVALUATION,
     "dae_ssl.evaluation.reconstruction": EVALUATION,
     "dae_ssl.batch": (),
+    "dae_ssl.batch.done": GROUND,
     "dae_ssl.batch.log": GROUND,
     "dae_ssl.batch.server": GROUND,
     "dae_ssl.batch.track": (*GROUND, "dae_ssl.batch.log", "dae_ssl.batch.server"),

@@ -10,10 +10,9 @@ from forged import a_cell, commit, forge
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config, store
-from dae_ssl.batch import cells, plan
+from dae_ssl.batch import cells, done, plan
 from dae_ssl.batch.archive import Archive, ArchiveError
 from dae_ssl.batch.profile import Profile
-from dae_ssl.batch.stages import done_record, outdated
 from dae_ssl.config import Cell
 from dae_ssl.store import Store, products_digest
 from jobs import results
@@ -115,7 +114,7 @@ def test_loaded_cell_is_not_computed_again_and_loading_twice_changes_nothing(
     assert missing(cell, other) == set(config.STAGES)
     archive.load(other)
     assert missing(cell, other) == set()
-    assert all(done_record(cell, stage, other) is not None for stage in cell.stages())
+    assert set(done.records(cell, other)) == set(cell.stages())
     assert archive.load(other) == 0
 
 
@@ -127,11 +126,68 @@ def test_what_is_to_be_read_from_what_was_left_behind_is_computed_again_and_no_m
     Archive.read(archived(place, cell, tmp_path / "results.jsonl")).load(other)
     further = a_cell(kmeans={"restarts": 3})
     assert missing(further, other) == {"pretrain", "features", "kmeans"}
-    assert done_record(further, "pretrain", other) is None
-    assert done_record(further, "probe", other) is not None
+    assert set(done.records(further, other)) == {"probe"}
     assert missing(cell, other) == set()
+    local = Profile.of("test", {"launcher": "local"})
+    together = list(plan.make([cell, further], other, local, queued={}, array_size=100).missing())
+    assert {node.stage for node in together} == {"pretrain", "features", "kmeans"}
+    assert {config.cell_key(node.cell) for node in together} == {config.cell_key(further)}, "whose node reads them"
     probe = above_record(other, cell, "probe")
-    assert not outdated(probe, above_record(other, cell, "features"))
+    assert not done.outdated(probe, above_record(other, cell, "features"))
+
+
+def test_left_behind_parent_of_a_reader_made_from_other_products_is_computed_again(
+    measured: tuple[Store, Cell], tmp_path: Path
+) -> None:
+    place, cell = measured
+    other = Store(tmp_path / "other")
+    Archive.read(archived(place, cell, tmp_path / "results.jsonl")).load(other)
+    node = other.node("probe", config.key(cell, "probe"))
+    store.write_json(node.product(store.RECORD), above_record(other, cell, "probe") | {"parent": "of another"})
+    assert missing(cell, other) == {"pretrain", "features", "probe"}
+    assert set(done.records(cell, other)) == {"kmeans"}
+
+
+def test_file_never_holds_children_beside_a_parent_that_they_were_not_made_from(
+    measured: tuple[Store, Cell], tmp_path: Path
+) -> None:
+    place, cell = measured
+    path = archived(place, cell, tmp_path / "results.jsonl")
+    features = place.node("features", config.key(cell, "features"))
+    features.product(store.FEATURES).write_bytes(b"of another device")
+    commit(place, cell, "features", parent=products_digest(above_record(place, cell, "pretrain")), figures={})
+    archived(place, cell, path)
+    other = Store(tmp_path / "other")
+    Archive.read(path).load(other)
+    assert above_record(other, cell, "features")["left_behind"] != {}
+    assert missing(cell, other) == missing(cell, place) | {"pretrain", "features"} == set(config.STAGES)
+    made = products_digest(above_record(place, cell, "features"))
+    for stage in ("probe", "kmeans"):
+        commit(place, cell, stage, parent=made, figures=above_record(place, cell, stage)["figures"])
+    archived(place, cell, path)
+    Archive.read(path).load(Store(tmp_path / "third"))
+    assert missing(cell, Store(tmp_path / "third")) == set()
+
+
+def test_loading_leaves_a_training_that_was_begun_here_alone(measured: tuple[Store, Cell], tmp_path: Path) -> None:
+    place, cell = measured
+    other = Store(tmp_path / "other")
+    begun = other.node("pretrain", config.key(cell, "pretrain"))
+    begun.states.mkdir(parents=True)
+    assert Archive.read(archived(place, cell, tmp_path / "results.jsonl")).load(other) == 3
+    assert begun.states.exists()
+    assert begun.record() is None
+
+
+def test_pictures_can_be_added_later(measured: tuple[Store, Cell], tmp_path: Path) -> None:
+    place, cell = measured
+    path = archived(place, cell, tmp_path / "results.jsonl")
+    archived(place, cell, path, pictured=[cell])
+    with_pictures = path.read_bytes()
+    Archive.read(path).load(Store(tmp_path / "other"))
+    assert store.pictures_name(4) in above_record(Store(tmp_path / "other"), cell, "pretrain")["products"]
+    archived(place, cell, path)
+    assert path.read_bytes() == with_pictures, "what is there is not taken away"
 
 
 def test_node_that_the_store_has_stays_as_it_is(measured: tuple[Store, Cell], tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from dae_ssl import config, store
-from dae_ssl.batch import cells
+from dae_ssl.batch import cells, done
 from dae_ssl.config import Cell, ConfigError
 from dae_ssl.lock import Locked, held
-from dae_ssl.store import Node, Store, StoreError, explained, write_bytes, write_json
+from dae_ssl.store import Node, Store, StoreError, explained, products_digest, write_bytes, write_json
 
 BROUGHT = (store.PROBE, store.CORRECT, store.KMEANS)
 """Products that are numbers."""
@@ -64,23 +64,26 @@ class Archive:
         write_bytes(path, "".join(f"{line}\n" for line in lines).encode())
 
     def add(self, wanted: Iterable[Cell], place: Store, *, pictured: Iterable[Cell] = ()) -> int:
-        """Take what a store has of some cells, and return how many nodes are new.
+        """Take what a store has done of some cells, and return how many nodes are new or others than before.
 
-        Of `pictured` cells also the example pictures of the last epoch are taken.
+        Of `pictured` cells also the example pictures of the last epoch are taken. The store's node takes the place of
+        one in the file that has other products or fewer of them, so that children never stand beside a parent that
+        they were not made from.
         """
         with_pictures = {config.key(cell, "pretrain") for cell in pictured}
-        before = len(self.nodes)
+        changed = 0
         for cell in wanted:
-            if not cells.records(cell, place):
-                continue
-            self.cells[config.cell_key(cell)] = config.settings(cell)
-            for stage, key in config.keys(cell).items():
-                node = place.node(stage, key)
-                record = node.record()
-                if record is not None and (stage, key) not in self.nodes:
-                    more = (store.pictures_name(cell.optimisation.epochs),) if key in with_pictures else ()
-                    self.nodes[stage, key] = _packed(stage, node, record, (*BROUGHT, *more))
-        return len(self.nodes) - before
+            known = done.records(cell, place)
+            if known:
+                self.cells[config.cell_key(cell)] = config.settings(cell)
+            for stage, record in known.items():
+                node = place.node(stage, config.key(cell, stage))
+                more = (store.pictures_name(cell.optimisation.epochs),) if node.key in with_pictures else ()
+                entry = _packed(stage, node, record, (*BROUGHT, *more))
+                if _tells_more(entry, self.nodes.get((stage, node.key))):
+                    self.nodes[stage, node.key] = entry
+                    changed += 1
+        return changed
 
     def load(self, place: Store) -> int:
         """Put every node that a store lacks into it, and return how many; what it has stays as it is."""
@@ -90,6 +93,15 @@ class Archive:
             except ConfigError as error:
                 raise ArchiveError(f"a cell that this version does not know: {error}") from error
         return sum(_unpack(entry, place.node(stage, key)) for (stage, key), entry in self.nodes.items())
+
+
+def _tells_more(entry: Mapping[str, Any], known: Mapping[str, Any] | None) -> bool:
+    """Tell whether a node has other products than the known one, or other parents, or brings more of the same."""
+    if known is None or products_digest(entry["record"]) != products_digest(known["record"]):
+        return True
+    if entry["record"].get("parent") != known["record"].get("parent"):
+        return True
+    return not entry["files"].keys() <= known["files"].keys()
 
 
 def _order(stage: str) -> int:
@@ -131,12 +143,12 @@ def _plain(packed: str) -> bytes:
 
 
 def _unpack(entry: Mapping[str, Any], node: Node) -> bool:
-    """Write a node into a store, its record last; return False if it is there or being computed."""
-    if node.record() is not None:
-        return False
+    """Write a node into a store, its record last; return False if it is there, begun or being computed."""
     node.create()
     try:
         with held(node.lock, wait=False):
+            if node.record() is not None or node.states.exists():  # done, or begun here with a state to go on from
+                return False
             node.clear()
             for name, packed in entry["files"].items():
                 write_bytes(node.product(name), _plain(packed))

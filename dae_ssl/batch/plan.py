@@ -11,10 +11,10 @@ from itertools import islice
 from typing import TypeVar
 
 from dae_ssl import config
+from dae_ssl.batch.done import done
 from dae_ssl.batch.profile import Profile, Resources
-from dae_ssl.batch.stages import outdated
 from dae_ssl.config import Cell
-from dae_ssl.store import LEFT_BEHIND, Store
+from dae_ssl.store import Store
 
 T = TypeVar("T")
 NodeId = tuple[str, str]
@@ -108,18 +108,8 @@ def finished(wanted: Mapping[NodeId, Wanted], store: Store) -> frozenset[NodeId]
     """Return the nodes that are done and were computed from what their parents hold now."""
     begun = {stage: store.keys(stage) for stage in config.STAGES}
     records = {id: store.node(*id).record() for id in wanted if id[1] in begun[id[0]]}
-    done: set[NodeId] = set()
-    for id, node in wanted.items():  # parents come first
-        record = records.get(id)
-        if record is None:
-            continue
-        if node.parent is None or (node.parent in done and not outdated(record, records[node.parent])):
-            done.add(id)
-    for id, node in reversed(list(wanted.items())):  # children come first: a missing one may read what was left behind
-        parent = None if node.parent is None else records.get(node.parent)
-        if node.parent is not None and id not in done and parent is not None and parent.get(LEFT_BEHIND):
-            done.discard(node.parent)
-    return frozenset(done)
+    known = {id: record for id, record in records.items() if record is not None}
+    return frozenset(done({id: node.parent for id, node in wanted.items()}, known))
 
 
 def make(
@@ -131,18 +121,31 @@ def make(
     index; a smaller one of the profile is kept to.
     """
     wanted = nodes(cells)
-    done = finished(wanted, store)
-    waiting = {id: spot for id, spot in queued.items() if id in wanted and id not in done}
+    there = finished(wanted, store)
+    wanted = _for_their_readers(wanted, there)
+    waiting = {id: spot for id, spot in queued.items() if id in wanted and id not in there}
     size = min(array_size, profile.array_size or array_size)
     arrays: list[Array] = []
     spots = dict(waiting)
     for stage in config.STAGES:
-        missing = [node for id, node in wanted.items() if id[0] == stage and id not in done and id not in waiting]
+        missing = [node for id, node in wanted.items() if id[0] == stage and id not in there and id not in waiting]
         free = _free(missing, spots, profile, size)
         for number, array in enumerate((*free, *_following(missing, spots, profile))):
             arrays.append(replace(array, name=f"{stage}-{number}"))
             spots |= {node.id: Spot(arrays[-1].name, task.index) for task in array.tasks for node in task.nodes}
-    return Plan(wanted, done, frozenset(waiting), tuple(arrays))
+    return Plan(wanted, there, frozenset(waiting), tuple(arrays))
+
+
+def _for_their_readers(wanted: Mapping[NodeId, Wanted], there: frozenset[NodeId]) -> dict[NodeId, Wanted]:
+    """Return the nodes, each missing one told as of a cell that has a missing node which reads it.
+
+    Who computes it can then see from that cell alone that it has to be there with all of its products.
+    """
+    found = dict(wanted)
+    for id, node in reversed(list(wanted.items())):
+        if id not in there and node.parent is not None and node.parent not in there:
+            found[node.parent] = replace(found[node.parent], cell=found[id].cell)
+    return found
 
 
 def needs(node: Wanted, profile: Profile) -> Resources:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dae_ssl import config, data, store
+from dae_ssl.batch import done
 from dae_ssl.batch.log import Log, read
 from dae_ssl.batch.provenance import provenance, versions
 from dae_ssl.config import Cell
@@ -100,32 +101,17 @@ def parent_record(cell: Cell, stage: str, where: Store) -> dict[str, Any] | None
     return None if parent is None else where.node(parent, config.key(cell, parent)).record()
 
 
-def done_record(cell: Cell, stage: str, where: Store) -> dict[str, Any] | None:
-    """Return the commit record of a cell's node that has not to be computed; None if it has.
-
-    A node that left products behind counts as long as none of the cell's nodes that would read them is missing.
-    """
-    record = where.node(stage, config.key(cell, stage)).record()
-    if record is not None and record.get(store.LEFT_BEHIND):
-        readers = [reader for reader in cell.stages() if cell.parent(reader) == stage]
-        if any(done_record(cell, reader, where) is None for reader in readers):
-            return None
-    return record
-
-
-def outdated(record: Mapping[str, Any], parent: Mapping[str, Any] | None) -> bool:
-    """Tell whether a node was computed from other products of its parent than those that are there now."""
-    return parent is not None and "parent" in record and record["parent"] != store.products_digest(parent)
-
-
 def _done(cell: Cell, stage: str, place: Place) -> dict[str, Any] | None:
     """Return the commit record of a finished node, or None. Raises StoreError if it was made from other images."""
     node = place.store.node(stage, config.key(cell, stage))
-    record = done_record(cell, stage, place.store)
-    if record is None and node.record() is not None:
-        place.tell(f"{node.path} came without its products, which are to be read: computing it again")
-    elif record is None and node.product(store.RECORD).exists():
+    record = done.records(cell, place.store).get(stage)
+    committed = node.record()
+    if record is None and committed is None and node.product(store.RECORD).exists():
         place.tell(f"{node.path} is damaged (a product is missing or has another size): computing it again")
+    elif record is None and committed is not None and done.outdated(committed, parent_record(cell, stage, place.store)):
+        place.tell(f"{node.path} was made from an earlier {cell.parent(stage)} of this cell: computing it again")
+    elif record is None and committed is not None and store.LEFT_BEHIND in committed:
+        place.tell(f"{node.path} came without its products, which are to be read: computing it again")
     for name, digests in (record or {}).get("inputs", {}).items():
         prepared = place.store.data(name).record()
         if prepared is not None and _digests(prepared) != digests:
@@ -133,9 +119,6 @@ def _done(cell: Cell, stage: str, place: Place) -> dict[str, Any] | None:
                 f"{node.path} was computed from other images than those now prepared as {name!r}: "
                 f"prepare these under another name, or delete the nodes made from the others"
             )
-    if record is not None and outdated(record, parent_record(cell, stage, place.store)):
-        place.tell(f"{node.path} was made from an earlier {cell.parent(stage)} of this cell: computing it again")
-        return None
     return record
 
 
