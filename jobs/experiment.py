@@ -51,6 +51,8 @@ class Asked:
     variant: str
     """What tells its cells from the full-length ones: "", the name of a scale, or a hash of the changes."""
     seeds: Sequence[int]
+    changes: Mapping[str, Any]
+    """Settings of all cells alike."""
     floors: Sequence[Cell]
     store: Store
     profile: Profile
@@ -60,10 +62,13 @@ class Asked:
 
     @cached_property
     def cells(self) -> list[Cell]:
-        """Every cell, what is worth most first; the floors of the first seed before all others."""
-        own, first = self.experiment.in_order(self.sections), {0, *self.seeds[:1]}
-        early = [cell for cell in self.floors if cell.seed in first]
-        return [*early, *own, *(cell for cell in self.floors if cell.seed not in first)]
+        """Every cell, what is worth most first, floors before the first that needs them."""
+        wanted = {config.cell_key(floor) for floor in self.floors}
+        beside = (
+            [floor for floor in cells.floors(cell).values() if config.cell_key(floor) in wanted] + [cell]
+            for cell in self.experiment.in_order(self.sections)
+        )
+        return experiments.distinct(cell for together in beside for cell in together)
 
     @cached_property
     def labelled(self) -> list[tuple[str, Cell]]:
@@ -96,7 +101,7 @@ def asked(arguments: Sequence[str], **options: Any) -> Asked:
     every = [cell for section in sections for cell in section.every()]
     floors = experiments.distinct(floor for cell in every for floor in cells.floors(cell).values())
     return Asked(
-        experiment, sections, variant, seeds, floors if given["floors"] else [], where,
+        experiment, sections, variant, seeds, changes, floors if given["floors"] else [], where,
         profile(str(given["profile"])), str(given["mlflow_experiment"]), {name: given[name] for name in options},
     )  # fmt: skip
 

@@ -61,15 +61,14 @@ def spots(active: Mapping[NodeId, tuple[Spot, queue.Queued]]) -> dict[NodeId, Sp
 def print_parts(asked: Asked, planned: Plan) -> None:
     """Print how many pretraining cells each part needs for one seed, and how many it shares with those above it."""
     seeds, seen = len(asked.seeds), set[str]()
-    print(
-        f"pretraining cells, {seeds} seeds each\n{'':24}{'needed':>8}{'shared':>8}{'new':>8}{'in all':>8}{'done':>10}"
-    )
+    print(f"pretraining cells for one of {seeds} seeds; done: of all")
+    print(f"{'':24}{'needed':>8}{'shared':>8}{'new':>8}{'in all':>8}{'done':>10}")
     for section in asked.sections:
         trained = {config.key(cell, "pretrain") for cell in section.every() if cell.method.trains}
         done = sum(("pretrain", key) in planned.done for key in trained)
         new = trained - seen
         seen |= trained
-        counts = (len(trained), len(trained & seen) - len(new), len(new), len(seen))
+        counts = (len(trained), len(trained) - len(new), len(new), len(seen))
         told = "".join(f"{_per(count, seeds):>8}" for count in counts)
         print(f"{section.name:24}{told}{f'{done}/{len(trained)}':>10}")
     print()
@@ -93,7 +92,9 @@ def print_nodes(asked: Asked, planned: Plan, states: dict[NodeId, str]) -> None:
 def _other_cells(asked: Asked) -> list[config.Cell]:
     own = {part.name for part in asked.experiment.parts} | {asked.experiment.name}
     others = [other for other in map(experiments.load, experiments.names()) if other.parts == (other,)]
-    sections = [section for other in others if other.name not in own for section in other.sections(asked.seeds)]
+    sections = [
+        section for other in others if other.name not in own for section in other.sections(asked.seeds, asked.changes)
+    ]
     return [cell for section in sections for cell in section.every()]
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl.batch.archive import Archive
 from dae_ssl.config import Cell, ConfigError, require
-from dae_ssl.experiments.form import Pictures
+from dae_ssl.experiments.form import Pictures, Strengths
 from dae_ssl.store import Store
 from jobs import experiment, flags
 from jobs.experiment import Asked
@@ -41,9 +41,13 @@ def save(arguments: Sequence[str]) -> None:
 
 
 def pictured(asked: Asked) -> list[Cell]:
-    """Return the cells of which an exhibit shows pictures, with their first seed."""
-    sections = [s for s in asked.sections if any(isinstance(exhibit, Pictures) for exhibit in s.exhibits)]
-    return [of_row[0] for section in sections for of_row in section.cells.values()]
+    """Return the cells of which an exhibit shows pictures: of every row, or of any, with their first seed."""
+    found = []
+    for section in asked.sections:
+        kinds = {type(exhibit) for exhibit in section.exhibits}
+        first = [of_row[0] for of_row in section.cells.values()]
+        found += first if Pictures in kinds else first[:1] if Strengths in kinds else []
+    return found
 
 
 def load(arguments: Sequence[str]) -> None:

@@ -13,13 +13,16 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Hashable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from types import FrameType
 
 from dae_ssl import config, data
 from dae_ssl.batch import cells, launch, plan, queue, server, tasks
 from dae_ssl.batch.interrupt import StopRequest, stop_requests
 from dae_ssl.config import Cell, require
 from dae_ssl.lock import held
+from dae_ssl.store import StoreError
 from jobs import experiment
 from jobs.experiment import Asked
 from jobs.plan import print_arrays, spots
@@ -34,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     require(minutes is None or (positive and local), "minutes", minutes, "a number above 0, with a local profile")
     for cell in {needs_of_data(cell): cell for cell in asked.cells}.values():
         data.require_fits(asked.store, cell)
-    return here(asked, minutes) if local else send(asked)
+    return here(asked, lambda: experiment.asked(arguments, minutes=None)) if local else send(asked)
 
 
 def needs_of_data(cell: Cell) -> Hashable:
@@ -78,42 +81,56 @@ def describe(asked: Asked) -> None:
         cells.describe(cell, asked.store)
 
 
-def here(asked: Asked, minutes: float | None = None) -> int:
+def here(asked: Asked, again: Callable[[], Asked]) -> int:
     """Compute what is missing in this process, cell after cell; what one fails at leaves the others alone.
 
-    After so many minutes it stops with what is under way saved, and returns 0: the same command goes on.
+    Results may ask for more cells, as a grid goes on where its edge is best: `again` is what is asked for then.
+    After `minutes` it stops with what is under way saved, and returns 0: the same command goes on.
     """
-    planned = plan.make(asked.cells, asked.store, asked.profile, queued={}, array_size=10**9)
-    if not planned.arrays:
-        describe(asked)
-        print("nothing is missing")
-        return 0
-    sent = intend(asked, planned)
-    for array in planned.arrays:
-        sent.settle(array.name, None)
+    minutes, before = asked.options["minutes"], set[plan.NodeId]()
     os.environ.setdefault("MLFLOW_TRACKING_URI", server.tracking_uri(asked.store.root))
-    with stop_requests() as request, alarm(minutes):
-        code = run_all(asked, planned, sent, request)
-    if minutes is not None and code == 128 + signal.SIGTERM:
-        print(f"stopped after {minutes:g} minutes, as asked: the same command goes on")
-        return 0
-    return code
+    with stop_requests() as request, alarm(minutes) as rang:
+        while True:
+            planned = plan.make(asked.cells, asked.store, asked.profile, queued={}, array_size=10**9)
+            missing = {node.id for node in planned.missing()}
+            if not missing:
+                describe(asked)
+                print("everything is there" if before else "nothing is missing")
+                return 0
+            if missing == before:
+                raise StoreError(f"{asked.store.root}: {len(missing)} nodes were computed and are not there: {missing}")
+            code = run_all(asked, planned, request)
+            if rang.is_set() and code == 128 + signal.SIGTERM:
+                print(f"stopped after {minutes:g} minutes, as asked: the same command goes on")
+                return 0
+            if code:
+                return code
+            asked, before = again(), missing
 
 
 @contextlib.contextmanager
-def alarm(minutes: float | None) -> Iterator[None]:
-    """Ask this process to stop after so many minutes, as SLURM would."""
-    before = signal.signal(signal.SIGALRM, lambda _number, _frame: os.kill(os.getpid(), signal.SIGTERM))
+def alarm(minutes: float | None) -> Iterator[threading.Event]:
+    """Ask this process to stop after so many minutes, as SLURM would; the event tells that it was for this reason."""
+    rang = threading.Event()
+
+    def ring(_number: int, _frame: FrameType | None) -> None:
+        rang.set()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, 60 * (minutes or 0))  # 0 sets none
     try:
-        yield
+        yield rang
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
 
-def run_all(asked: Asked, planned: plan.Plan, sent: launch.Launch, stop: StopRequest) -> int:
+def run_all(asked: Asked, planned: plan.Plan, stop: StopRequest) -> int:
     """Run every task, those of the first cells first; return the exit code."""
+    sent = intend(asked, planned)
+    for array in planned.arrays:
+        sent.settle(array.name, None)
     places = {id: place for place, cell in reversed(list(enumerate(asked.cells))) for id in config.keys(cell).items()}
     every = [(array, task) for array in planned.arrays for task in array.tasks]
     every.sort(key=lambda item: (min(places[node.id] for node in item[1].nodes), config.STAGES.index(item[0].stage)))

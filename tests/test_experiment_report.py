@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from dae_ssl import config, experiments
 from dae_ssl.batch import cells
 from dae_ssl.config import Cell
 from dae_ssl.experiments import Section
-from dae_ssl.experiments.form import Claim, beats
+from dae_ssl.experiments.form import BEST, Claim, beats
 from dae_ssl.report import verdicts
 from dae_ssl.report.experiment import write_experiment_page
 from dae_ssl.report.significance import Estimate, contrast, over_seeds
@@ -96,7 +97,8 @@ def test_table_has_the_numbers_of_the_records_beside_the_published_ones(place: S
             assert (float(line["low"]), float(line["high"])) == pytest.approx((expected.low, expected.high), abs=1e-5)
         assert line["interval_over"] == ("images" if len(values) == 1 else "seeds")
         inside = float(line["low"]) <= row.published <= float(line["high"])
-        assert line["verdict"] == (verdicts.AGREES if inside else verdicts.DIFFERS)
+        expected_words = verdicts.AGREES if inside else verdicts.DIFFERS
+        assert line["verdict"] == expected_words + (verdicts.ONE_SEED if len(values) == 1 else "")
 
 
 def test_every_row_of_every_table_is_there_measured_or_not(study: Path) -> None:
@@ -149,7 +151,7 @@ def test_claim_is_a_difference_paired_over_images_and_seeds(place: Store) -> Non
     known = by_label(place, "denoising")
     dae, ae = (known[f"{kind}, no embedding loss"] for kind in ("DAE", "AE"))
     (found,) = verdicts.tested([beats(dae.label, ae.label, "better", "here")], known)
-    arrays = [np.concatenate([one.correct["probe"][:1] for one in subject.found]) for subject in (dae, ae)]
+    arrays = [np.stack([one.correct["probe"].mean(0) for one in subject.found]) for subject in (dae, ae)]
     expected = contrast(arrays, [1.0, -1.0])
     assert found.estimate is not None
     assert found.estimate.mean == pytest.approx(100 * expected.mean)
@@ -184,6 +186,40 @@ def test_claim_of_rows_that_are_missing_or_not_there_says_so(place: Store) -> No
     assert [found.verdict for found in verdicts.tested(claims, known)] == [verdicts.UNMEASURED, verdicts.NO_ROW]
 
 
+def test_peak_of_test_accuracies_is_chosen_on_validation_and_of_other_figures_by_the_other_seeds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    figures = {
+        "validation_accuracy": {"a": {0: 50.0, 1: 50.0}, "b": {0: 60.0, 1: 60.0}, "end": {0: 40.0, 1: 40.0}},
+        "test_accuracy": {"a": {0: 70.0, 1: 70.0}, "b": {0: 65.0, 1: 65.0}, "end": {0: 60.0, 1: 60.0}},
+        "kmeans_inertia": {"a": {0: 9.0, 1: 1.0}, "b": {0: 2.0, 1: 8.0}, "end": {0: 0.0, 1: 0.0}},
+    }
+    monkeypatch.setattr(verdicts, "by_seed", lambda labels, _known, figure: {
+        seed: {label: figures[figure][label][seed] for label in labels} for seed in (0, 1)})  # fmt: skip
+    known = {label: Subject(label, ()) for label in ("a", "b", "end")}
+    asked: dict[str, str] = {}
+
+    def paired(weights: dict[str, float], by_label: dict[str, Subject], _figure: str) -> None:
+        asked.update({label: by_label[label].label for label in weights})
+
+    monkeypatch.setattr(verdicts, "paired", paired)
+    claim = Claim(words="", source="", best=["a", "b"], weights={BEST: 1.0, "end": -1.0})
+    verdicts.tested([claim], known)
+    assert asked == {BEST: "b", "end": "end"}, "though a is better on test"
+    (found,) = verdicts.tested([replace(claim, figure="kmeans_inertia")], known)
+    assert found.estimate is not None
+    assert found.estimate.mean == 1.5, "seed 0 looks where seed 1 peaks, and the other way round: 2 and 1"
+    assert found.estimate.p is None
+
+
+def test_floors_that_are_evaluated_otherwise_stand_apart(tmp_path: Path) -> None:
+    known = by_label(Store(tmp_path), "as_published_code")
+    floors_ = [label for label, one in known.items() if one.floor]
+    assert floors_ == ["random encoder", "random encoder, probe.epochs = 150", "raw pixels",
+                       "raw pixels, probe.epochs = 150"]  # fmt: skip
+    assert [one.cell.seed for one in known["random encoder"].found] == [0, 1]
+
+
 def test_claim_about_the_shape_of_a_curve_is_computed_for_each_seed(place: Store) -> None:
     known = by_label(place, "denoising")
     labels = [one for one in known if not known[one].floor]
@@ -191,7 +227,7 @@ def test_claim_about_the_shape_of_a_curve_is_computed_for_each_seed(place: Store
     (found,) = verdicts.tested([claim], known)
     one, other = (known[label].by_seed("test_accuracy") for label in labels)
     differences = [abs(one[seed] - other[seed]) for seed in SEEDS]
-    assert found.estimate == over_seeds(differences)
+    assert found.estimate == replace(over_seeds(differences), p=None)
 
 
 def test_published_number_agrees_differs_or_is_not_measured_and_never_compares_with_a_reduced_study() -> None:
@@ -199,6 +235,9 @@ def test_published_number_agrees_differs_or_is_not_measured_and_never_compares_w
     assert verdicts.of_number(67.1, measured, reduced=False) == verdicts.AGREES
     assert verdicts.of_number(69.7, measured, reduced=False) == verdicts.DIFFERS
     assert verdicts.of_number(69.7, None, reduced=False) == verdicts.UNMEASURED
+    assert verdicts.of_number(67.1, measured, reduced=False, chosen=False) == verdicts.UNCHOSEN
+    alone = Estimate(mean=67, low=66, high=68, seeds=1)
+    assert verdicts.of_number(69.7, alone, reduced=False) == "differs, one seed"
     assert verdicts.of_number(67.1, measured, reduced=True) == verdicts.REDUCED
 
 

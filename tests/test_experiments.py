@@ -12,7 +12,7 @@ import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config, experiments
 from dae_ssl.config import ConfigError
 from dae_ssl.experiments.augmentation_strength import STRENGTHS
-from dae_ssl.experiments.form import Plane, extended
+from dae_ssl.experiments.form import BEST, Plane, extended
 from dae_ssl.report.subjects import FLOORS
 from jobs import experiment, plan, report, status, submit
 
@@ -45,6 +45,7 @@ def test_every_exhibit_and_claim_of_an_experiment_speaks_of_its_rows(name: str) 
         for claim in section.claims:
             assert set(claim.labels()) <= known, claim.words
             assert (claim.value is None) == bool(claim.weights), claim.words
+            assert bool(claim.best) == (BEST in claim.weights), claim.words
             assert claim.above < claim.below
 
 
@@ -82,6 +83,17 @@ def test_study_computes_table_2_first_then_figures_10_and_9_then_the_rest_seed_b
     ends = [max(order.index(key) for key in block) for block in blocks]
     assert ends == sorted(ends)
     assert ends[3] + 1 == len(set().union(*blocks)), "nothing else comes between"
+
+
+def test_floors_come_right_before_the_first_cell_that_needs_them() -> None:
+    asked = experiment.asked(["experiment=study", "seeds=[0,1]"])
+    order = [(cell.method.name, cell.seed, cell.probe.epochs) for cell in asked.cells]
+    assert order[:3] == [("random", 0, 200), ("pixels", 0, 200), ("simclr", 0, 200)]
+    later = [place for place, (method, seed, _) in enumerate(order) if (method, seed) == ("random", 1)]
+    assert order[min(later) - 1][1] == 0
+    assert order[min(later) + 1][1] == 1
+    assert len(asked.cells) == len({config.cell_key(cell) for cell in asked.cells})
+    assert {config.cell_key(floor) for floor in asked.floors} < {config.cell_key(cell) for cell in asked.cells}
 
 
 def test_cells_of_a_row_differ_in_their_seed_and_the_floors_are_shared() -> None:
@@ -140,11 +152,18 @@ def test_batch_sizes_leave_the_learning_rate_or_scale_it_linearly_or_by_its_squa
     ],
 )
 def test_grid_goes_on_past_its_edge_while_the_best_lies_there(accuracy: dict[float, float], grown: list[float]) -> None:
-    assert extended([0.1, 1, 10], accuracy.get) == grown
+    assert extended([0.1, 1, 10], lambda alpha: {0: accuracy[alpha]} if alpha in accuracy else {}) == grown
+
+
+def test_grid_is_judged_over_the_seeds_that_all_of_it_has() -> None:
+    known = {0.1: {0: 0.5, 1: 0.9}, 1: {0: 0.6}, 10: {0: 0.7, 2: 0.1}}
+    assert extended([0.1, 1, 10], lambda alpha: known.get(alpha, {})) == [0.1, 1, 10, 100]
+    assert extended([0.1, 1, 10], lambda alpha: known.get(alpha, {}) if alpha != 1 else {1: 0.6}) == [0.1, 1, 10]
 
 
 def test_grown_grid_names_its_weights_as_people_would() -> None:
-    assert extended([1e-4, 1e-3], {1e-4: 0.7, 1e-3: 0.6}.get)[0] == 1e-5
+    accuracy = {1e-4: 0.7, 1e-3: 0.6}
+    assert extended([1e-4, 1e-3], lambda alpha: {0: accuracy[alpha]} if alpha in accuracy else {})[0] == 1e-5
 
 
 def test_embedding_loss_asks_for_further_cells_once_the_best_alpha_lies_on_the_edge() -> None:

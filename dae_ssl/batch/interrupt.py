@@ -34,16 +34,29 @@ class StopRequest:
         return self.number is not None
 
 
+@dataclass
+class _Note:
+    """A handler that notes a request."""
+
+    request: StopRequest
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        if self.request.number == number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.request.number = self.request.number or signal.Signals(number)  # SIGTERM may follow what it was asked for
+
+
+def _noted_before() -> signal.Signals | None:
+    """Return the request that a block around this one has noted, which counts here too."""
+    handler = signal.getsignal(signal.SIGTERM)
+    return handler.request.number if isinstance(handler, _Note) else None
+
+
 @contextlib.contextmanager
 def stop_requests() -> Iterator[StopRequest]:
     """Note SIGTERM, SIGINT and SIGUSR2 instead of dying of them, while the block runs; a second SIGINT interrupts."""
-    request = StopRequest()
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        if request.number == number == signal.SIGINT:
-            raise KeyboardInterrupt
-        request.number = request.number or signal.Signals(number)  # SIGTERM may follow what it was asked for
-
+    request = StopRequest(_noted_before())
+    note = _Note(request)
     before = {number: signal.signal(number, note) for number in SIGNALS}
     try:
         yield request
@@ -59,6 +72,8 @@ def stopping() -> Iterator[None]:
     def stop(number: int, _frame: FrameType | None) -> None:
         raise Stopped(signal.Signals(number), f"stopped by {signal.Signals(number).name} before this stage was done")
 
+    if (asked := _noted_before()) is not None:
+        stop(asked, None)
     before = {number: signal.signal(number, stop) for number in SIGNALS}
     try:
         yield

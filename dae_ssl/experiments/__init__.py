@@ -15,8 +15,8 @@ from dae_ssl.config import Cell, require
 from dae_ssl.experiments.form import Claim, Exhibit, Numbers, Row, Settings, Validation
 
 ACCURACIES = Numbers(name="accuracies", title="Test accuracy")
-FigureOf = Callable[[Cell], float | None]
-"""A cell's validation accuracy, a share; None until it is done."""
+AccuracyOf = Callable[[Cell], float | None]
+"""Tells a cell's validation accuracy, a share; None until it is done."""
 
 
 def nothing_known(_cell: Cell) -> None:
@@ -66,7 +66,7 @@ class Experiment:
         return tuple(load(name) for name in getattr(self.module, "PARTS", ())) or (self,)
 
     def sections(
-        self, seeds: Sequence[int] = (), changes: Settings | None = None, validation: FigureOf = nothing_known
+        self, seeds: Sequence[int] = (), changes: Settings | None = None, validation: AccuracyOf = nothing_known
     ) -> tuple[Section, ...]:
         """Return its parts with their cells, settings changed alike for all, as to try it out small.
 
@@ -101,7 +101,7 @@ def load(name: str) -> Experiment:
     return Experiment(name, importlib.import_module(f"{__name__}.{name}"))
 
 
-def _section(experiment: Experiment, seeds: tuple[int, ...], changes: Settings, validation: FigureOf) -> Section:
+def _section(experiment: Experiment, seeds: tuple[int, ...], changes: Settings, validation: AccuracyOf) -> Section:
     module = experiment.module
     common = merged(getattr(module, "BASE", {}), changes)
     base = config.cell(common, method="random")
@@ -110,12 +110,11 @@ def _section(experiment: Experiment, seeds: tuple[int, ...], changes: Settings, 
         whole = merged(common, settings)
         return tuple(config.cell(whole, seed=seed) for seed in seeds)
 
-    def mean(settings: Settings) -> float | None:
-        values = [validation(cell) for cell in cells(settings)]
-        known = [value for value in values if value is not None]
-        return sum(known) / len(known) if len(known) == len(values) else None
+    def by_seed(settings: Settings) -> dict[int, float]:
+        known = {cell.seed: validation(cell) for cell in cells(settings)}
+        return {seed: accuracy for seed, accuracy in known.items() if accuracy is not None}
 
-    shown = tuple(_of(module, "rows", "ROWS", base, mean))
+    shown = tuple(_of(module, "rows", "ROWS", base, by_seed))
     computed = [row for row in shown if not row.among] + [candidate for row in shown for candidate in row.among]
     return Section(
         experiment.name, experiment.question, base, shown, {row: cells(row.settings) for row in computed},
@@ -130,7 +129,10 @@ def _of(module: ModuleType, function: str, constant: str, *given: Cell | Validat
 
 def distinct(cells: Iterable[Cell]) -> list[Cell]:
     """Return cells, each once, in their order."""
-    return list({config.cell_key(cell): cell for cell in cells}.values())
+    found: dict[str, Cell] = {}
+    for cell in cells:
+        found.setdefault(config.cell_key(cell), cell)
+    return list(found.values())
 
 
 def merged(settings: Settings, changes: Settings) -> dict[str, Any]:

@@ -33,8 +33,9 @@ def changes(method: str, base: Cell) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {
         "frozen views": {"views": {"frozen": True}},
         "crop 24": {"views": {"crop": 24}},
-        "no schedule, 200 and 150 epochs": {
-            "optimisation": {"schedule": "constant", "epochs": epochs, "checkpoints": kept},
+        "no schedule": {"optimisation": {"schedule": "constant"}},
+        "200 and 150 epochs": {
+            "optimisation": {"epochs": epochs, "checkpoints": kept},
             "probe": {"epochs": max(1, round(base.probe.epochs * 150 / 200))},
         },
     }

@@ -15,8 +15,8 @@ from typing import Any
 
 Settings = Mapping[str, Any]
 """Nested settings of a cell, without its seed; what is left out is the base's."""
-Validation = Callable[[Settings], float | None]
-"""The mean validation accuracy of the cells with these settings, a share; None until every seed is done."""
+Validation = Callable[[Settings], Mapping[int, float]]
+"""The validation accuracy of the cells with these settings by seed, shares; of the seeds that are done."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,20 +109,27 @@ class Effects(Exhibit):
 # ---------------------------------------------------------------------------------- what is claimed
 
 
+BEST = "the best"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Claim:
     """Something said in words, as a number that lies between two others if it is true.
 
-    The number is the sum of the rows' figures times `weights`, by label; floors are "random encoder" and "raw pixels".
-    Or it is what `value` makes of each seed's figures. Accuracies are in percent.
+    The number is the sum of the rows' figures times `weights`, by label; floors are "random encoder" and "raw pixels",
+    BEST is the best of some rows. Or it is what `value` makes of each seed's figures. Accuracies are in percent.
     """
 
     words: str
     source: str
     weights: Mapping[str, float] = field(default_factory=dict)
+    best: Sequence[str] = ()
+    """Labels of the rows of which BEST is one. Of accuracies on test it is the one that is best on validation; of other
+    figures, for each seed, the one whose figure is highest for the other seeds: a peak looked for where it is measured
+    would be found in noise."""
     value: Callable[[Mapping[str, float]], float] | None = None
     rows: Sequence[str] = ()
-    """Labels that `value` needs; those of `weights` otherwise."""
+    """Labels that `value` needs."""
     figure: str = "test_accuracy"
     above: float = 0.0
     below: float = float("inf")
@@ -130,7 +137,7 @@ class Claim:
 
     def labels(self) -> tuple[str, ...]:
         """Return the labels of the rows that it speaks of."""
-        return tuple(self.rows or self.weights)
+        return (*(label for label in self.weights if label != BEST), *self.best, *self.rows)
 
 
 def beats(one: str, other: str, words: str, source: str, **more: Any) -> Claim:
@@ -141,18 +148,21 @@ def beats(one: str, other: str, words: str, source: str, **more: Any) -> Claim:
 # ---------------------------------------------------------------------------------- grids that grow
 
 
-def extended(grid: Sequence[float], accuracy: Callable[[float], float | None], *, decades: int = 2) -> list[float]:
+def extended(
+    grid: Sequence[float], accuracies: Callable[[float], Mapping[int, float]], *, decades: int = 2
+) -> list[float]:
     """Return a grid of weights, a decade apart, that goes on past its edge while the best of it lies there.
 
-    By at most so many decades at either end, and only once all of it is known. grid: ascending.
+    By at most so many decades at either end. Weights are compared over the seeds that all of them have, and the grid
+    does not go on before there is one. grid: ascending; accuracies: of a weight, by seed.
     """
     found = list(grid)
     while True:
-        known = {weight: accuracy(weight) for weight in found}
-        measured = {weight: value for weight, value in known.items() if value is not None}
-        if len(measured) < len(found):
+        known = {weight: accuracies(weight) for weight in found}
+        seeds = set.intersection(*(set(by_seed) for by_seed in known.values()))
+        if not seeds:
             return found
-        best = max(measured, key=lambda weight: measured[weight])
+        best = max(known, key=lambda weight: sum(known[weight][seed] for seed in seeds))
         if best == found[-1] and best < grid[-1] * 10 ** (decades - 0.5):
             found.append(_power(best, 1))
         elif best == found[0] and best > grid[0] / 10 ** (decades - 0.5):

@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from dae_ssl.experiments.as_published_code import AS_WRITTEN
 from dae_ssl.experiments.augmentation_strength import METHODS
 from dae_ssl.experiments.form import Effects, Numbers, Row
 
-AS_WRITTEN = "as written"
 CHANGES: dict[str, dict[str, Any]] = {
     AS_WRITTEN: {},
     "without crop": {"crop": 32},

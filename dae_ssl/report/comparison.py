@@ -46,7 +46,7 @@ def _beside(subject: Subject, *, reduced: bool) -> tuple[Entry, Entry, Entry]:
     if subject.published is None:
         return Entry(text="–"), NOTHING, NOTHING
     measured = subject.estimate("test_accuracy")
-    verdict = verdicts.of_number(subject.published, measured, reduced=reduced)
+    verdict = verdicts.of_number(subject.published, measured, reduced=reduced, chosen=subject.settled)
     difference = "–" if measured is None else signed(measured.mean - subject.published, 2)
     return (
         Entry(text=f"{subject.published:.1f}"),
@@ -80,11 +80,14 @@ def _record(subject: Subject, figure: str, *, reduced: bool) -> Record:
     known = subject.published is not None and figure == "test_accuracy"
     estimate = subject.estimate(figure)
     published = subject.published if known else None
+    verdict = ""
+    if published is not None:
+        verdict = verdicts.of_number(published, estimate, reduced=reduced, chosen=subject.settled)
     return {
         "row": subject.label, "chosen": subject.chosen, "figure": figure, "unit": measures.measure(figure).unit,
         **in_columns(estimate), "published": published,
         "difference": None if published is None or estimate is None else round(estimate.mean - published, 4),
-        "verdict": "" if published is None else verdicts.of_number(published, estimate, reduced=reduced),
+        "verdict": verdict,
         "by_seed": " ".join(f"{seed}:{value:.6g}" for seed, value in subject.by_seed(figure).items()),
         "cells": " ".join(config.cell_key(one.cell) for one in subject.found),
     }  # fmt: skip

@@ -144,7 +144,7 @@ def _summary(
         every = section.every()
         done = sum(not Findings("", cell, place).unfinished for cell in every)
         numbers_ = Counter(
-            verdicts.of_number(one.published, one.estimate("test_accuracy"), reduced=reduced)
+            verdicts.of_number(one.published, one.estimate("test_accuracy"), reduced=reduced, chosen=one.settled)
             for one in found if one.published is not None
         )  # fmt: skip
         said = Counter(one.verdict for one in tests)

@@ -46,11 +46,15 @@ def over_images(share: float, images: int) -> Estimate:
 
 
 def contrast(
-    correct: Sequence[npt.NDArray[np.bool_]], weights: Sequence[float], *, confidence: float = 0.95
+    correct: Sequence[npt.NDArray[np.bool_] | npt.NDArray[np.float64]],
+    weights: Sequence[float],
+    *,
+    confidence: float = 0.95,
 ) -> Estimate:
     """Return the weighted sum of several classifiers' accuracies, paired over the same test images and seeds.
 
-    correct: of each classifier which images it got right, (seeds, n), alike in shape. The variance of the mean is that
+    correct: of each classifier which images it got right (or with which share, 0 to 1), (seeds, n), alike in shape.
+    The variance of the mean is that
     between seeds plus that between images; each is estimated as if the other were not there, which errs towards wide
     intervals. Degrees of freedom: Welch-Satterthwaite (Satterthwaite 1946). With one seed only the images count, and
     the p of a difference of two is McNemar's. Raises ValueError for arrays that cannot be paired.
@@ -65,8 +69,10 @@ def contrast(
     of_images = float(by_image.mean(0).var(ddof=1)) / images if images > 1 else math.inf
     if seeds == 1:
         found = _student(mean, of_images, math.inf, seeds=1, over=OVER_IMAGES, confidence=confidence)
-        if list(weights) in ([1.0, -1.0], [-1.0, 1.0]):
-            exact = mcnemar(correct[0][0], correct[1][0])
+        right = [one[0].astype(bool) for one in correct]
+        certain = all(np.array_equal(one[0], whole) for one, whole in zip(correct, right, strict=True))
+        if certain and list(weights) in ([1.0, -1.0], [-1.0, 1.0]):
+            exact = mcnemar(*right)
             return Estimate(mean=mean, low=found.low, high=found.high, p=exact, seeds=1, over=OVER_IMAGES)
         return found
     of_seeds = float(by_image.mean(1).var(ddof=1)) / seeds

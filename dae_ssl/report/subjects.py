@@ -2,8 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -36,23 +35,14 @@ class Subject:
     at: Mapping[str, float | str] = field(default_factory=dict)
     chosen: str = ""
     """Of a row that validation chooses: which, and among how many."""
+    settled: bool = True
+    """Whether it has chosen among all that it is to choose from."""
     floor: bool = False
 
     @property
     def complete(self) -> bool:
         """Whether all of its cells are done, so that a figure which is not there is one that they do not have."""
         return bool(self.found) and not any(one.unfinished for one in self.found)
-
-    @cached_property
-    def _values(self) -> dict[str, list[float]]:
-        return {}
-
-    def values(self, figure: str) -> list[float]:
-        """Return a figure of each seed that has it, accuracies in percent."""
-        if figure not in self._values:
-            found = (measures.value(one, figure) for one in self.found)
-            self._values[figure] = [value for value in found if value is not None]
-        return self._values[figure]
 
     def by_seed(self, figure: str) -> dict[int, float]:
         """Return a figure by seed, for the seeds that have it."""
@@ -64,7 +54,7 @@ class Subject:
 
         An accuracy of one seed has an interval over test images, another figure of one seed none.
         """
-        values = self.values(figure)
+        values = list(self.by_seed(figure).values())
         if not values:
             return None
         images = next((one.test_images for one in self.found if one.test_images), None)
@@ -75,9 +65,13 @@ class Subject:
             return Estimate(mean=values[0], low=100 * share.low, high=100 * share.high, seeds=1, over=share.over)
         return over_seeds(values)
 
-    def correct(self, figure: str) -> dict[int, npt.NDArray[np.bool_]]:
-        """Return, by seed, which test images the classifier behind an accuracy got right, (probe seeds, n)."""
-        return {one.cell.seed: one.correct[ACCURACIES[figure]] for one in self.found if one.correct}
+    def correct(self, figure: str) -> dict[int, npt.NDArray[np.float64]]:
+        """Return, by seed, which test images the classifier behind an accuracy got right, (n,).
+
+        With several probe seeds: which share of them did.
+        """
+        name = ACCURACIES[figure]
+        return {one.cell.seed: one.correct[name].mean(0, dtype=np.float64) for one in self.found if one.correct}
 
 
 def subjects(section: Section, floors: Sequence[Cell], place: Store) -> list[Subject]:
@@ -91,10 +85,22 @@ def subjects(section: Section, floors: Sequence[Cell], place: Store) -> list[Sub
         return Subject(row.label, findings(row.label, section.cells[row]), row.published, row.at)
 
     found = [_chosen(row, [plain(one) for one in row.among]) if row.among else plain(row) for row in section.shown]
-    for name, words in FLOORS.items():
-        cells = [cell for cell in floors if cell.method.name == name]
-        if cells:
-            found.append(Subject(words, findings(words, cells), floor=True))
+    for words, cells in _evaluated_alike(floors).items():
+        found.append(Subject(words, findings(words, cells), floor=True))
+    return found
+
+
+def _evaluated_alike(floors: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """Return the floors by name; one that is evaluated otherwise than the first has that in its name."""
+    found: dict[str, list[Cell]] = {}
+    for method, words in FLOORS.items():
+        own = [cell for cell in floors if cell.method.name == method]
+        for cell in own:
+            seedless = replace(cell, seed=own[0].seed)
+            unlike = [*config.differences(own[0], seedless, "probe"), *config.differences(own[0], seedless, "kmeans")]
+            told = {name.rpartition("parent.")[2]: value for name, _, value in unlike}
+            more = "".join(f", {name} = {value}" for name, value in told.items())
+            found.setdefault(f"{words}{more}", []).append(cell)
     return found
 
 
@@ -108,12 +114,13 @@ def _chosen(row: Row, candidates: Sequence[Subject]) -> Subject:
     seeds = [seed for seed, count in counts.items() if count == max(counts.values())]
     known = [place for place, of_seed in enumerate(accuracies) if seeds and of_seed.keys() >= set(seeds)]
     if not known:
-        return Subject(row.label, (), row.published, row.at, f"none of {len(candidates)} is done")
+        return Subject(row.label, (), row.published, row.at, f"none of {len(candidates)} is done", settled=False)
     chosen = candidates[max(known, key=lambda place: sum(accuracies[place][seed] for seed in seeds))]
     among = str(len(candidates)) if len(known) == len(candidates) else f"the {len(known)} of {len(candidates)} done"
     settings = ", ".join(f"{name} = {value:g}" for name, value in chosen.at.items() if isinstance(value, float))
     told = f"{settings.replace('alpha', 'α')}, chosen among {among}"
-    return Subject(row.label, chosen.found, row.published, row.at, told)
+    settled = len(known) == len(candidates)
+    return Subject(row.label, chosen.found, row.published, row.at, told, settled=settled)
 
 
 def paired(weights: Mapping[str, float], by_label: Mapping[str, Subject], figure: str) -> Estimate | None:
@@ -130,12 +137,10 @@ def paired(weights: Mapping[str, float], by_label: Mapping[str, Subject], figure
     if not seeds:
         return None
     if figure in ACCURACIES:
-        arrays = [one.correct(figure) for one in subjects]
-        rows = [[_of_seed(array, seed) for seed in seeds] for array in arrays]
-        stacked = [np.concatenate([np.asarray(row)[:1] for row in one]) for one in rows]
-        if len({array.shape for array in stacked}) == 1:
-            found = contrast(stacked, list(weights.values()))
-            return _scaled(found, 100.0)
+        right = [one.correct(figure) for one in subjects]
+        if len({of_seed.shape for by_seed in right for of_seed in by_seed.values()}) == 1:
+            stacked = [np.stack([_of_seed(by_seed, seed) for seed in seeds]) for by_seed in right]
+            return _scaled(contrast(stacked, list(weights.values())), 100.0)
     return over_seeds([
         sum(weight * _of_seed(of_seed, seed) for weight, of_seed in zip(weights.values(), values, strict=True))
         for seed in seeds

@@ -101,10 +101,10 @@ def _mark_missing(axes: Any, gaps: Sequence[float], number: int) -> None:
 def _across(axes: Any, one: Subject, name: str) -> Estimate | None:
     """Draw a row that has no place on the axis, or a floor, as a dotted line across; raw pixels only in numbers."""
     estimate = one.estimate(name)
-    if estimate is not None and one.label != "raw pixels":
+    if estimate is not None and not (one.floor and one.label.startswith("raw pixels")):
         floor = one.floor
         axes.axhline(estimate.mean, color=MISSING if floor else INK, linestyle=":" if not floor else "-.",
-                     linewidth=1.2, label=one.label if floor else "no embedding loss")  # fmt: skip
+                     linewidth=1.2, label=one.label)  # fmt: skip
     return estimate
 
 

@@ -34,7 +34,8 @@ def effects(exhibit: Effects, subjects: Sequence[Subject]) -> Drawing:
     for height, (_, estimate, number) in enumerate(entries):
         colour = COLOURS[number % len(COLOURS)]
         if estimate is None:
-            axes.plot([0], [height], marker="x", color=colour, linestyle="none", label=ABSENT)
+            axes.plot([0.01], [height], marker="x", color=colour, linestyle="none", label=ABSENT,
+                      transform=axes.get_yaxis_transform())  # fmt: skip
             continue
         if estimate.low is not None and estimate.high is not None:
             axes.plot([estimate.low, estimate.high], [height, height], color=colour, linewidth=1.6)
