@@ -289,7 +289,7 @@ def test_reduced_study_has_a_page_of_its_own_that_says_so_and_compares_no_number
 
 def test_table_reads_the_same_as_html_markdown_and_csv() -> None:
     table = Table(
-        name="t", title="T", head=["", "a|b", "c"],
+        title="T", head=["", "a|b", "c"],
         rows=[("r", [Entry(text="1.5", small="[1, 2]"), Entry(text="gone", absent=True)])],
         records=[{"row": "r", "mean": 1.5}, {"row": "s", "high": None, "note": 'a "quoted", one'}],
     )  # fmt: skip

@@ -33,7 +33,7 @@ def numbers(exhibit: Numbers, subjects: Sequence[Subject], *, reduced: bool, fol
             entries += [own] if beside is None else [beside[0], own, *beside[1:]]
             records.append(_record(subject, figure, reduced=reduced))
         rows.append((_name(subject), [*entries, _pages(subject.found, folder)]))
-    return Table(name=exhibit.name, title=exhibit.title, head=head, rows=rows, records=records)
+    return Table(title=exhibit.title, head=head, rows=rows, records=records)
 
 
 def _name(subject: Subject) -> str:
@@ -129,7 +129,7 @@ def claims(tests: Sequence[Tested], *, title: str) -> Table:
              "p": None if estimate is None else estimate.p, "verdict": one.verdict}
         )  # fmt: skip
     head = ["claim", "source", "published", "holds if", "measured", "95 % interval", "p of 0", "verdict"]
-    return Table(name="claims", title=title, head=head, rows=rows, records=records)
+    return Table(title=title, head=head, rows=rows, records=records)
 
 
 def _claim_reach(estimate: Estimate, figure: str) -> Entry:

@@ -29,7 +29,7 @@ from dae_ssl.report.page import write_cell_page
 from dae_ssl.report.subjects import Subject, subjects
 from dae_ssl.report.tables import Entry, Record, Table, comma_separated
 from dae_ssl.report.verdicts import Tested, tested
-from dae_ssl.store import REPORT, Store, write_bytes
+from dae_ssl.store import REPORT, Store, explained, write_bytes
 
 SHOWN_ABSENT = 6
 """How many missing rows are named below a figure; their number is told in any case."""
@@ -51,7 +51,8 @@ def write_experiment_page(
     page too. Raises StoreError where something cannot be written.
     """
     folder = place.page(f"{experiment.name}-{variant}" if variant else experiment.name).parent
-    folder.mkdir(parents=True, exist_ok=True)
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     if experiment.parts == (experiment,):
         for section in sections:
             for cell in (*section.every(), *floors):
@@ -151,7 +152,7 @@ def _summary(
         rows.append((section.name, [Entry(text=f"{done} of {len(every)}"), Entry(text=_told(numbers_)),
                                     Entry(text=_told(said))]))  # fmt: skip
         records.append({"part": section.name, "cells_done": done, "cells": len(every), **numbers_, **said})
-    table = Table(name="summary", title="How far it is", head=head, rows=rows, records=records)
+    table = Table(title="How far it is", head=head, rows=rows, records=records)
     yield table.element()
     yield tag("p", files.table("summary", table), class_="note")
 

@@ -44,7 +44,6 @@ MISSING = Entry(text="not yet measured", absent=True)
 class Table:
     """A table with a heading for every column and row."""
 
-    name: str
     title: str
     head: Sequence[str]
     rows: Sequence[tuple[str, Sequence[Entry]]]

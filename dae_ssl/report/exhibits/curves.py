@@ -1,6 +1,6 @@
 """Figures against a number: a line for each kind of row, and the probe's own curves."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,38 +31,46 @@ PANEL_PIXELS = 400
 def curves(exhibit: Curves, subjects: Sequence[Subject], *, published: bool) -> Drawing:
     """Draw a figure against a number, with intervals; crosses at the foot stand for what was not measured."""
     panels = distinct(one.at.get(exhibit.panels or "") for one in subjects if not one.floor)
-    lines = distinct(one.at[exhibit.lines] for one in subjects if exhibit.lines in one.at)
     figure = blank(height_pixels=PANEL_PIXELS)
     axes = [figure.add_subplot(1, len(panels), place) for place in range(1, len(panels) + 1)]
     records, absent = list[Record](), list[str]()
     for panel, own in zip(panels, axes, strict=True):
         shown = [one for one in subjects if one.floor or one.at.get(exhibit.panels or "") == panel]
-        for number, name in enumerate(lines):
-            of_line = [one for one in shown if one.at.get(exhibit.lines) == name and exhibit.x in one.at]
-            points = [(float(one.at[exhibit.x]), _ordinate(exhibit, one, of_line), one) for one in of_line]
-            _curve(own, points, number, str(name))
-            gaps = [x for x, estimate, _ in points if estimate is None]
-            _mark_missing(own, gaps, number)
-            for x, estimate, one in points:
-                records.append({"panel": panel, "line": name, exhibit.x: x, "row": one.label, **in_columns(estimate)})
-                absent += [one.label] if estimate is None else []
-        across = [one for one in shown if exhibit.relative_to is None and exhibit.x not in one.at]
-        for one in across:
-            estimate = _across(own, one, exhibit.figure)
-            records.append({"panel": panel, "line": "across", "row": one.label, **in_columns(estimate)})
+        for line, one, estimate in _panel(own, exhibit, shown):
+            records.append({"panel": panel, "line": line, exhibit.x: one.at.get(exhibit.x), "row": one.label,
+                            **in_columns(estimate)})  # fmt: skip
             absent += [one.label] if estimate is None else []
         if published and exhibit.figure == "test_accuracy" and exhibit.relative_to is None:
             _published(own, exhibit, shown)
-        unit = measure(exhibit.figure)
-        change = f"change of {unit.title} (points)" if exhibit.relative_to is not None else unit.axis
-        frame(own, title="" if panel is None else str(panel), x=exhibit.x_label, y=change if own is axes[0] else "")
-        if exhibit.logarithmic:
-            own.set_xscale("log")
-        if exhibit.relative_to is not None:
-            own.axhline(0, color=INK, linewidth=0.8)
+        _dress(own, exhibit, title="" if panel is None else str(panel), first=own is axes[0])
     _share_height(axes)
     legend(figure, axes)
     return Drawing(figure, records, absent=absent)
+
+
+def _panel(axes: Any, exhibit: Curves, shown: Sequence[Subject]) -> Iterator[tuple[str, Subject, Estimate | None]]:
+    """Draw the lines of a panel, then what lies across; yield what each row is drawn as."""
+    names = distinct(one.at[exhibit.lines] for one in shown if exhibit.lines in one.at)
+    for number, name in enumerate(names):
+        of_line = [one for one in shown if one.at.get(exhibit.lines) == name and exhibit.x in one.at]
+        points = [(float(one.at[exhibit.x]), _ordinate(exhibit, one, of_line)) for one in of_line]
+        _curve(axes, points, number, str(name))
+        _mark_missing(axes, [x for x, estimate in points if estimate is None], number)
+        for one, (_, estimate) in zip(of_line, points, strict=True):
+            yield str(name), one, estimate
+    for one in shown:
+        if exhibit.relative_to is None and exhibit.x not in one.at:
+            yield "across", one, _across(axes, one, exhibit.figure)
+
+
+def _dress(axes: Any, exhibit: Curves, *, title: str, first: bool) -> None:
+    told = measure(exhibit.figure)
+    label = told.axis if exhibit.relative_to is None else f"change of {told.title} (points)"
+    frame(axes, title=title, x=exhibit.x_label, y=label if first else "")
+    if exhibit.logarithmic:
+        axes.set_xscale("log")
+    if exhibit.relative_to is not None:
+        axes.axhline(0, color=INK, linewidth=0.8)
 
 
 def _ordinate(exhibit: Curves, one: Subject, of_line: Sequence[Subject]) -> Estimate | None:
@@ -78,10 +86,10 @@ def _ordinate(exhibit: Curves, one: Subject, of_line: Sequence[Subject]) -> Esti
     return paired({one.label: 1.0, start.label: -1.0}, {one.label: one, start.label: start}, exhibit.figure)
 
 
-def _curve(axes: Any, points: Sequence[tuple[float, Estimate | None, Subject]], number: int, name: str) -> None:
+def _curve(axes: Any, points: Sequence[tuple[float, Estimate | None]], number: int, name: str) -> None:
     """Draw the measured points of a line with their intervals."""
     colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
-    known = [(x, estimate) for x, estimate, _ in sorted(points, key=lambda point: point[0]) if estimate is not None]
+    known = [(x, estimate) for x, estimate in sorted(points, key=lambda point: point[0]) if estimate is not None]
     xs, means = [x for x, _ in known], [estimate.mean for _, estimate in known]
     axes.plot(xs, means, color=colour, marker=marker, markersize=5, linewidth=1.6, linestyle=STYLES[number % 4],
               label=name)  # fmt: skip
