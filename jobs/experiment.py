@@ -80,7 +80,10 @@ class Asked:
             for cell in of_row
         ]
         found += [(f"floor: {cell.method.name}, seed {cell.seed}", cell) for cell in self.floors]
-        return list({config.cell_key(cell): (label, cell) for label, cell in reversed(found)}.values())[::-1]
+        once: dict[str, tuple[str, Cell]] = {}
+        for label, cell in found:
+            once.setdefault(config.cell_key(cell), (label, cell))
+        return list(once.values())
 
 
 def asked(arguments: Sequence[str], **options: Any) -> Asked:
