@@ -180,6 +180,16 @@ def test_claim_holds_if_the_whole_interval_lies_where_it_says(
     assert found.verdict == verdict
 
 
+def test_claim_about_a_row_that_validation_has_not_settled_is_not_judged(place: Store) -> None:
+    known = by_label(place, "methods")
+    assert not known["DAE, L2"].settled, "one of seven weights is done"
+    (found,) = verdicts.tested([beats("DAE, L2", "AE, no embedding loss", "", "")], known)
+    assert found.verdict == verdicts.UNCHOSEN
+    assert found.estimate is not None
+    (at_the_studys,) = verdicts.tested([beats("DAE, L2, α = 1, the study's", "AE, no embedding loss", "", "")], known)
+    assert at_the_studys.verdict == verdicts.HOLDS
+
+
 def test_claim_of_rows_that_are_missing_or_not_there_says_so(place: Store) -> None:
     known = by_label(place, "methods")
     claims = [beats("DAE, NCS", "DAE, L1", "", ""), beats("DAE, no embedding loss", "nothing of the kind", "", "")]

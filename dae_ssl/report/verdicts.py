@@ -51,7 +51,10 @@ def tested(claims: Sequence[Claim], by_label: Mapping[str, Subject]) -> list[Tes
     for claim in claims:
         known = all(label in by_label for label in claim.labels())
         estimate = _estimate(claim, by_label) if known else None
-        found.append(Tested(claim=claim, estimate=estimate, verdict=_of_claim(claim, estimate) if known else NO_ROW))
+        verdict = _of_claim(claim, estimate) if known else NO_ROW
+        if estimate is not None and not all(by_label[label].settled for label in claim.labels()):
+            verdict = UNCHOSEN
+        found.append(Tested(claim=claim, estimate=estimate, verdict=verdict))
     return found
 
 
