@@ -205,7 +205,7 @@ def test_node_that_the_store_has_stays_as_it_is(measured: tuple[Store, Cell], tm
         (lambda entry: entry.update(key="0" * 16), "is not the key of its settings"),
         (lambda entry: entry["files"].update({"../probe.json": ""}), "is no product's name"),
         (lambda entry: entry["files"].update({"record.json": ""}), "is no product's name"),
-        (lambda entry: entry["files"].update({"probe.json": "bm90IHpsaWI="}), "Error"),
+        (lambda entry: entry["files"].update({"probe.json": "bm90IGx6bWE="}), "Error"),
         (lambda entry: entry["files"].pop("probe.json"), "is missing"),
         (lambda entry: entry["record"]["products"]["probe.json"].update(sha256="0"), "is not what its record names"),
         (lambda entry: entry.pop("record"), "KeyError"),

@@ -7,7 +7,7 @@ there; its record names what was left behind, and it is computed again only if s
 
 import base64
 import json
-import zlib
+import lzma
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +50,7 @@ class Archive:
                 else:
                     _check(entry)
                     found.nodes[entry["stage"], entry["key"]] = entry
-            except (ValueError, KeyError, TypeError, zlib.error) as error:
+            except (ValueError, KeyError, TypeError, lzma.LZMAError) as error:
                 raise ArchiveError(f"{path}, line {number}: no result, or a damaged one: {error!r}") from error
         return found
 
@@ -134,12 +134,12 @@ def _packed(stage: str, node: Node, record: Mapping[str, Any], brought: Iterable
         "stage": stage,
         "key": node.key,
         "record": dict(record) | {"products": products, store.LEFT_BEHIND: left},
-        "files": {name: base64.b64encode(zlib.compress(content, 9)).decode() for name, content in files.items()},
+        "files": {name: base64.b64encode(lzma.compress(content, preset=9)).decode() for name, content in files.items()},
     }
 
 
 def _plain(packed: str) -> bytes:
-    return zlib.decompress(base64.b64decode(packed, validate=True))
+    return lzma.decompress(base64.b64decode(packed, validate=True))
 
 
 def _unpack(entry: Mapping[str, Any], node: Node) -> bool:
