@@ -126,7 +126,7 @@ def _parsed(arguments: Sequence[str], own: Mapping[str, Any]) -> tuple[dict[str,
         ) from error
     given, scales, changed, called = dict(own), OmegaConf.create(), OmegaConf.create(), []
     parts = [part for part in settings.PARTS if part != "seed"]  # which the experiment gives, by `seeds`
-    known = [*own, *parts]
+    known = [*own, "scale", *parts]
     for override in overrides:
         name, value = override.key_or_group, override.value()
         if name in own:

@@ -13,17 +13,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
+from dae_ssl import config
 from dae_ssl.batch.archive import Archive
 from dae_ssl.config import Cell, ConfigError, require
 from dae_ssl.experiments.form import Pictures, Strengths
-from dae_ssl.store import Store
+from dae_ssl.store import Store, StoreError
 from jobs import experiment, flags
 from jobs.experiment import Asked
 
 
 def main(arguments: Sequence[str]) -> None:
     """Save or load."""
-    verb, *further = arguments
+    verb, *further = arguments  # experiment.run shows the usage where there is none
     require(verb in ("save", "load"), "what to do", verb, "save or load")
     save(further) if verb == "save" else load(further)
 
@@ -35,9 +36,17 @@ def save(arguments: Sequence[str]) -> None:
         raise ConfigError("to is not given: name a file, as in to=results/study-small.jsonl")
     path = Path(str(asked.options["to"]))
     archive = Archive.read(path)
+    require(not path.is_dir(), "to", str(path), "a file, as in to=results/study-small.jsonl")
     new = archive.add(asked.cells, asked.store, pictured=pictured(asked))
+    if not archive.nodes:
+        raise StoreError(
+            f"nothing of {asked.experiment.name} is done in {asked.store.root}: name the store, as store=S"
+        )
     archive.write(path)
-    print(f"{path}: {len(archive.nodes)} nodes of {len(archive.cells)} cells, {new} of them new")
+    wanted = {id for cell in asked.cells for id in config.keys(cell).items()}
+    there = len(wanted & archive.nodes.keys())
+    print(f"{path}: {len(archive.nodes)} nodes of {len(archive.cells)} cells, {new} of them new; "
+          f"{there} of the {len(wanted)} of {asked.experiment.name}")  # fmt: skip
 
 
 def pictured(asked: Asked) -> list[Cell]:
@@ -53,12 +62,16 @@ def pictured(asked: Asked) -> list[Cell]:
 def load(arguments: Sequence[str]) -> None:
     """Put files of results into a store."""
     parser = argparse.ArgumentParser(prog="python -m jobs.results load")
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
     flags.add_store(parser)
     given = flags.parsed(parser, arguments, "store")
-    for path in given.files:
-        require(path.is_file(), "file", str(path), "a file that jobs.results save has written")
-        archive = Archive.read(path)
+    require(bool(given.files), "files", [], "one or more that jobs.results save has written")
+    for path in given.files:  # all of them, before the first is loaded
+        name, equals, _ = str(path).partition("=")
+        require(not equals or path.exists(), "option", name, "store=FOLDER, or the name of a file")
+        require(path.is_file(), "file", str(path), "one that is there, written by jobs.results save")
+    for path, archive in [(path, Archive.read(path)) for path in given.files]:
+        require(bool(archive.nodes), "file", str(path), "one that holds results")
         new = archive.load(Store(given.store))
         print(f"{given.store}: {new} of {len(archive.nodes)} nodes of {path} are new")
 

@@ -14,7 +14,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from types import FrameType
 
 from dae_ssl import config, data
@@ -34,8 +34,11 @@ def main(arguments: Sequence[str]) -> int:
     asked = experiment.asked(arguments, minutes=None)
     minutes, local = asked.options["minutes"], asked.profile.launcher == "local"
     positive = isinstance(minutes, int | float) and not isinstance(minutes, bool) and minutes > 0
-    require(minutes is None or (positive and local), "minutes", minutes, "a number above 0, with a local profile")
-    for cell in {needs_of_data(cell): cell for cell in asked.cells}.values():
+    require(minutes is None or positive, "minutes", minutes, "a number above 0")
+    require(minutes is None or local, "profile", asked.profile.name, "a local one with minutes; SLURM has time limits")
+    there = plan.finished(plan.nodes(asked.cells), asked.store)
+    unfinished = [cell for cell in asked.cells if not set(config.keys(cell).items()) <= there]
+    for cell in {needs_of_data(cell): cell for cell in unfinished}.values():
         data.require_fits(asked.store, cell)
     return here(asked, lambda: experiment.asked(arguments, minutes=None)) if local else send(asked)
 
@@ -95,13 +98,15 @@ def here(asked: Asked, again: Callable[[], Asked]) -> int:
             missing = {node.id for node in planned.missing()}
             if not missing:
                 describe(asked)
-                print("everything is there" if before else "nothing is missing")
+                print(f"{'everything is there' if before else 'nothing is missing'}: "
+                      f"python -m jobs.report {shlex.join(sys.argv[1:])}")  # fmt: skip
                 return 0
             if missing == before:
                 raise StoreError(f"{asked.store.root}: {len(missing)} nodes were computed and are not there: {missing}")
             code = run_all(asked, planned, request)
             if rang.is_set() and code == 128 + signal.SIGTERM:
-                print(f"stopped after {minutes:g} minutes, as asked: the same command goes on")
+                left = len(plan.nodes(asked.cells)) - len(plan.finished(plan.nodes(asked.cells), asked.store))
+                print(f"stopped after {minutes:g} minutes, as asked; {left} nodes are left: the same command goes on")
                 return 0
             if code:
                 return code
@@ -135,6 +140,7 @@ def run_all(asked: Asked, planned: plan.Plan, stop: StopRequest) -> int:
     every = [(array, task) for array in planned.arrays for task in array.tasks]
     every.sort(key=lambda item: (min(places[node.id] for node in item[1].nodes), config.STAGES.index(item[0].stage)))
     failed: set[plan.NodeId] = set()
+    labels = {config.cell_key(cell): label for label, cell in asked.labelled}
     for number, (array, task) in enumerate(every, 1):
         if stop.number is not None:
             return 128 + stop.number
@@ -146,7 +152,7 @@ def run_all(asked: Asked, planned: plan.Plan, stop: StopRequest) -> int:
         command = [sys.executable, "-m", "jobs.run_nodes", "--array", str(file), f"--index={task.index}"]
         with Terminal(silent=False) as terminal:
             for node in task.nodes:
-                terminal.tell(f"[{number}/{len(every)}] {array.stage} {node.key}: {title(node)}")
+                terminal.tell(f"[{number}/{len(every)}] {array.stage} {node.key}: {title(node, labels)}")
             code = tasks.run(tasks.read(file, task.index), command, tasks.Told(terminal.tell, terminal.progress))
         if code > 2:
             return code
@@ -156,10 +162,10 @@ def run_all(asked: Asked, planned: plan.Plan, stop: StopRequest) -> int:
     return 1 if failed else 0
 
 
-def title(node: plan.Wanted) -> str:
+def title(node: plan.Wanted, labels: Mapping[str, str]) -> str:
     """Return what a node is, for people; of a shared one, a cell that needs it."""
     others = f" and {node.cells - 1} more cells" if node.cells > 1 else ""
-    return f"{config.title(node.cell)}{others}"
+    return f"{labels[config.cell_key(node.cell)]}{others}"
 
 
 if __name__ == "__main__":

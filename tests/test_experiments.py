@@ -12,8 +12,7 @@ import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config, experiments
 from dae_ssl.config import ConfigError
 from dae_ssl.experiments.augmentation_strength import STRENGTHS
-from dae_ssl.experiments.form import BEST, Plane, extended
-from dae_ssl.report.subjects import FLOORS
+from dae_ssl.experiments.form import BEST, FLOORS, Plane, extended
 from jobs import experiment, plan, report, status, submit
 
 NAMES = experiments.names()

@@ -42,7 +42,11 @@ class Archive:
         found = cls({}, {})
         if not path.exists():
             return found
-        for number, line in enumerate(path.read_text().splitlines(), 1):
+        try:
+            lines = path.read_text().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ArchiveError(f"{path} is no file of results: {error}") from error
+        for number, line in enumerate(lines, 1):
             try:
                 entry = json.loads(line)
                 if "cell" in entry:
@@ -51,7 +55,7 @@ class Archive:
                     _check(entry)
                     found.nodes[entry["stage"], entry["key"]] = entry
             except (ValueError, KeyError, TypeError, lzma.LZMAError) as error:
-                raise ArchiveError(f"{path}, line {number}: no result, or a damaged one: {error!r}") from error
+                raise ArchiveError(f"{path}, line {number}: no result, or a damaged one: {_reason(error)}") from error
         return found
 
     def write(self, path: Path) -> None:
@@ -87,11 +91,16 @@ class Archive:
 
     def load(self, place: Store) -> int:
         """Put every node that a store lacks into it, and return how many; what it has stays as it is."""
-        for settings in self.cells.values():
+        known = []
+        for key, settings in self.cells.items():
             try:
-                cells.describe(config.cell(settings), place)
+                known.append(config.cell(settings))
             except ConfigError as error:
-                raise ArchiveError(f"a cell that this version does not know: {error}") from error
+                raise ArchiveError(f"cell {key} is none that this version knows: {error}") from error
+            if config.cell_key(known[-1]) != key:
+                raise ArchiveError(f"cell {key} is not the key of its settings")
+        for cell in known:
+            cells.describe(cell, place)
         return sum(_unpack(entry, place.node(stage, key)) for (stage, key), entry in self.nodes.items())
 
 
@@ -102,6 +111,10 @@ def _tells_more(entry: Mapping[str, Any], known: Mapping[str, Any] | None) -> bo
     if entry["record"].get("parent") != known["record"].get("parent"):
         return True
     return not entry["files"].keys() <= known["files"].keys()
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if type(error) is ValueError else f"{type(error).__name__}, {error}"
 
 
 def _order(stage: str) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 from dae_ssl import config
 from dae_ssl.config import Cell, require
-from dae_ssl.experiments.form import Claim, Exhibit, Numbers, Row, Settings, Validation
+from dae_ssl.experiments.form import FIGURES, FLOORS, Claim, Exhibit, Numbers, Row, Settings, Validation
 
 ACCURACIES = Numbers(name="accuracies", title="Test accuracy")
 AccuracyOf = Callable[[Cell], float | None]
@@ -52,8 +52,8 @@ class Experiment:
 
     @property
     def question(self) -> str:
-        """What is asked, in a line or more."""
-        return str(self.module.__doc__).strip()
+        """What is asked, in a line or more; empty where nothing is."""
+        return (self.module.__doc__ or "").strip()
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -116,10 +116,35 @@ def _section(experiment: Experiment, seeds: tuple[int, ...], changes: Settings, 
 
     shown = tuple(_of(module, "rows", "ROWS", base, by_seed))
     computed = [row for row in shown if not row.among] + [candidate for row in shown for candidate in row.among]
-    return Section(
+    section = Section(
         experiment.name, experiment.question, base, shown, {row: cells(row.settings) for row in computed},
         tuple(getattr(module, "EXHIBITS", (ACCURACIES,))), tuple(_of(module, "claims", "CLAIMS", base)),
     )  # fmt: skip
+    _check(section)
+    return section
+
+
+def _check(section: Section) -> None:
+    """Raise ConfigError for a mistake in an experiment's file, which would otherwise show as a gap in its report."""
+    where = f"experiment {section.name}"
+    require(bool(section.question), f"{where}: docstring", None, "the question that it asks")
+    require(bool(section.shown), f"{where}: rows", [], "ROWS, or rows(base, validation), of at least one row")
+    labels = [row.label for row in section.shown]
+    for label in labels:
+        require(labels.count(label) == 1, f"{where}: row", label, "labels that differ")
+    names = [exhibit.name for exhibit in section.exhibits]
+    places = sorted({place for row in section.shown for place in row.at})
+    for exhibit in section.exhibits:
+        require(names.count(exhibit.name) == 1, f"{where}: exhibit", exhibit.name, "names that differ")
+        for figure in exhibit.named_figures():
+            require(figure in FIGURES, f"{where}: figure", figure, ", ".join(FIGURES))
+        for place in exhibit.named_places():
+            require(place in places, f"{where}: exhibit {exhibit.name}", place, f"what rows have in `at`: {places}")
+    for claim in section.claims:
+        require(claim.figure in FIGURES, f"{where}: figure", claim.figure, ", ".join(FIGURES))
+        for label in claim.labels():
+            known = (*labels, *FLOORS.values())
+            require(label in known, f"{where}: row of a claim", label, f"one of its labels: {'; '.join(known)}")
 
 
 def _of(module: ModuleType, function: str, constant: str, *given: Cell | Validation) -> Iterator[Any]:

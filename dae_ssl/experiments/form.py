@@ -4,7 +4,8 @@ An experiment is a module of this folder. Its docstring is the question. It has
     ROWS, or rows(base, validation)     what is compared
     EXHIBITS                            figures and tables; without, a table of accuracies
     CLAIMS, or claims(base)             what the study says of the rows, in words
-    BASE                                settings of all its cells, where they are not the study's
+    BASE                                settings of all its cells, where they are not the study's (of other images also
+                                        data.validation_images and views, as in `tour`)
     SEEDS                               (0,) without
 or PARTS, the names of others that it is made of, and FIRST, those that are computed before the rest.
 """
@@ -34,6 +35,61 @@ class Row:
     """If given, the row is the one of these that has the best validation accuracy, whatever its test accuracy."""
 
 
+# ---------------------------------------------------------------------------------- figures by name
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How a figure is told."""
+
+    title: str
+    unit: str = ""
+    percent: bool = False
+    """Kept as a share, shown in percent."""
+    digits: int = 2
+
+    @property
+    def axis(self) -> str:
+        """Its title with its unit, as beside an axis."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
+    def told(self, value: float) -> str:
+        """Return a value, scaled as it is shown."""
+        return f"{value:.{self.digits}f}"
+
+
+def _accuracy(title: str) -> Measure:
+    return Measure(title, "%", percent=True)
+
+
+FIGURES: Mapping[str, Measure] = {
+    "test_accuracy": _accuracy("test accuracy, top-1"),
+    "logistic_test_accuracy": _accuracy("test accuracy, L-BFGS"),
+    "validation_accuracy": _accuracy("validation accuracy, top-1"),
+    "kmeans_matched_accuracy": _accuracy("k-means, matched accuracy"),
+    "kmeans_inertia": Measure("k-means, inertia per point", digits=3),
+    "kmeans_nmi": Measure("k-means, NMI", digits=4),
+    "kmeans_ari": Measure("k-means, ARI", digits=4),
+    "kmeans_standardised_inertia_per_feature": Measure("standardised: inertia per point and feature", digits=4),
+    "kmeans_standardised_nmi": Measure("standardised: NMI", digits=4),
+    "kmeans_standardised_ari": Measure("standardised: ARI", digits=4),
+    "kmeans_standardised_matched_accuracy": _accuracy("standardised: matched accuracy"),
+    "final_reconstruction": Measure("reconstruction term", digits=5),
+    "final_embedding": Measure("embedding term, unweighed", digits=5),
+    "probe_epochs_to_converge": Measure("probe epochs to 99 % of final accuracy", digits=1),
+} | {
+    f"reconstruction_{name}_{to}": Measure(f"{title}, {words}", unit, digits=digits)
+    for to, words in {
+        "to_view": "to the view", "to_clean": "to the clean image", "view_to_clean": "view to clean image",
+    }.items()
+    for name, (title, unit, digits) in {
+        "psnr": ("PSNR", "dB", 2), "ssim": ("SSIM", "", 3), "offset": ("offset", "pixels", 2),
+        "sharpness": ("sharpness", "", 3),
+    }.items()
+}  # fmt: skip
+"""What tables, drawings and claims can name, and how it is told; `report/measures.py` finds it in a cell."""
+
+
 # ---------------------------------------------------------------------------------- what is shown
 
 
@@ -45,6 +101,17 @@ class Exhibit:
     """Of its files."""
     title: str
     note: str = ""
+
+    def named_figures(self) -> tuple[str, ...]:
+        """Return the figures that it shows, by name."""
+        return tuple(getattr(self, "figures", ())) or tuple(
+            getattr(self, name) for name in ("figure", "colour") if hasattr(self, name)
+        )
+
+    def named_places(self) -> tuple[str, ...]:
+        """Return what rows must have in `at` for it."""
+        own = (getattr(self, name, None) for name in ("x", "lines", "panels", "of", "within"))
+        return tuple(name for name in own if name is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +153,14 @@ class Plane(Exhibit):
     lines: str
     panels: str | None = None
 
+    def named_figures(self) -> tuple[str, ...]:
+        """Return the three."""
+        return self.x, self.y, self.colour
+
+    def named_places(self) -> tuple[str, ...]:
+        """Return lines and panels."""
+        return (self.lines,) if self.panels is None else (self.lines, self.panels)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures(Exhibit):
@@ -107,6 +182,10 @@ class Effects(Exhibit):
 
 
 # ---------------------------------------------------------------------------------- what is claimed
+
+
+FLOORS = {"random": "random encoder", "pixels": "raw pixels"}
+"""The labels of the floors, by method."""
 
 
 BEST = "the best"

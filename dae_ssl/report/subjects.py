@@ -11,7 +11,7 @@ import numpy.typing as npt
 from dae_ssl import config
 from dae_ssl.config import Cell
 from dae_ssl.experiments import Section
-from dae_ssl.experiments.form import Row
+from dae_ssl.experiments.form import FLOORS, Row
 from dae_ssl.report import measures
 from dae_ssl.report.findings import Findings
 from dae_ssl.report.significance import Estimate, contrast, over_images, over_seeds
@@ -19,7 +19,6 @@ from dae_ssl.store import Store
 
 T = TypeVar("T")
 
-FLOORS = {"random": "random encoder", "pixels": "raw pixels"}
 ACCURACIES = {"test_accuracy": "probe", "logistic_test_accuracy": "logistic"}
 """Figures of which it is known which test images were right, and the classifier."""
 
