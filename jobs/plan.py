@@ -13,9 +13,13 @@ from dae_ssl import config, experiments
 from dae_ssl.batch import cost, launch, plan, queue, status, trial
 from dae_ssl.batch.plan import NodeId, Plan, Spot
 from dae_ssl.batch.profile import Profile, Resources
+from dae_ssl.batch.queue import SlurmError
 from dae_ssl.store import Store
 from jobs import experiment
 from jobs.experiment import Asked
+
+USUAL_ARRAY_SIZE = 1001
+"""SLURM's own, where no cluster tells another."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -26,8 +30,7 @@ def main(arguments: Sequence[str]) -> None:
             print(line)
         if os.environ.get("RANK", "0") != "0":
             return
-    active = queued(asked)
-    planned = make(asked, active)
+    active, planned = _planned(asked)
     states = {id: status.word(asked.store, planned, id, active) for id in planned.wanted}
     print(f"experiment {asked.experiment.name}: {asked.experiment.question}")
     print(f"{len(asked.cells)} cells ({len(asked.floors)} of them floors), profile {asked.profile.name}, "
@@ -37,12 +40,31 @@ def main(arguments: Sequence[str]) -> None:
     print_nodes(asked, planned, states)
     print_arrays(planned)
     print_costs(planned, asked.profile, asked.store)
+    if planned.arrays and (lacking := _unprepared(asked)):
+        print(f"\nnot prepared in {asked.store.root}: {', '.join(lacking)}; see python -m jobs.prepare_data --help")
+
+
+def _planned(asked: Asked) -> tuple[dict[NodeId, tuple[Spot, queue.Queued]], Plan]:
+    """Return where SLURM has nodes, and the plan; where no cluster can be reached, one as if nothing were queued."""
+    try:
+        active = queued(asked)
+        return active, make(asked, active)
+    except SlurmError as error:
+        print(f"no SLURM cluster is reachable from here, so what is queued is not known ({str(error)[:60]}...)")
+        size = asked.profile.array_size or USUAL_ARRAY_SIZE
+        return {}, plan.make(asked.cells, asked.store, asked.profile, queued={}, array_size=size)
+
+
+def _unprepared(asked: Asked) -> list[str]:
+    """Return the data sets that the cells read and the store does not have."""
+    names = {name for cell in asked.cells for name in (cell.data.pretrain, cell.data.evaluate)}
+    return sorted(name for name in names if asked.store.data(name).record() is None)
 
 
 def make(asked: Asked, active: Mapping[NodeId, tuple[Spot, queue.Queued]]) -> Plan:
     """Return the plan, given where SLURM has nodes. Raises SlurmError if SLURM does not tell its limits."""
     slurm = asked.profile.launcher == "slurm" and queue.available()
-    size = queue.array_size() if slurm else asked.profile.array_size or 1001
+    size = queue.array_size() if slurm else asked.profile.array_size or USUAL_ARRAY_SIZE
     return plan.make(asked.cells, asked.store, asked.profile, queued=spots(active), array_size=size)
 
 
@@ -61,8 +83,9 @@ def spots(active: Mapping[NodeId, tuple[Spot, queue.Queued]]) -> dict[NodeId, Sp
 def print_parts(asked: Asked, planned: Plan) -> None:
     """Print how many pretraining cells each part needs for one seed, and how many it shares with those above it."""
     seeds, seen = len(asked.seeds), set[str]()
-    print(f"pretraining cells for one of {seeds} seeds; done: of all")
-    print(f"{'':24}{'needed':>8}{'shared':>8}{'new':>8}{'in all':>8}{'done':>10}")
+    print("pretraining cells: those a part needs for one seed, how many of them parts above it need too, the others,")
+    print(f"their sum so far; and how many are done, of all {seeds} seeds")
+    print(f"{'':24}{'needs':>8}{'shared':>8}{'new':>8}{'sum':>8}{'done':>10}")
     for section in asked.sections:
         trained = {config.key(cell, "pretrain") for cell in section.every() if cell.method.trains}
         done = sum(("pretrain", key) in planned.done for key in trained)
@@ -130,10 +153,13 @@ def print_costs(planned: Plan, profile: Profile, store: Store) -> None:
     print("\ncost, from finished nodes and trials:")
     for words, changed in ways.items():
         found = cost.total(nodes, profile, store, durations, changed)
-        known = len(nodes) - found.unknown
-        hours = f"{found.gpu_hours:.2f} GPU-hours and {found.node_hours:.2f} node-hours without GPUs"
-        unknown = f"; {found.unknown} nodes of a kind that was never timed are not in it" if found.unknown else ""
-        print(f"  {words}: {f'{hours} for {known} nodes' if known else 'unknown'}{unknown}")
+        hours = f"{found.gpu_hours:.2f} hours of GPUs and {found.node_hours:.2f} hours of machines without"
+        if found.gpu_hours + found.node_hours == 0:
+            hours = "unknown"
+        unknown = (
+            f", without {found.unknown} of {len(nodes)} nodes, whose kind was never timed" if found.unknown else ""
+        )
+        print(f"  {words}: {hours}{unknown}")
     kind = cost.device_type(profile, pretrain)
     if not durations[kind].per_image:
         print(f"  no pretraining was timed on {kind}: trial=true times a few steps where it is run")

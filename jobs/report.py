@@ -9,17 +9,23 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dae_ssl.batch import cells
+from dae_ssl import config
+from dae_ssl.batch import cells, plan
 from dae_ssl.report.experiment import write_experiment_page
 from dae_ssl.report.page import write_cell_page
-from dae_ssl.store import Store
+from dae_ssl.store import Store, StoreError
 from jobs import experiment, settings
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Write the page and print where it is."""
+    """Write the page and print where it is. Raises StoreError for a store that is not there."""
     if any(argument.startswith("experiment=") for argument in arguments):
         asked = experiment.asked(arguments)
+        if not asked.store.root.is_dir():
+            raise StoreError(f"{asked.store.root} is no store: name one, as in store=FOLDER")
+        done = plan.finished(plan.nodes(asked.cells), asked.store)
+        whole = sum(set(config.keys(cell).items()) <= done for cell in asked.cells)
+        print(f"{whole} of {len(asked.cells)} cells are done")
         page = write_experiment_page(
             asked.experiment, asked.sections, asked.floors, asked.store, variant=asked.variant, tell=print
         )

@@ -35,8 +35,8 @@ def save(arguments: Sequence[str]) -> None:
     if asked.options["to"] is None:
         raise ConfigError("to is not given: name a file, as in to=results/study-small.jsonl")
     path = Path(str(asked.options["to"]))
-    archive = Archive.read(path)
     require(not path.is_dir(), "to", str(path), "a file, as in to=results/study-small.jsonl")
+    archive = Archive.read(path)
     new = archive.add(asked.cells, asked.store, pictured=pictured(asked))
     if not archive.nodes:
         raise StoreError(
@@ -70,8 +70,10 @@ def load(arguments: Sequence[str]) -> None:
         name, equals, _ = str(path).partition("=")
         require(not equals or path.exists(), "option", name, "store=FOLDER, or the name of a file")
         require(path.is_file(), "file", str(path), "one that is there, written by jobs.results save")
-    for path, archive in [(path, Archive.read(path)) for path in given.files]:
+    archives = {path: Archive.read(path) for path in given.files}
+    for path, archive in archives.items():
         require(bool(archive.nodes), "file", str(path), "one that holds results")
+    for path, archive in archives.items():
         new = archive.load(Store(given.store))
         print(f"{given.store}: {new} of {len(archive.nodes)} nodes of {path} are new")
 

@@ -13,8 +13,8 @@ from dae_ssl import config, store
 from dae_ssl.batch import cells, done, plan
 from dae_ssl.batch.archive import Archive, ArchiveError
 from dae_ssl.batch.profile import Profile
-from dae_ssl.config import Cell
-from dae_ssl.store import Store, products_digest
+from dae_ssl.config import Cell, ConfigError
+from dae_ssl.store import Store, StoreError, products_digest
 from jobs import results
 
 
@@ -224,6 +224,44 @@ def test_result_that_is_not_what_it_says_is_refused_in_one_line_and_nothing_is_w
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "files=[]: choose one or more"),
+        (["{good}", "stoer={other}"], "option='stoer': choose store=FOLDER"),
+        (["{good}", "{there}/nothing.jsonl", "store={other}"], "choose one that is there, written by jobs.results"),
+        (["{good}", "{there}/bytes.jsonl", "store={other}"], "is no file of results"),
+        (["{good}", "{there}/empty.jsonl", "store={other}"], "choose one that holds results"),
+        (["{there}/cell.jsonl", "store={other}"], "cell 0000000000000000 is not the key of its settings"),
+    ],
+)
+def test_files_that_cannot_be_loaded_are_one_line_each(
+    arguments: list[str], said: str, measured: tuple[Store, Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, cell = measured
+    monkeypatch.chdir(tmp_path)
+    good = archived(place, cell, tmp_path / "good.jsonl")
+    (tmp_path / "bytes.jsonl").write_bytes(bytes(range(128, 255)))
+    (tmp_path / "empty.jsonl").write_text("")
+    key = config.cell_key(cell)
+    (tmp_path / "cell.jsonl").write_text(good.read_text().replace(f'{{"cell": "{key}"', '{"cell": "' + "0" * 16 + '"'))
+    names = {"good": good, "there": tmp_path, "other": tmp_path / "other"}
+    with pytest.raises((ConfigError, StoreError)) as refused:
+        results.load([argument.format(**names) for argument in arguments])
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "store").exists()
+    assert not (tmp_path / "other").exists()
+
+
+def test_saving_nothing_or_into_a_folder_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="nothing of tour is done"):
+        results.main(["save", "experiment=tour", f"store={tmp_path}", f"to={tmp_path / 'r.jsonl'}"])
+    assert not (tmp_path / "r.jsonl").exists()
+    with pytest.raises(ConfigError, match="choose a file"):
+        results.main(["save", "experiment=tour", f"store={tmp_path}", f"to={tmp_path}"])
 
 
 def test_command_saves_and_loads(measured: tuple[Store, Cell], tmp_path: Path, capsys: Any) -> None:

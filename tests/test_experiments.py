@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -10,9 +11,11 @@ import pytest
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config, experiments
+from dae_ssl.batch.queue import SlurmError
 from dae_ssl.config import ConfigError
 from dae_ssl.experiments.augmentation_strength import STRENGTHS
 from dae_ssl.experiments.form import BEST, FLOORS, Plane, extended
+from dae_ssl.store import StoreError
 from jobs import experiment, plan, report, status, submit
 
 NAMES = experiments.names()
@@ -219,7 +222,56 @@ def test_experiment_is_added_by_one_file(
     sys.modules.pop("dae_ssl.experiments.mine")
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ("ROWS =", "RWOS =", "experiment mine: rows=[]: choose ROWS, or rows(base, validation)"),
+        ('"""Is a wide crop better than a narrow one?"""', "", "experiment mine: docstring=None: choose the question"),
+        ('f"crop {crop}"', '"crop"', "experiment mine: row='crop': choose labels that differ"),
+        ('name="numbers"', 'name="crop"', "experiment mine: exhibit='crop': choose names that differ"),
+        ('figure="test_accuracy"', 'figure="test_acuracy"', "experiment mine: figure='test_acuracy': choose test_acc"),
+        ('lines="method"', 'lines="methods"', "exhibit crop='methods': choose what rows have in `at`: ['crop', 'meth"),
+        ('beats("crop 28"', 'beats("raw pixel"', "row of a claim='raw pixel': choose one of its labels: crop 16;"),
+        ('"views": {"crop"', '"views": {"crap"', "unknown setting views.crap: did you mean views.crop?"),
+    ],
+)
+def test_mistake_in_an_experiments_file_is_one_line_as_soon_as_it_is_asked_for(
+    right: str, wrong: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert right in MINE
+    (tmp_path / "mine.py").write_text(MINE.replace(right, wrong))
+    monkeypatch.setattr(experiments, "__path__", [*experiments.__path__, str(tmp_path)])
+    try:
+        with pytest.raises(ConfigError) as refused:
+            experiment.asked(["experiment=mine"])
+        assert said in str(refused.value)
+        assert "\n" not in str(refused.value)
+    finally:
+        sys.modules.pop("dae_ssl.experiments.mine")
+
+
 # ---------------------------------------------------------------------------------- the command line
+
+
+def test_plan_without_a_cluster_in_reach_says_so_and_plans(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unreachable(*_: object) -> None:
+        raise SlurmError("squeue: cannot find its cluster")
+
+    monkeypatch.setattr(plan, "queued", unreachable)
+    plan.main(["experiment=study", "profile=gpu4", f"store={tmp_path}"])
+    printed = capsys.readouterr().out
+    assert "no SLURM cluster is reachable from here" in printed
+    assert re.search(r"^training_length +2 +2 +0 +63 ", printed, re.MULTILINE)
+    assert f"not prepared in {tmp_path}: cifar10, cifar100" in printed
+    assert "as the profile has it: unknown" in printed
+
+
+def test_report_of_a_store_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="is no store: name one"):
+        report.main(["experiment=tour", f"store={tmp_path / 'typo'}"])
+    assert not (tmp_path / "typo").exists()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from dae_ssl.batch import plan
 from dae_ssl.batch.interrupt import Stopped, stop_requests, stopping
 from dae_ssl.config import ConfigError
 from dae_ssl.store import Store
-from jobs import experiment, submit
+from jobs import experiment, status, submit
 
 TINY = ["experiment=tour", "data.pretrain=tiny", "data.evaluate=tiny", "data.validation_images=6", "probe.epochs=3",
         "optimisation.batch_size=8", "optimisation.epochs=2", "optimisation.checkpoints=[1]", "kmeans.clusters=3",
@@ -42,6 +42,11 @@ def test_cells_are_finished_one_after_another(store: Path, capsys: pytest.Captur
     order = [line.split()[1] for line in printed.splitlines() if line.startswith("[")]
     assert order == list(config.STAGES) * 3
     assert "everything is there" in printed
+    assert (
+        f"[1/12] pretrain {config.keys(experiment.asked(TINY).cells[0])['pretrain']}: DAE, no embedding loss, seed 0"
+        in printed
+    )
+    shutil.rmtree(store / "data")
     assert submit.main([*TINY, f"store={store}"]) == 0
     assert "nothing is missing" in capsys.readouterr().out
 
@@ -52,7 +57,9 @@ def test_it_stops_in_time_with_its_state_saved_and_goes_on(store: Path, capsys: 
     began = time.monotonic()
     assert submit.main([*long, "minutes=0.1"]) == 0
     assert time.monotonic() - began < 60
-    assert "stopped after 0.1 minutes, as asked: the same command goes on" in capsys.readouterr().out
+    assert "stopped after 0.1 minutes, as asked; 12 nodes are left: the same command goes on" in capsys.readouterr().out
+    assert status.main(long) == 0
+    assert "pretrain: saved " in capsys.readouterr().out
     (cell, *_) = experiment.asked(long).cells
     states = Store(store).node("pretrain", config.key(cell, "pretrain")).states
     assert len(list(states.iterdir())) >= 1
@@ -91,7 +98,7 @@ def test_time_that_is_none_is_one_line(minutes: str, tmp_path: Path) -> None:
 
 
 def test_time_is_for_local_profiles(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="minutes=5: choose a number above 0, with a local profile"):
+    with pytest.raises(ConfigError, match="profile='gpu4': choose a local one with minutes"):
         submit.main([*TINY, "minutes=5", "profile=gpu4", f"store={tmp_path}"])
 
 

@@ -70,7 +70,15 @@ def look(
     given_up = task is not None and [one["outcome"] for one in task.outcomes()][-1:] == ["given up"]
     if error is not None and not given_up:
         return Seen("failed", f"{error.fields['error']}: {error.fields['reason']}", task.printed if task else None)
-    return _over(task, ended) if task else Seen("missing")
+    return _over(task, ended) if task else Seen("missing", _saved(node))
+
+
+def _saved(node: Node) -> str:
+    """Return how far a node got that was stopped and has a state to go on from."""
+    if not node.states.is_dir():
+        return ""
+    steps = [entry.step for entry in read(node.log) if entry.step is not None]
+    return f"saved after epoch {max(steps)}" if steps else "saved within the first epoch"
 
 
 def _over(task: Sent, ended: Mapping[str, str]) -> Seen:

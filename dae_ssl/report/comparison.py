@@ -119,16 +119,17 @@ def claims(tests: Sequence[Tested], *, title: str) -> Table:
         measured = MISSING if estimate is None else Entry(text=signed(estimate.mean, _digits(figure)))
         reach = NOTHING if estimate is None else _claim_reach(estimate, figure)
         published = NOTHING if claim.published is None else Entry(text=signed(claim.published, 1))
+        source = claim.source.replace(" ", "\N{NO-BREAK SPACE}", 1)
         p = Entry(text=told_p([estimate.p])) if estimate is not None and estimate.p is not None else NOTHING
         verdict = Entry(text=one.verdict, absent=one.verdict == verdicts.UNMEASURED)
         expected = Entry(text=_expected(claim.above, claim.below))
-        rows.append((claim.words, [Entry(text=claim.source), published, expected, measured, reach, p, verdict]))
+        rows.append((claim.words, [Entry(text=source), published, expected, measured, reach, p, verdict]))
         records.append(
             {"claim": claim.words, "source": claim.source, "figure": figure, "unit": measures.measure(figure).unit,
              "published": claim.published, "above": claim.above, "below": claim.below, **in_columns(estimate),
              "p": None if estimate is None else estimate.p, "verdict": one.verdict}
         )  # fmt: skip
-    head = ["claim", "source", "published", "holds if", "measured", "95 % interval", "p of 0", "verdict"]
+    head = ["claim", "source", "published", "holds if", "measured", "95 % interval", "p, if truly 0", "verdict"]
     return Table(title=title, head=head, rows=rows, records=records)
 
 
@@ -145,7 +146,8 @@ def _digits(figure: str) -> int:
 
 
 def _expected(above: float, below: float) -> str:
-    return f"> {above:g}" if below == float("inf") else f"{above:g} to {below:g}"
+    told = f"> {above:g}" if below == float("inf") else f"{above:g} to {below:g}"
+    return told.replace("-", "−")
 
 
 def signed(value: float, digits: int) -> str:

@@ -125,10 +125,11 @@ def _draw_cell(cell: Cell, place: Store, tell: Callable[[str], None]) -> None:
 
 
 def _reduced(variant: str, sections: Sequence[Section]) -> Iterator[Element]:
-    if variant:
+    """Yield what tells this study from the published one, if its numbers might be taken for that's."""
+    if variant and any(row.published is not None for section in sections for row in section.shown):
         base = sections[0].base
         images = base.data.pretrain_images or "all"
-        yield tag("p", tag("strong", f"A reduced study ({variant}). "),
+        yield tag("p", tag("strong", f"Not the study as published ({variant}). "),
                   f"Pretraining on {images} images of {base.data.pretrain} for {base.optimisation.epochs} epochs at "
                   f"batch size {base.optimisation.batch_size} and learning rate {base.optimisation.learning_rate:g}, "
                   f"{base.probe.epochs} probe epochs. Its numbers are not comparable with the published ones, which "
@@ -151,10 +152,18 @@ def _summary(
         said = Counter(one.verdict for one in tests)
         rows.append((section.name, [Entry(text=f"{done} of {len(every)}"), Entry(text=_told(numbers_)),
                                     Entry(text=_told(said))]))  # fmt: skip
-        records.append({"part": section.name, "cells_done": done, "cells": len(every), **numbers_, **said})
+        records += [{"part": section.name, "what": "cells done", "count": done},
+                    {"part": section.name, "what": "cells", "count": len(every)}]  # fmt: skip
+        records += [{"part": section.name, "what": what, "verdict": verdict, "count": count}
+                    for what, counts in (("published number", numbers_), ("claim", said))
+                    for verdict, count in counts.items()]  # fmt: skip
     table = Table(title="How far it is", head=head, rows=rows, records=records)
     yield table.element()
     yield tag("p", files.table("summary", table), class_="note")
+    if len(lines) > 1:
+        links = (tag("a", f"{section.name} ({section.question.partition(':')[0]})", href=f"#{section.name}")
+                 for section, _, _ in lines)  # fmt: skip
+        yield tag("p", "To: ", *(part for link in links for part in (link, " · ")))
 
 
 def _told(counts: Counter[str]) -> str:

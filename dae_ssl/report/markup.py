@@ -19,7 +19,12 @@ p, li { max-width: 46rem; }
 p.lead { font-size: 1.1rem; }
 p.note, figcaption, .small { color: #57606a; font-size: .875rem; }
 .missing { color: #8a4b00; font-style: italic; }
-.wide { overflow-x: auto; margin: .75rem 0; }
+td .missing { white-space: nowrap; }
+.wide { overflow-x: auto; margin: .75rem 0; /* a shadow at the edge behind which more can be scrolled to */
+  background: linear-gradient(to right, #fff 2rem, #fff0) left, linear-gradient(to left, #fff 2rem, #fff0) right,
+    linear-gradient(to right, #0003, #0000) left, linear-gradient(to left, #0003, #0000) right;
+  background-repeat: no-repeat; background-size: 2.5rem 100%, 2.5rem 100%, .8rem 100%, .8rem 100%;
+  background-attachment: local, local, scroll, scroll; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: .3rem 1.1rem .3rem 0; border-bottom: 1px solid #eaeef2; }
 th { font-weight: 600; white-space: nowrap; }

@@ -14,7 +14,7 @@ from dae_ssl.report.markup import Content, document, missing, picture, tag
 from dae_ssl.report.numbers import accuracies, clusterings, points
 from dae_ssl.report.origin import deviations, nodes_beside, provenance, settings
 from dae_ssl.report.significance import told_p
-from dae_ssl.store import Store, write_bytes
+from dae_ssl.store import LEFT_BEHIND, Store, write_bytes
 
 
 def write_cell_page(cell: Cell, place: Store, beside: Mapping[str, Cell]) -> Path:
@@ -181,7 +181,9 @@ def _views(own: Findings, pictures: Pictures) -> Iterator[Element]:
 
 
 def _no_pictures(own: Findings) -> Iterator[Element]:
-    if own.cell.method.trains:
+    if LEFT_BEHIND in own.records.get("pretrain", {}):
+        yield tag("p", missing("Missing: the pictures of a cell that was measured elsewhere did not come along."))
+    elif own.cell.method.trains:
         yield tag("p", missing("Missing: example pictures are kept with the first kept epoch of pretraining."))
     else:
         yield tag("p", f"Nothing is trained, so no example pictures are kept: {own.cell.method.name} is a floor.")

@@ -11,9 +11,9 @@ AGREES, DIFFERS, UNMEASURED = "agrees within the interval", "differs", "not yet 
 UNCHOSEN = "α not chosen yet"
 REDUCED = "not comparable: reduced"
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
-ONE_SEED = ", one seed"
+ONE_SEED = " (one seed)"
 """Behind a verdict that knows nothing of what another seed would give."""
-NO_INTERVAL, NO_ROW = "undecided: one seed, no interval", "no such row at this scale"
+NO_INTERVAL, NO_ROW = "undecided (one seed)", "its floor is left out"
 
 
 def of_number(published: float, measured: Estimate | None, *, reduced: bool, chosen: bool = True) -> str:

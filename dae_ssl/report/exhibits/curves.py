@@ -26,6 +26,8 @@ from dae_ssl.report.subjects import Subject, paired
 from dae_ssl.report.tables import Record
 
 PANEL_PIXELS = 400
+BARS = "Bars: 95 % intervals, over seeds, or over test images where there is one seed of an accuracy."
+RAW_PIXELS = "Raw pixels, far below, are in the numbers only."
 
 
 def curves(exhibit: Curves, subjects: Sequence[Subject], *, published: bool) -> Drawing:
@@ -34,6 +36,7 @@ def curves(exhibit: Curves, subjects: Sequence[Subject], *, published: bool) -> 
     figure = blank(height_pixels=PANEL_PIXELS)
     axes = [figure.add_subplot(1, len(panels), place) for place in range(1, len(panels) + 1)]
     records, absent = list[Record](), list[str]()
+    across = exhibit.relative_to is None and any(one.floor for one in subjects)
     for panel, own in zip(panels, axes, strict=True):
         shown = [one for one in subjects if one.floor or one.at.get(exhibit.panels or "") == panel]
         for line, one, estimate in _panel(own, exhibit, shown):
@@ -45,7 +48,7 @@ def curves(exhibit: Curves, subjects: Sequence[Subject], *, published: bool) -> 
         _dress(own, exhibit, title="" if panel is None else str(panel), first=own is axes[0])
     _share_height(axes)
     legend(figure, axes)
-    return Drawing(figure, records, absent=absent)
+    return Drawing(figure, records, (BARS, *([RAW_PIXELS] if across else [])), absent)
 
 
 def _panel(axes: Any, exhibit: Curves, shown: Sequence[Subject]) -> Iterator[tuple[str, Subject, Estimate | None]]:
@@ -126,8 +129,9 @@ def _published(axes: Any, exhibit: Curves, subjects: Sequence[Subject]) -> None:
 def _share_height(axes: Sequence[Any]) -> None:
     """Give panels the same scale."""
     limits = [own.get_ylim() for own in axes]
+    low, high = min(low for low, _ in limits), max(high for _, high in limits)
     for own in axes:
-        own.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+        own.set_ylim(low - 0.03 * (high - low), high + 0.03 * (high - low))  # room for lines across
 
 
 def probe_curves(_exhibit: ProbeCurves, subjects: Sequence[Subject]) -> Drawing:
