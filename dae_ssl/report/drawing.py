@@ -100,7 +100,7 @@ def legend(figure: Any, axes: Sequence[Any]) -> None:
             named.setdefault(name, handle)
     named |= {name: named.pop(name) for name in [ABSENT] if name in named}  # at the end
     if named:
-        figure.legend(named.values(), named.keys(), loc="outside upper center", ncols=min(6, len(named)), fontsize=10,
+        figure.legend(named.values(), named.keys(), loc="outside upper center", ncols=min(7, len(named)), fontsize=10,
                       frameon=False, labelcolor=INK)  # fmt: skip
 
 

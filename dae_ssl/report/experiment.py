@@ -161,9 +161,8 @@ def _summary(
     yield table.element()
     yield tag("p", files.table("summary", table), class_="note")
     if len(lines) > 1:
-        links = (tag("a", f"{section.name} ({section.question.partition(':')[0]})", href=f"#{section.name}")
-                 for section, _, _ in lines)  # fmt: skip
-        yield tag("p", "To: ", *(part for link in links for part in (link, " · ")))
+        links = [tag("a", section.name, href=f"#{section.name}") for section, _, _ in lines]
+        yield tag("p", "Go to ", *(part for link in links for part in (link, " ")))
 
 
 def _told(counts: Counter[str]) -> str:
