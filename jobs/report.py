@@ -9,8 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dae_ssl import config
-from dae_ssl.batch import cells, plan
+from dae_ssl.batch import cells
 from dae_ssl.report.experiment import write_experiment_page
 from dae_ssl.report.page import write_cell_page
 from dae_ssl.store import Store, StoreError
@@ -23,9 +22,8 @@ def main(arguments: Sequence[str]) -> None:
         asked = experiment.asked(arguments)
         if not asked.store.root.is_dir():
             raise StoreError(f"{asked.store.root} is no store: name one, as in store=FOLDER")
-        done = plan.finished(plan.nodes(asked.cells), asked.store)
-        whole = sum(set(config.keys(cell).items()) <= done for cell in asked.cells)
-        print(f"{whole} of {len(asked.cells)} cells are done")
+        measured = sum(len(cells.records(cell, asked.store)) == len(cell.stages()) for cell in asked.cells)
+        print(f"{measured} of {len(asked.cells)} cells are measured")
         page = write_experiment_page(
             asked.experiment, asked.sections, asked.floors, asked.store, variant=asked.variant, tell=print
         )
