@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -100,7 +100,8 @@ def asked(arguments: Sequence[str], **options: Any) -> Asked:
     experiment = experiments.load(str(given["experiment"]))
     where = Store(Path(given["store"]))
     seeds = _seeds(given["seeds"], experiment)
-    sections = experiment.sections(seeds, changes, partial(cells.validation_accuracy, place=where))
+    # Parts that choose among the same cells read each once.
+    sections = experiment.sections(seeds, changes, cache(partial(cells.validation_accuracy, place=where)))
     every = [cell for section in sections for cell in section.every()]
     floors = experiments.distinct(floor for cell in every for floor in cells.floors(cell).values())
     return Asked(

@@ -19,7 +19,7 @@ from dae_ssl.experiments.form import BEST, Claim, beats
 from dae_ssl.report import verdicts
 from dae_ssl.report.experiment import write_experiment_page
 from dae_ssl.report.significance import Estimate, contrast, over_seeds
-from dae_ssl.report.subjects import Subject, subjects
+from dae_ssl.report.subjects import Subject, reader, subjects
 from dae_ssl.report.tables import Entry, Table, comma_separated
 from dae_ssl.store import Store
 
@@ -58,7 +58,7 @@ def floors(of: tuple[Section, ...]) -> list[Cell]:
 
 def by_label(place: Store, name: str) -> dict[str, Subject]:
     (section,) = sections(name)
-    return {one.label: one for one in subjects(section, floors((section,)), place)}
+    return {one.label: one for one in subjects(section, floors((section,)), reader(place))}
 
 
 def drawn(place: Store, name: str, **more: Any) -> Path:

@@ -26,7 +26,7 @@ from dae_ssl.report.exhibits import draw
 from dae_ssl.report.findings import Findings
 from dae_ssl.report.markup import Content, document, missing, picture, tag
 from dae_ssl.report.page import write_cell_page
-from dae_ssl.report.subjects import Subject, subjects
+from dae_ssl.report.subjects import Reader, Subject, reader, subjects
 from dae_ssl.report.tables import Entry, Record, Table, comma_separated
 from dae_ssl.report.verdicts import Tested, tested
 from dae_ssl.store import REPORT, Store, explained, write_bytes
@@ -57,10 +57,12 @@ def write_experiment_page(
         for section in sections:
             for cell in (*section.every(), *floors):
                 _draw_cell(cell, place, tell)
+    read = reader(place)
     files, parts, lines = _Files(folder), list[Content](), list[tuple[Section, list[Subject], list[Tested]]]()
     for section in sections:
-        own = [floor for floor in floors if config.cell_key(floor) in _floors(section)]
-        found = subjects(section, own, place)
+        beside = _floors(section)
+        own = [floor for floor in floors if config.cell_key(floor) in beside]
+        found = subjects(section, own, read)
         tests = tested(section.claims, {one.label: one for one in found})
         lines.append((section, found, tests))
         parts += _section(section, found, tests, files, reduced=bool(variant), several=len(sections) > 1)
@@ -69,7 +71,7 @@ def write_experiment_page(
         tag("p", "Report of experiment ", tag("code", experiment.name), class_="note"),
         tag("h1", experiment.question.splitlines()[0]),
         *_reduced(variant, sections),
-        *_summary(lines, files, place, reduced=bool(variant)),
+        *_summary(lines, files, read, reduced=bool(variant)),
         *parts,
     )
     path = folder / REPORT
@@ -137,14 +139,14 @@ def _reduced(variant: str, sections: Sequence[Section]) -> Iterator[Element]:
 
 
 def _summary(
-    lines: Sequence[tuple[Section, list[Subject], list[Tested]]], files: _Files, place: Store, *, reduced: bool
+    lines: Sequence[tuple[Section, list[Subject], list[Tested]]], files: _Files, read: Reader, *, reduced: bool
 ) -> Iterator[Element]:
     """Yield the table of how far each part is, and what came of it."""
     head = ["", "cells done", "published numbers", "claims"]
     rows, records = [], list[Record]()
     for section, found, tests in lines:
         every = section.every()
-        done = sum(not Findings("", cell, place).unfinished for cell in every)
+        done = sum(not read(cell).unfinished for cell in every)
         numbers_ = Counter(
             verdicts.of_number(one.published, one.estimate("test_accuracy"), reduced=reduced, chosen=one.settled)
             for one in found if one.published is not None

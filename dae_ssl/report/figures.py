@@ -9,11 +9,9 @@ import numpy as np
 import torch
 
 from dae_ssl.config import Cell
+from dae_ssl.experiments.augmentation_strength import STRENGTHS
 from dae_ssl.report.drawing import COLOURS, INK, Curve, Image, blank, dress, line, mosaic, mosaic_figure, png
 from dae_ssl.training.views import draw, render
-
-JITTER_STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
-"""Figure 9 of the study."""
 
 TERMS = {
     "loss": ("Loss, total", "no unit"),
@@ -104,7 +102,7 @@ def views_by_strength(clean: Image, cell: Cell, *, images: int = 4) -> bytes:
 
 def views_by_strength_figure(clean: Image, cell: Cell, *, images: int = 4, own: str = "this cell") -> Any:
     """Return the figure that `views_by_strength` draws."""
-    strengths = sorted({*JITTER_STRENGTHS, cell.views.jitter})
+    strengths = sorted({*STRENGTHS, cell.views.jitter})
     chosen = clean[:images]
     views = {(strength, view): views_at(chosen, cell, strength, view) for strength in strengths for view in (1, 2)}
     rows, names = [], []

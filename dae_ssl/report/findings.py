@@ -86,10 +86,15 @@ class Findings:
 
     def curves(self, stage: str) -> dict[str, list[tuple[int, float]]]:
         """Return each logged term's points (step, value); none for a stage that has not begun or that there is not."""
-        if stage not in self.cell.stages():
-            return {}
-        found = curves(self.node(stage).log)
-        return {term: [(step, value) for step, value, _ in points] for term, points in found.items()}
+        return self._curves.get(stage, {})
+
+    @cached_property
+    def _curves(self) -> dict[str, dict[str, list[tuple[int, float]]]]:
+        logged = {stage: curves(self.node(stage).log) for stage in self.cell.stages()}
+        return {
+            stage: {term: [(step, value) for step, value, _ in points] for term, points in terms.items()}
+            for stage, terms in logged.items()
+        }
 
     def events(self, stage: str, kind: str) -> list[Entry]:
         """Return what a stage's log says of one kind of event."""

@@ -1,7 +1,8 @@
 """The rows of an experiment, as far as they were measured, and what is sure about them."""
 
+import functools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ from dae_ssl.report.significance import Estimate, contrast, over_images, over_se
 from dae_ssl.store import Store
 
 T = TypeVar("T")
+Reader = Callable[[Cell], Findings]
 
 ACCURACIES = {"test_accuracy": "probe", "logistic_test_accuracy": "logistic"}
 """Figures of which it is known which test images were right, and the classifier."""
@@ -73,19 +75,20 @@ class Subject:
         return {one.cell.seed: one.correct[name].mean(0, dtype=np.float64) for one in self.found if one.correct}
 
 
-def subjects(section: Section, floors: Sequence[Cell], place: Store) -> list[Subject]:
-    """Return the rows of a section, those that validation chooses as chosen, and the floors at the end."""
-    known: dict[str, Findings] = {}
+def reader(place: Store) -> Reader:
+    """Return what reads cells of a store, each once, however many rows and parts it stands in."""
+    return functools.cache(lambda cell: Findings(config.title(cell), cell, place))
 
-    def findings(words: str, cells: Sequence[Cell]) -> tuple[Findings, ...]:
-        return tuple(known.setdefault(config.cell_key(cell), Findings(words, cell, place)) for cell in cells)
+
+def subjects(section: Section, floors: Sequence[Cell], read: Reader) -> list[Subject]:
+    """Return the rows of a section, those that validation chooses as chosen, and the floors at the end."""
 
     def plain(row: Row) -> Subject:
-        return Subject(row.label, findings(row.label, section.cells[row]), row.published, row.at)
+        return Subject(row.label, tuple(map(read, section.cells[row])), row.published, row.at)
 
     found = [_chosen(row, [plain(one) for one in row.among]) if row.among else plain(row) for row in section.shown]
     for words, cells in _evaluated_alike(floors).items():
-        found.append(Subject(words, findings(words, cells), floor=True))
+        found.append(Subject(words, tuple(map(read, cells)), floor=True))
     return found
 
 

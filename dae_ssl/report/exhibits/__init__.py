@@ -18,7 +18,7 @@ def draw(exhibit: Exhibit, section: Section, subjects: Sequence[Subject], *, red
         case Curves():
             return curves(exhibit, subjects, published=not reduced)
         case ProbeCurves():
-            return probe_curves(exhibit, subjects)
+            return probe_curves(subjects)
         case Plane():
             return plane(exhibit, subjects)
         case Effects():

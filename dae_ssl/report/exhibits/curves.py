@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dae_ssl.experiments.form import Curves, ProbeCurves
+from dae_ssl.experiments.form import Curves
 from dae_ssl.report.comparison import in_columns
 from dae_ssl.report.drawing import (
     ABSENT,
@@ -134,7 +134,7 @@ def _share_height(axes: Sequence[Any]) -> None:
         own.set_ylim(low - 0.03 * (high - low), high + 0.03 * (high - low))  # room for lines across
 
 
-def probe_curves(_exhibit: ProbeCurves, subjects: Sequence[Subject]) -> Drawing:
+def probe_curves(subjects: Sequence[Subject]) -> Drawing:
     """Draw validation accuracy by probe epoch, each row's mean over seeds and how far they reach."""
     figure = blank(height_pixels=PANEL_PIXELS)
     axes = figure.add_subplot()
