@@ -23,7 +23,7 @@ import argparse
 import contextlib
 import itertools
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
@@ -38,8 +38,8 @@ from benchmarks.views import JITTER, SETTINGS, SIZE, TwoViews
 from dae_ssl.config import Cell, Optimisation
 from dae_ssl.distributed import world
 from dae_ssl.training.methods.siamese import DenoisingAutoencoder
-from dae_ssl.training.pretrain import start, step_function
-from dae_ssl.training.views import draw, permutation
+from dae_ssl.training.pretrain import start
+from dae_ssl.training.step import Step, own_stream
 
 METHOD = DenoisingAutoencoder(embedding="l2", alpha=1.0)
 CLAIMS = {"plain loop": 2.0, "plain loop, kornia's views": 1.5}
@@ -64,32 +64,31 @@ class Options:
         return Cell(method=METHOD, views=SETTINGS, optimisation=optimisation, precision=self.precision)
 
 
-class Told:
-    """A watch that passes on why the step is not compiled; the step calls nothing else of it."""
+class Listener:
+    """Passes on why the step is not computed as it should be."""
 
     def event(self, kind: str, text: str) -> None:
         print(f"{kind}: {text}", flush=True)
+
+    def facts(self, facts: Mapping[str, object]) -> None:
+        """Take how the step is computed, which the event tells where it is worth a line."""
 
 
 @contextlib.contextmanager
 def ours(options: Options) -> Iterator[Callable[[], None]]:
     """Give the function that does this project's steps of a turn."""
     cell, epochs = options.cell(), itertools.count()
-    with world() as single:
+    with world() as single, own_stream(single.device):
         images, training = options.images().to(single.device), start(cell, METHOD, single)
-        compute = step_function(cell, METHOD, training.networks, single, Told(), images[: options.batch])
+        compiler = "inductor" if single.device.type == "cuda" else None
+        step = Step(cell, METHOD, training, images, slice(0, options.batch), single, Listener(), compiler)
 
         def work() -> None:
-            epoch = next(epochs)
-            order = permutation(len(images), seed=0, epoch=epoch, device=single.device)
-            drawn = [draw(cell.views, seed=0, epoch=epoch, indices=order, view=view, size=SIZE) for view in (1, 2)]
-            for start_row in range(0, len(order), options.batch):
-                batch = slice(start_row, start_row + options.batch)
-                loss = compute(images.index_select(0, order[batch]), *(view[batch] for view in drawn))["loss"]
-                training.optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                training.optimizer.step()
-            loss.item()  # on a GPU this waits
+            training.epoch, training.step = next(epochs), 0
+            step.begin()
+            for _ in range(options.steps):
+                step()
+            training.sums["loss"].item()  # on a GPU this waits
 
         yield work
 

@@ -2,9 +2,10 @@
 
 import contextlib
 import ctypes
+import itertools
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -48,16 +49,6 @@ class World:
             return flag
         return bool(self.sum(torch.tensor(int(flag), device=self.device)).item())
 
-    def mean_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Replace every gradient by its mean over the ranks, in one exchange: the networks are small."""
-        if self.size == 1:
-            return
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        self.sum(flat).div_(self.size)
-        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(mean.view_as(gradient))
-
     def broadcast(self, value: Any) -> Any:
         """Return the first rank's value on every rank, pickled between them; tensors travel through the CPU."""
         if self.size == 1:
@@ -70,6 +61,39 @@ class World:
         """Wait until every rank has come here."""
         if self.size > 1:
             dist.barrier()
+
+
+class Gradients:
+    """The gradients of some parameters; of several ranks they are views of one buffer, which is exchanged at once."""
+
+    def __init__(self, parameters: Sequence[torch.nn.Parameter], world: World) -> None:
+        """Take the parameters, dense and all of one type, on the rank's device."""
+        self.parameters, self.world = parameters, world
+        self.buffer: Tensor | None = None
+        self.views: list[Tensor] = []
+        if world.size > 1:
+            sizes = [parameter.numel() for parameter in parameters]
+            self.buffer = torch.zeros(sum(sizes), dtype=parameters[0].dtype, device=world.device)
+            # Each view lies in memory as its parameter does: the fused update walks both by address.
+            for parameter, start in zip(parameters, itertools.accumulate(sizes, initial=0), strict=False):
+                self.views.append(self.buffer.as_strided(parameter.shape, parameter.stride(), start))
+
+    def clear(self) -> None:
+        """Forget the gradients, before a loss is computed."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def of(self, loss: Tensor) -> None:
+        """Give every parameter the gradient of the mean of the ranks' losses."""
+        if self.buffer is None:
+            loss.backward()
+            return
+        # Taken as they come, and copied by one kernel: backward() would add them to the buffer one after another.
+        gradients = torch.autograd.grad(loss, self.parameters)
+        torch._foreach_copy_(self.views, gradients)
+        self.world.sum(self.buffer).div_(self.world.size)
+        for parameter, view in zip(self.parameters, self.views, strict=True):
+            parameter.grad = view
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@
     STORE/launches/NAME/        a submission: what was meant to be sent, what was sent, what came of it
     STORE/snapshots/DIGEST/     the code that a submission runs
     STORE/trials/               how long a step of training takes where
+    STORE/compiled/             what torch.compile made of training steps, found again by later processes
 
 A node is done when `record.json`, written last, names the SHA-256 of every product and they match.
 """
@@ -99,6 +100,11 @@ class Store:
     def trials(self) -> Path:
         """The folder of short timed runs."""
         return self.root / "trials"
+
+    @property
+    def compiled(self) -> Path:
+        """The folder of compiled training steps."""
+        return self.root / "compiled"
 
     def snapshot(self, digest: str) -> "Node":
         """Return the folder of the code that submissions run."""

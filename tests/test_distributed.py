@@ -14,6 +14,7 @@ from dae_ssl import config
 from dae_ssl.config import Cell, Method
 from dae_ssl.distributed import World, gather_rows, world
 from dae_ssl.training import pretrain as loop
+from dae_ssl.training import step
 from dae_ssl.training.checkpoint import States, serialise
 from dae_ssl.training.losses import CONTRAST, EMBEDDING, nt_xent
 from dae_ssl.training.methods.base import SelfSupervised
@@ -57,6 +58,8 @@ class Watch:
 
     def event(self, kind: str, text: str) -> None: ...
 
+    def facts(self, facts: Mapping[str, object]) -> None: ...
+
     def progress(self, epoch: int, step: int, steps: int) -> None: ...
 
     def keep(self, epoch: int, networks: nn.ModuleDict) -> None: ...
@@ -73,11 +76,11 @@ def train_an_epoch(cell: Cell, world: World, folder: Path) -> None:
     are almost alike: a true difference of one part in a hundred, in which an error could hide.
     """
     asked = STEPS if world.size == 1 else 1  # several ranks are asked at the end of an epoch only
-    networks, render, unit_interval = SelfSupervised.networks, loop.render, loop.unit_interval
+    networks, render, unit_interval = SelfSupervised.networks, step.render, step.unit_interval
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SelfSupervised, "networks", lambda *given: networks(*given).double())
-        patch.setattr(loop, "render", lambda *given: render(*given).double())
-        patch.setattr(loop, "unit_interval", lambda given: unit_interval(given).double())
+        patch.setattr(step, "render", lambda *given: render(*given).double())
+        patch.setattr(step, "unit_interval", lambda given: unit_interval(given).double())
         with pytest.raises(Interrupted):
             pretrain(cell, images(), world, States(folder), Watch(asked))
 

@@ -53,7 +53,9 @@ def images() -> tuple[Tensor, Tensor, Tensor]:
 
 
 def forward(method: SelfSupervised, networks: nn.ModuleDict, *given: Tensor) -> Mapping[str, Tensor]:
-    return method.forward(networks, *(given or images()), ALONE)
+    settings = Networks(embedding_size=networks["projector"].out_features)
+    weights = {name: torch.tensor(value) for name, value in method.weights(settings).items()}
+    return method.forward(networks, *(given or images()), weights, ALONE)
 
 
 def through(networks: nn.ModuleDict, seen: Tensor) -> tuple[Tensor, Tensor]:
@@ -295,6 +297,6 @@ def test_contrast_is_computed_in_float32_whatever_the_networks_compute_in(contra
     view1, view2 = (torch.rand(8, 3, 4, 4, generator=torch.Generator().manual_seed(i)) for i in range(2))
     simclr = config.method("simclr", {"contrast": contrast})
     alone = World(0, 1, torch.device("cpu"))
-    plain = simclr.forward(networks, view1, view1, view2, alone)["loss"]
+    plain = simclr.forward(networks, view1, view1, view2, {}, alone)["loss"]
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(simclr.forward(networks, view1, view1, view2, alone)["loss"], plain)
+        assert torch.equal(simclr.forward(networks, view1, view1, view2, {}, alone)["loss"], plain)

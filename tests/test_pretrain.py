@@ -1,7 +1,7 @@
 """The training loop: what it logs, keeps and saves, when it stops, and that stopping changes nothing."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from dae_ssl.config import Cell, Optimisation, Views, cell
 from dae_ssl.distributed import World
-from dae_ssl.training import pretrain as loop
+from dae_ssl.training import step as steps_of
 from dae_ssl.training.checkpoint import States, deserialise, serialise
 from dae_ssl.training.methods.siamese import DenoisingAutoencoder
-from dae_ssl.training.pretrain import Diverged, Interrupted, learning_rate, pretrain, step_function
+from dae_ssl.training.pretrain import Diverged, Interrupted, pretrain
+from dae_ssl.training.step import learning_rate
+from dae_ssl.training.views import Parameters
 
 ALONE = World(0, 1, torch.device("cpu"))
 TINY = cell(
@@ -37,12 +39,16 @@ class Recorder:
     events: list[tuple[str, str]] = field(default_factory=list)
     steps: list[tuple[int, int, int]] = field(default_factory=list)
     kept: dict[int, bytes] = field(default_factory=dict)
+    how: dict[str, object] = field(default_factory=dict)
 
     def log(self, step: int, terms: Mapping[str, float]) -> None:
         self.logged[step] = dict(terms)
 
     def event(self, kind: str, text: str) -> None:
         self.events.append((kind, text))
+
+    def facts(self, facts: Mapping[str, object]) -> None:
+        self.how.update(facts)
 
     def progress(self, epoch: int, step: int, steps: int) -> None:
         self.steps.append((epoch, step, steps))
@@ -158,15 +164,15 @@ def views_by_epoch(
     """Return what the loop drew in each epoch, by (image, view)."""
     drawn: dict[int, dict[tuple[int, int], list[float]]] = {epoch: {} for epoch in range(epochs)}
 
-    def noting(given: Views, *, epoch: int, indices: Tensor, view: int, **others: int) -> loop.Parameters:
+    def noting(given: Views, *, epoch: int, indices: Tensor, view: int, **others: int) -> Parameters:
         parameters = draw(given, epoch=epoch, indices=indices, view=view, **others)
         for row, image in enumerate(indices.tolist()):
             assert (image, view) not in drawn[epoch], "an image was seen twice in an epoch"
             drawn[epoch][image, view] = [getattr(parameters, name)[row].item() for name in ("top", "hue", "contrast")]
         return parameters
 
-    draw = loop.draw
-    monkeypatch.setattr(loop, "draw", noting)
+    draw = steps_of.draw
+    monkeypatch.setattr(steps_of, "draw", noting)
     train(replace(optimised(epochs=epochs), views=settings), folder, None, images(12))
     return drawn
 
@@ -301,41 +307,3 @@ def test_bf16_trains_other_weights_than_fp32_but_near_ones(tmp_path: Path) -> No
         logged.append(watch.logged[1]["loss"])
     assert logged[0] != logged[1]
     assert logged[1] == pytest.approx(logged[0], rel=1e-2)
-
-
-def compiled_step(compile: Callable[..., object], monkeypatch: pytest.MonkeyPatch) -> tuple[list[object], Recorder]:
-    """Return the loss of two steps taken as on a GPU, with `compile` for torch.compile, and what was told."""
-    monkeypatch.setattr(torch, "compile", compile)
-    watch, shown = Recorder(), images(4)
-    networks = TINY.method.networks(TINY.networks, seed=0)
-    gpu = World(0, 1, torch.device("cuda", 0))  # decides on compiling; the tensors stay where they are
-    compute = step_function(TINY, TINY.method, networks, gpu, watch, shown)
-    views = [loop.draw(TINY.views, seed=0, epoch=0, indices=torch.arange(4), view=number, size=32) for number in (1, 2)]
-    return [compute(shown, *views)["loss"].item() for _ in range(2)], watch
-
-
-def test_where_compiling_fails_training_goes_on_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    tried = []
-
-    def failing(_function: object, **_options: object) -> Callable[..., object]:
-        def compiled(*_inputs: object) -> object:
-            tried.append(1)
-            raise RuntimeError("no C compiler found\nand a long trace")
-
-        return compiled
-
-    expected, silent = compiled_step(lambda function, **_options: function, monkeypatch)
-    losses, watch = compiled_step(failing, monkeypatch)
-    assert losses == expected
-    assert silent.events == []
-    assert watch.events == [("not_compiled", "torch.compile failed, running uncompiled: no C compiler found")]
-    assert len(tried) == 1, "it was compiled again in every step"
-
-
-def test_an_error_that_is_not_of_the_compiler_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_given: object) -> object:
-        raise ZeroDivisionError("the method's own")
-
-    monkeypatch.setattr(DenoisingAutoencoder, "forward", broken)
-    with pytest.raises(ZeroDivisionError, match="the method's own"):
-        compiled_step(lambda function, **_options: function, monkeypatch)

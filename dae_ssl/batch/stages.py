@@ -6,7 +6,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from dae_ssl.training import networks as nets
 from dae_ssl.training.checkpoint import States, deserialise, serialise
 from dae_ssl.training.monitor import evenly, passed_through, pictures
 from dae_ssl.training.pretrain import SAVE_SECONDS, pretrain
+from dae_ssl.training.step import compile_cache
 
 PICTURED_IMAGES = 16
 MATCHED_IMAGES = 1000
@@ -139,9 +140,9 @@ def _pretrain_stage(cell: Cell, node: Node, log: Log, place: Place) -> dict[str,
     if not cell.method.trains:
         _write_encoder(node, 0, _random_encoder(cell))
         return {}
-    trained = _pretrain(cell, node, log, place)
+    trained, how = _pretrain(cell, node, log, place)
     write_bytes(node.product(store.NETWORKS), serialise(trained.state_dict()))
-    return {
+    return how | {
         "inputs": _inputs(place.store, cell.data.pretrain),
         "figures": _reconstruction_figures(cell, trained, place),
     }
@@ -163,13 +164,15 @@ def _reconstruction_figures(cell: Cell, networks: nn.ModuleDict, place: Place) -
     }
 
 
-def _pretrain(cell: Cell, node: Node, log: Log | None, place: Place) -> nn.ModuleDict:
-    """Run the loop on this rank; the first one has a log."""
+def _pretrain(cell: Cell, node: Node, log: Log | None, place: Place) -> tuple[nn.ModuleDict, dict[str, Any]]:
+    """Run the loop on this rank, and return the networks and how their steps were computed; the first has a log."""
     world = place.world
     images = data.pretraining_images(place.store, cell.data, world.device).images
     shown = evenly(data.load(place.store, cell.data.pretrain, "test", world.device).images, PICTURED_IMAGES)
     watch = _Watch(cell, node, log, place, shown)
-    return pretrain(cell, images, world, States(node.states), watch, save_seconds=place.save_seconds)
+    with compile_cache(place.store.compiled):
+        trained = pretrain(cell, images, world, States(node.states), watch, save_seconds=place.save_seconds)
+    return trained, watch.how
 
 
 @dataclass(frozen=True)
@@ -182,6 +185,8 @@ class _Watch:
     place: Place
     shown: Tensor
     """Images to keep pictures of."""
+    how: dict[str, Any] = field(default_factory=dict)
+    """What was told of how the steps are computed."""
 
     def log(self, step: int, terms: Mapping[str, float]) -> None:
         assert self.logged is not None
@@ -191,6 +196,11 @@ class _Watch:
         if self.logged is not None:
             self.logged.event(kind, text=text)
             self.place.tell(text)
+
+    def facts(self, facts: Mapping[str, Any]) -> None:
+        self.how.update(facts)
+        if self.logged is not None:
+            self.logged.event("step", **facts)
 
     def progress(self, epoch: int, step: int, steps: int) -> None:
         self.place.progress("pretrain", epoch * steps + step, self.cell.optimisation.epochs * steps)

@@ -17,6 +17,7 @@ from dae_ssl.distributed import World, arithmetic, world
 from dae_ssl.store import Store, write_json
 from dae_ssl.training.checkpoint import States
 from dae_ssl.training.pretrain import pretrain
+from dae_ssl.training.step import compile_cache
 
 STEPS = 20
 EPOCHS = 2
@@ -33,6 +34,8 @@ class _Watch:
         self.epochs.append(dict(terms))
 
     def event(self, kind: str, text: str) -> None: ...
+
+    def facts(self, facts: Any) -> None: ...
 
     def progress(self, epoch: int, step: int, steps: int) -> None: ...
 
@@ -65,7 +68,11 @@ def seconds_per_image(cell: Cell, store: Store, ranks: World) -> float:
     images = images[: min(STEPS, len(images) // batch) * batch]
     short = replace(cell.optimisation, epochs=EPOCHS, checkpoints=(), schedule="constant")
     watch = _Watch()
-    with tempfile.TemporaryDirectory() as folder, arithmetic(ranks.device, cell.precision):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        arithmetic(ranks.device, cell.precision),
+        compile_cache(store.compiled),
+    ):
         own = replace(cell, optimisation=short, features=replace(cell.features, epoch=None))
         pretrain(own, images, ranks, States(Path(folder)), watch, save_seconds=float("inf"))
     # Only the first rank is told; the others have nothing to say.

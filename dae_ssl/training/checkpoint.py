@@ -41,10 +41,19 @@ class Training:
             "sums": self.sums,
         }
 
+    def next_epoch(self) -> None:
+        """Count the epoch under way as finished."""
+        self.epoch, self.step = self.epoch + 1, 0
+        for value in self.sums.values():  # in place: a captured step adds to these very tensors
+            value.zero_()
+
     def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
         """Continue from a state."""
         self.networks.load_state_dict(state["networks"])
+        rates = [group["lr"] for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate  # which every step sets, on the device where it is a tensor
         for parameter, moments in self.optimizer.state.items():
             for name, value in moments.items():
                 if value.shape == parameter.shape:

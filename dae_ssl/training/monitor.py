@@ -6,14 +6,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dae_ssl.config import Cell
+from dae_ssl.config import Cell, Optimisation
 from dae_ssl.training.networks import unit_interval
 from dae_ssl.training.views import draw, render
+
+EVERY_EPOCH_AT_FIRST, EPOCHS_BETWEEN = 20, 10
 
 
 def evenly(images: Tensor, count: int) -> Tensor:
     """Return `count` images (fewer where there are fewer) spread over a set, which is sorted by class."""
     return images[:: max(1, len(images) // count)][:count]
+
+
+def is_looked_at(epoch: int, settings: Optimisation) -> bool:
+    """Tell whether signs of collapse are looked for after an epoch: at first after each, later where they change less.
+
+    Collapse comes early or slowly, and what is looked at stops the GPU for longer than a step does.
+    """
+    return epoch <= EVERY_EPOCH_AT_FIRST or epoch % EPOCHS_BETWEEN == 0 or epoch in settings.kept_epochs()
 
 
 @torch.no_grad()
@@ -36,14 +46,16 @@ def collapse_signs(networks: nn.ModuleDict, images: Tensor) -> dict[str, float]:
 
 def effective_rank(rows: Tensor) -> float:
     """Return the effective rank of vectors (n, d) about their mean, between 0 (all equal) and min(n - 1, d)."""
-    rows = rows.double().cpu()
-    if not rows.isfinite().all():
-        return math.nan
+    rows = rows.double()
     centred = rows - rows.mean(0)
     gram = centred @ centred.T if len(rows) < rows.shape[1] else centred.T @ centred
+    # The products are many times the work of what follows, which a CPU is as quick at as a GPU.
+    gram, norm = gram.cpu(), rows.norm().item()
+    if not math.isfinite(norm):
+        return math.nan
     values = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt()
     # What is below the rounding of the vectors themselves is no spread.
-    values = values[values > 1e-7 * rows.norm()]
+    values = values[values > 1e-7 * norm]
     shares = values / values.sum()
     return float(torch.exp(-(shares * shares.log()).sum())) if len(values) else 0.0
 

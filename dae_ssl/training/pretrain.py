@@ -2,20 +2,19 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from dae_ssl.config import Cell, Optimisation, require
+from dae_ssl.config import Cell, require
 from dae_ssl.distributed import World
 from dae_ssl.training.checkpoint import States, Training
 from dae_ssl.training.methods.base import SelfSupervised
-from dae_ssl.training.monitor import collapse_signs, evenly
-from dae_ssl.training.networks import unit_interval
-from dae_ssl.training.views import Parameters, draw, permutation, render
+from dae_ssl.training.monitor import collapse_signs, evenly, is_looked_at
+from dae_ssl.training.step import Step, learning_rate, own_stream
 
 SAVE_SECONDS = 30.0
 AGREE_EVERY_STEPS = 10
@@ -39,6 +38,9 @@ class Watch(Protocol):
     def event(self, kind: str, text: str) -> None:
         """Take something worth a line."""
 
+    def facts(self, facts: Mapping[str, Any]) -> None:
+        """Take what a commit record is to say of how the steps are computed: compiled, captured, in what seconds."""
+
     def progress(self, epoch: int, step: int, steps: int) -> None:
         """Take that a step is done."""
 
@@ -49,16 +51,21 @@ class Watch(Protocol):
         """Tell whether this rank was asked to stop."""
 
 
-StepFunction = Callable[[Tensor, Parameters, Parameters], Mapping[str, Tensor]]
-
-
 def pretrain(
-    cell: Cell, images: Tensor, world: World, states: States, watch: Watch, *, save_seconds: float = SAVE_SECONDS
+    cell: Cell,
+    images: Tensor,
+    world: World,
+    states: States,
+    watch: Watch,
+    *,
+    save_seconds: float = SAVE_SECONDS,
+    compiler: str = "auto",
 ) -> nn.ModuleDict:
     """Train the cell's networks, from the newest good state if there is one, and return them.
 
     images: uint8 (n, 3, 32, 32) on the rank's device. Ranks share each global batch and compute what one rank would.
-    The state is saved every `save_seconds`.
+    The state is saved every `save_seconds`. `compiler` is a backend of torch.compile, `none`, or `auto`, which is
+    `inductor` on a GPU and none on a CPU, where it gains nothing.
     Raises Interrupted once the state is saved after `watch.stop`, Diverged when a term is no longer finite (the last
     good state stays), ConfigError for a batch that the data or the ranks cannot give.
     """
@@ -66,111 +73,57 @@ def pretrain(
     assert isinstance(method, SelfSupervised)
     share, steps = world.share(settings.batch_size), len(images) // settings.batch_size
     require(steps > 0, "optimisation.batch_size", settings.batch_size, f"at most the {len(images)} images")
-    training = start(cell, method, world)
-    state = world.broadcast(states.load(lambda text: watch.event("damaged", text)) if world.first else None)
-    if state is not None:
-        training.restore(state, world.device)
-        if world.first:
-            watch.event("resumed", f"after epoch {training.epoch}, step {training.step} of {steps}")
-    compute = step_function(cell, method, training.networks, world, watch, images[: share.stop - share.start])
-    keeper = _Keeper(training, world, states, watch, steps, save_seconds)
-    while training.epoch < settings.epochs:
-        began, done_before = time.perf_counter(), training.step
-        _finish_epoch(cell, images, training, share, compute, keeper)
-        figures = keeper.mean_terms()
-        seconds, seen = time.perf_counter() - began, (steps - done_before) * settings.batch_size
-        training.epoch, training.step, training.sums = training.epoch + 1, 0, {}
-        if world.first:
-            figures |= collapse_signs(training.networks, evenly(images, MONITORED_IMAGES))
-            figures["learning_rate"] = learning_rate(settings, training.epoch * steps - 1, settings.epochs * steps)
-            if seen:  # none where the run was stopped after the last step of an epoch
-                figures |= {"images_per_second": seen / seconds, "epoch_seconds": seconds}
-            watch.log(training.epoch, figures)
-            if training.epoch in settings.kept_epochs():
-                watch.keep(training.epoch, training.networks)
+    with own_stream(world.device):
+        training = start(cell, method, world)
+        state = world.broadcast(states.load(lambda text: watch.event("damaged", text)) if world.first else None)
+        if state is not None:
+            training.restore(state, world.device)
+            if world.first:
+                watch.event("resumed", f"after epoch {training.epoch}, step {training.step} of {steps}")
+        step = Step(cell, method, training, images, share, world, watch, _backend(compiler, world.device))
+        keeper = _Keeper(training, world, states, watch, steps, save_seconds)
+        while training.epoch < settings.epochs:
+            began, done_before = time.perf_counter(), training.step
+            step.begin()
+            while training.step < steps:
+                step()
+                keeper.after_step()
+            terms = keeper.mean_terms()
+            training.next_epoch()
+            if world.first:
+                if training.epoch in settings.kept_epochs():
+                    watch.keep(training.epoch, training.networks)
+                terms |= _looked_at(cell, training, images, steps)
+                seen, seconds = (steps - done_before) * settings.batch_size, time.perf_counter() - began
+                if seen:  # none where the run was stopped after the last step of an epoch
+                    terms |= {"images_per_second": seen / seconds, "epoch_seconds": seconds}
+                watch.log(training.epoch, terms)
     return training.networks
 
 
-def _finish_epoch(
-    cell: Cell, images: Tensor, training: Training, share: slice, compute: StepFunction, keeper: "_Keeper"
-) -> None:
-    """Do the steps that the epoch under way still lacks."""
-    settings, steps, epoch = cell.optimisation, keeper.steps, training.epoch
-    order = permutation(len(images), seed=cell.seed, epoch=epoch, device=images.device)
-    # Of the whole epoch at once: the numbers are the same, and a step launches none of their many small kernels.
-    drawn = [
-        draw(cell.views, seed=cell.seed, epoch=epoch, indices=order, view=number, size=images.shape[-1])
-        for number in (1, 2)
-    ]
-    for step in range(training.step, steps):
-        batch = slice(step * settings.batch_size + share.start, step * settings.batch_size + share.stop)
-        for group in training.optimizer.param_groups:
-            group["lr"] = learning_rate(settings, epoch * steps + step, settings.epochs * steps)
-        terms = compute(images.index_select(0, order[batch]), *(view[batch] for view in drawn))
-        training.optimizer.zero_grad(set_to_none=True)
-        terms["loss"].backward()
-        keeper.world.mean_gradients(training.networks.parameters())
-        training.optimizer.step()
-        for name, value in terms.items():
-            training.sums[name] = training.sums.get(name, 0) + value.detach().double()
-        training.step = step + 1
-        keeper.after_step()
+def _backend(compiler: str, device: torch.device) -> str | None:
+    if compiler == "auto":
+        return "inductor" if device.type == "cuda" else None
+    return None if compiler == "none" else compiler
+
+
+def _looked_at(cell: Cell, training: Training, images: Tensor, steps: int) -> dict[str, float]:
+    """Return what an epoch's log says beside the terms of the loss."""
+    settings, epoch = cell.optimisation, training.epoch
+    signs = {}
+    if is_looked_at(epoch, settings):
+        signs = collapse_signs(training.networks, evenly(images, MONITORED_IMAGES))
+    return signs | {"learning_rate": learning_rate(settings, epoch * steps - 1, settings.epochs * steps)}
 
 
 def start(cell: Cell, method: SelfSupervised, world: World) -> Training:
     """Return the state before the first step; it depends on the seed only, so every rank has the same."""
     networks = method.networks(cell.networks, cell.seed).to(world.device).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(networks.parameters(), lr=cell.optimisation.learning_rate, fused=True)
-    return Training(networks, optimizer)
-
-
-def learning_rate(settings: Optimisation, step: int, steps: int) -> float:
-    """Return the rate of a step (counted from 0) out of all steps of the run: cosine to zero, or constant."""
-    if settings.schedule == "constant":
-        return settings.learning_rate
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
-
-
-def step_function(
-    cell: Cell, method: SelfSupervised, networks: nn.ModuleDict, world: World, watch: Watch, trial: Tensor
-) -> StepFunction:
-    """Return uint8 images and their drawn parameters -> terms of the loss; compiled on CUDA.
-
-    It is tried on `trial`, uint8 images as many as a rank's batch; where that fails the step runs as it is, and the
-    reason is told.
-    """
-    narrow = torch.autocast(world.device.type, torch.bfloat16, enabled=cell.precision == "bf16")
-
-    def compute(images: Tensor, first: Parameters, second: Parameters) -> Mapping[str, Tensor]:
-        clean = unit_interval(images).contiguous(memory_format=torch.channels_last)
-        view1, view2 = (
-            (render(images, drawn, cell.views) for drawn in (first, second)) if method.augments else (clean, clean)
-        )
-        with narrow:
-            return method.forward(networks, clean, view1, view2, world)
-
-    if world.device.type != "cuda":
-        return compute
-    compiled = torch.compile(compute, dynamic=False)
-    reason = _compiles(compiled, cell, networks, trial)
-    # Ranks that run different code could wait for each other for ever.
-    if not world.any(reason is not None):
-        return compiled
-    watch.event("not_compiled", f"torch.compile failed, running uncompiled: {reason or 'on another rank'}")
-    return compute
-
-
-def _compiles(compiled: StepFunction, cell: Cell, networks: nn.ModuleDict, trial: Tensor) -> str | None:
-    """Return why the step cannot be compiled, forward or backward, or None after both have run once on `trial`."""
-    rows = torch.arange(len(trial), device=trial.device)
-    views = [draw(cell.views, seed=0, epoch=0, indices=rows, view=view, size=trial.shape[-1]) for view in (1, 2)]
-    try:
-        compiled(trial, *views)["loss"].backward()
-    except Exception as error:
-        return (str(error).strip() or type(error).__name__).splitlines()[0]
-    finally:
-        networks.zero_grad(set_to_none=True)
-    return None
+    rate: Any = cell.optimisation.learning_rate
+    on_gpu = world.device.type == "cuda"
+    if on_gpu:  # where a captured step can change it
+        rate = torch.tensor(rate, device=world.device)
+    return Training(networks, torch.optim.Adam(networks.parameters(), lr=rate, fused=True, capturable=on_gpu))
 
 
 @dataclass

@@ -41,12 +41,25 @@ class SelfSupervised(Method, abc.ABC):
         """Whether there is a decoder, and so reconstructions to look at."""
         return True
 
+    def weights(self, settings: Networks) -> Mapping[str, float]:  # noqa: ARG002
+        """Return what `forward` multiplies terms of the loss with, by name.
+
+        They reach it as scalars on the device: a number written into the step would be compiled anew for each value.
+        """
+        return {}
+
     @abc.abstractmethod
     def forward(
-        self, networks: nn.ModuleDict, clean: Tensor, view1: Tensor, view2: Tensor, world: World
+        self,
+        networks: nn.ModuleDict,
+        clean: Tensor,
+        view1: Tensor,
+        view2: Tensor,
+        weights: Mapping[str, Tensor],
+        world: World,
     ) -> Mapping[str, Tensor]:
         """Return the terms of the loss, scalars, "loss" (to be minimised) among them.
 
-        clean, view1, view2: this rank's images (n, 3, 32, 32), float in [0, 1]. The mean of each term over the ranks is
-        the term of the global batch.
+        clean, view1, view2: this rank's images (n, 3, 32, 32), float in [0, 1]; weights: those of `weights`, float32
+        scalars. The mean of each term over the ranks is the term of the global batch.
         """

@@ -39,11 +39,14 @@ class LayerwiseDenoisingAutoencoder(SelfSupervised, name="layerwise_dae"):
         clean: Tensor,
         view1: Tensor,
         view2: Tensor,  # noqa: ARG002
+        weights: Mapping[str, Tensor],  # noqa: ARG002
         world: World,  # noqa: ARG002
     ) -> Mapping[str, Tensor]:
         """Return the sum of all layers' losses, and as reconstruction that of the innermost, the whole autoencoder."""
         compare = RECONSTRUCTION[self.reconstruction]
-        losses, h, outer = [], view1, list[nn.Module]()
+        losses: list[Tensor] = []
+        outer: list[nn.Module] = []
+        h = view1
         for encode, decode in pairs(networks):
             h = encode(h.detach())
             output = _still(outer, decode(h)).float()

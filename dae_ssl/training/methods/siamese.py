@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from dae_ssl.config import require
+from dae_ssl.config import Networks, require
 from dae_ssl.distributed import World
 from dae_ssl.training.losses import EMBEDDING, RECONSTRUCTION, in_full
 from dae_ssl.training.methods.base import SelfSupervised
@@ -41,18 +41,33 @@ class Siamese(SelfSupervised):
         """Return the settings with no embedding loss where alpha is 0: the plain autoencoder, whatever the loss."""
         return replace(self, embedding="none") if self.alpha == 0 else self
 
+    def weights(self, settings: Networks) -> Mapping[str, float]:
+        """Return the weight of the embedding loss."""
+        return {"embedding": self.alpha / settings.embedding_size}
+
     def forward(
-        self, networks: nn.ModuleDict, clean: Tensor, view1: Tensor, view2: Tensor, world: World
+        self,
+        networks: nn.ModuleDict,
+        clean: Tensor,
+        view1: Tensor,
+        view2: Tensor,
+        weights: Mapping[str, Tensor],
+        world: World,
     ) -> Mapping[str, Tensor]:
         """Return the loss, the sum of both reconstruction terms, and the embedding term before it is weighed."""
         z = networks["projector"](networks["encoder"](torch.cat([view1, view2])))
         x1, x2 = networks["decoder"](z).float().chunk(2)
         z1, z2 = z.float().chunk(2)
         with in_full(z):
-            return self._terms((x1, x2), (z1, z2), (clean, view1, view2), world)
+            return self._terms((x1, x2), (z1, z2), (clean, view1, view2), weights, world)
 
     def _terms(
-        self, outputs: Pair, embeddings: Pair, images: tuple[Tensor, Tensor, Tensor], world: World
+        self,
+        outputs: Pair,
+        embeddings: Pair,
+        images: tuple[Tensor, Tensor, Tensor],
+        weights: Mapping[str, Tensor],
+        world: World,
     ) -> Mapping[str, Tensor]:
         (x1, x2), (z1, z2), (clean, view1, view2) = outputs, embeddings, images
         target1, target2 = (clean, clean) if self.denoising else (view1, view2)
@@ -61,7 +76,7 @@ class Siamese(SelfSupervised):
         if self.normalised().embedding == "none":
             return {"loss": reconstruction, "reconstruction": reconstruction}
         embedding = EMBEDDING[self.embedding](z1, z2, world)
-        loss = reconstruction + self.alpha / z1.shape[1] * embedding
+        loss = reconstruction + weights["embedding"] * embedding
         return {"loss": loss, "reconstruction": reconstruction, "embedding": embedding}
 
 

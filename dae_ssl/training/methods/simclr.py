@@ -41,6 +41,7 @@ class SimCLR(SelfSupervised, name="simclr"):
         clean: Tensor,  # noqa: ARG002
         view1: Tensor,
         view2: Tensor,
+        weights: Mapping[str, Tensor],  # noqa: ARG002
         world: World,
     ) -> Mapping[str, Tensor]:
         """Return the loss, which is the contrast of the two views' embeddings."""

@@ -38,6 +38,7 @@ class SimSiam(SelfSupervised, name="simsiam"):
         clean: Tensor,  # noqa: ARG002
         view1: Tensor,
         view2: Tensor,
+        weights: Mapping[str, Tensor],  # noqa: ARG002
         world: World,  # noqa: ARG002
     ) -> Mapping[str, Tensor]:
         """Return the loss, between -1, where the views are predicted, and 1."""

@@ -30,6 +30,7 @@ class SingleView(SelfSupervised):
         clean: Tensor,
         view1: Tensor,
         view2: Tensor,  # noqa: ARG002
+        weights: Mapping[str, Tensor],  # noqa: ARG002
         world: World,  # noqa: ARG002
     ) -> Mapping[str, Tensor]:
         """Return the loss, which is the one reconstruction term."""

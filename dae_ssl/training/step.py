@@ -1,0 +1,305 @@
+"""One training step: this rank's share of a global batch -> updated networks.
+
+On a GPU, forward and backward pass are compiled, and the whole step with its update is captured as one CUDA graph: the
+networks are so small that launching their kernels one by one takes as long as the kernels do. For a graph to be
+replayed, what steps read lies in tables that are filled once an epoch, and a counter on the device says which step
+comes next. On a CPU the same function is called as it is.
+"""
+
+import dataclasses
+import math
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from dae_ssl.config import Cell, Optimisation
+from dae_ssl.distributed import Gradients, World
+from dae_ssl.training.checkpoint import Training
+from dae_ssl.training.methods.base import SelfSupervised
+from dae_ssl.training.networks import unit_interval
+from dae_ssl.training.views import Parameters, draw, permutation, render
+
+WARM_STEPS = 3
+"""Steps taken one kernel after another before a graph is captured, in which libraries set up what they keep."""
+
+Table = Mapping[str, Tensor]
+"""The fields of `Parameters` for every step and image, (steps, b, ...)."""
+Compute = Callable[[Tensor, "Tables", Mapping[str, Tensor]], Mapping[str, Tensor]]
+
+
+class Listener(Protocol):
+    """Whom the step tells how it is computed."""
+
+    def event(self, kind: str, text: str) -> None:
+        """Take something worth a line."""
+
+    def facts(self, facts: Mapping[str, Any]) -> None:
+        """Take what a commit record is to say of how the step was computed."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What the steps of an epoch read, on the device, b images of this rank in each; the same memory in every epoch."""
+
+    rows: Tensor
+    """int64 (steps, b), the images of each step."""
+    views: tuple[Table, Table]
+    rates: Tensor
+    """float32 (steps,), learning rates."""
+    position: Tensor
+    """int64 (1,), the step that comes next."""
+
+    def take(self, other: "Tables") -> None:
+        """Take another epoch's contents."""
+        for mine, theirs in zip(self._tensors(), other._tensors(), strict=True):
+            mine.copy_(theirs)
+
+    def _tensors(self) -> Iterator[Tensor]:
+        yield from (self.rows, *self.views[0].values(), *self.views[1].values(), self.rates, self.position)
+
+
+def tables(cell: Cell, images: Tensor, share: slice, epoch: int, step: int) -> Tables:
+    """Return the tables of an epoch from a step on, on the device of the images, uint8 (n, 3, size, size).
+
+    All views of an epoch are drawn at once: the numbers are the same, and a step launches none of the small kernels.
+    """
+    settings, device = cell.optimisation, images.device
+    steps = len(images) // settings.batch_size
+    order = permutation(len(images), seed=cell.seed, epoch=epoch, device=device)[: steps * settings.batch_size]
+
+    def by_step(values: Tensor) -> Tensor:
+        return values.view(steps, settings.batch_size, *values.shape[1:])[:, share].contiguous()
+
+    def view(number: int) -> Table:
+        drawn = draw(cell.views, seed=cell.seed, epoch=epoch, indices=order, view=number, size=images.shape[-1])
+        return {part.name: by_step(getattr(drawn, part.name)) for part in dataclasses.fields(drawn)}
+
+    rates = [learning_rate(settings, epoch * steps + n, settings.epochs * steps) for n in range(steps)]
+    return Tables(
+        by_step(order), (view(1), view(2)), torch.tensor(rates, device=device), torch.tensor([step], device=device)
+    )
+
+
+def learning_rate(settings: Optimisation, step: int, steps: int) -> float:
+    """Return the rate of a step (counted from 0) out of all steps of the run: cosine to zero, or constant."""
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+@contextmanager
+def own_stream(device: torch.device) -> Iterator[None]:
+    """Work on a stream of its own while the block runs, on a GPU: from the usual one no graph can be captured."""
+    if device.type != "cuda":
+        yield
+        return
+    outer, stream = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+    stream.wait_stream(outer)
+    with torch.cuda.stream(stream):
+        yield
+    outer.wait_stream(stream)
+
+
+@contextmanager
+def compile_cache(folder: Path) -> Iterator[None]:
+    """Have torch.compile keep what it makes in a folder while the block runs, unless TORCHINDUCTOR_CACHE_DIR names one.
+
+    The next cell, and the next process on another machine, then compile nothing that was compiled before.
+    """
+    name = "TORCHINDUCTOR_CACHE_DIR"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = str(folder.resolve())
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+@dataclass
+class Step:
+    """Takes one step after another; `begin` an epoch first.
+
+    `images` are uint8 (n, 3, size, size) on the rank's device, `share` is this rank's part of each global batch.
+    `compiler` is a backend of torch.compile, or none; what cannot be compiled runs as it is, and the reason is told.
+    """
+
+    cell: Cell
+    method: SelfSupervised
+    training: Training
+    images: Tensor
+    share: slice
+    world: World
+    listener: Listener
+    compiler: str | None
+    taken: int = 0
+    """Steps that were taken by this object."""
+    graph: Any = None
+    """The captured step, once there is one; False where there will be none."""
+    compute: Compute | None = None
+    """Images, tables and weights -> terms of the loss, once an epoch has begun."""
+    now: Tables = field(init=False)
+    weights: Mapping[str, Tensor] = field(init=False)
+    gradients: Gradients = field(init=False)
+
+    def __post_init__(self) -> None:
+        device, weights = self.world.device, self.method.weights(self.cell.networks)
+        self.weights = {name: torch.tensor(value, device=device) for name, value in weights.items()}
+        self.gradients = Gradients(list(self.training.networks.parameters()), self.world)
+        # Ranks would capture their exchange too; that was never tried on several GPUs, and a graph that hangs cannot
+        # be told from one that waits.
+        self.graph = None if device.type == "cuda" and self.world.size == 1 else False
+
+    def begin(self) -> None:
+        """Fill the tables for the epoch and the step at which the training is; compile, before the first step."""
+        drawn = tables(self.cell, self.images, self.share, self.training.epoch, self.training.step)
+        if self.compute is None:
+            self.now = drawn
+            self.compute, facts = forward_pass(self)
+            self._tell(facts | {"captured": False})
+        else:
+            self.now.take(drawn)
+
+    def __call__(self) -> None:
+        """Take the next step of the epoch, and add its terms to the training's sums."""
+        if self.graph is None and self.taken == WARM_STEPS:
+            self._capture()
+        if self.graph:
+            self.graph.replay()
+        else:
+            self._advance()
+        self.taken += 1
+        self.training.step += 1
+
+    def _advance(self) -> None:
+        optimizer = self.training.optimizer
+        for group in optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].copy_(self.now.rates.index_select(0, self.now.position)[0])
+            else:
+                group["lr"] = self._rate()
+        self.gradients.clear()
+        assert self.compute is not None, "begin an epoch first"
+        terms = self.compute(self.images, self.now, self.weights)
+        self.gradients.of(terms["loss"])
+        optimizer.step()
+        sums = self.training.sums
+        for name, value in terms.items():
+            sums.setdefault(name, torch.zeros((), dtype=torch.float64, device=self.images.device))
+            sums[name] += value.detach().double()
+        self.now.position.add_(1)
+
+    def _tell(self, facts: Mapping[str, Any]) -> None:
+        if self.world.first:
+            self.listener.facts(facts)
+
+    def _rate(self) -> float:
+        settings, steps = self.cell.optimisation, len(self.now.rates)
+        return learning_rate(settings, self.training.epoch * steps + self.training.step, settings.epochs * steps)
+
+    # ------------------------------------------------------------------------------ the whole step as one graph
+
+    def _capture(self) -> None:
+        """Capture the step, and keep the graph if its replay gives the same bits as the step itself."""
+        began = time.perf_counter()
+        try:
+            self.graph = captured(self._advance)
+            reason = self._difference()
+        except RuntimeError as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if reason is not None:
+            self.graph = False
+            self.listener.event("not_captured", f"the step runs uncaptured, kernel by kernel: {reason}")
+            return
+        self._tell({"captured": True, "capture_seconds": round(time.perf_counter() - began, 3)})
+
+    def _difference(self) -> str | None:
+        """Return in what a replayed step differs from one that is not, None if in nothing; neither step counts."""
+        state = self._state()
+        before = [value.clone() for value in state]
+        self.graph.replay()
+        replayed = [value.clone() for value in state]
+        for value, old in zip(state, before, strict=True):
+            value.copy_(old)
+        self._advance()
+        differ = sum(not torch.equal(value, other) for value, other in zip(state, replayed, strict=True))
+        for value, old in zip(state, before, strict=True):
+            value.copy_(old)
+        return f"{differ} of {len(state)} tensors differ after a replayed step" if differ else None
+
+    def _state(self) -> list[Tensor]:
+        """Return every tensor that a step changes."""
+        training = self.training
+        moments = [value for of in training.optimizer.state.values() for value in of.values()]
+        return [*training.networks.state_dict().values(), *moments, *training.sums.values(), self.now.position]
+
+
+def captured(function: Callable[[], None]) -> Any:
+    """Return a CUDA graph of what a function launches on the current stream; nothing is computed by capturing."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
+        function()
+    return graph
+
+
+# ---------------------------------------------------------------------------------- forward and backward
+
+
+def forward_pass(step: Step) -> tuple[Compute, dict[str, Any]]:
+    """Return images, tables and weights -> the terms of the loss at the table's position, and how that is computed."""
+    cell, method, networks, world = step.cell, step.method, step.training.networks, step.world
+    narrow = torch.autocast(world.device.type, torch.bfloat16, enabled=cell.precision == "bf16")
+
+    def compute(images: Tensor, now: Tables, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        def at_step(table: Tensor) -> Tensor:
+            return table.index_select(0, now.position).squeeze(0)
+
+        shown = images.index_select(0, at_step(now.rows))
+        clean = unit_interval(shown).contiguous(memory_format=torch.channels_last)
+        view1 = view2 = clean
+        if method.augments:
+            view1, view2 = (
+                render(shown, Parameters(**{name: at_step(table) for name, table in view.items()}), cell.views)
+                for view in now.views
+            )
+        with narrow:
+            return method.forward(networks, clean, view1, view2, weights, world)
+
+    if step.compiler is None:
+        return compute, {"compiled": False}
+    # Dynamo stops compiling, without a word, after a few functions from one place in the code: each cell has its own.
+    torch.compiler.reset()
+    began = time.perf_counter()
+    compiled: Compute = torch.compile(compute, backend=step.compiler, dynamic=False, fullgraph=True)
+    reason = _fails(compiled, step)
+    # Ranks that run different code could wait for each other for ever.
+    if not world.any(reason is not None):
+        return compiled, {"compiled": True, "compile_seconds": round(time.perf_counter() - began, 3)}
+    if world.first:
+        reason = reason or "on another rank"
+        step.listener.event("not_compiled", f"torch.compile failed, running uncompiled: {reason}")
+    return compute, {"compiled": False}
+
+
+def _fails(compute: Compute, step: Step) -> str | None:
+    """Return why a step cannot be computed forward or backward, or None after both were, with no effect."""
+    try:
+        with warnings.catch_warnings():
+            # What the compiler has to say of how it compiles is no failure, even where warnings are errors.
+            warnings.simplefilter("ignore")
+            compute(step.images, step.now, step.weights)["loss"].backward()
+    except Exception as error:
+        return (str(error).strip() or type(error).__name__).splitlines()[0]
+    finally:
+        for parameter in step.training.networks.parameters():
+            parameter.grad = None
+    return None
