@@ -194,9 +194,9 @@ def _cheaper(packed: Way, shared: Way, unit: str, kind: str) -> str:
         return f"unknown until timed: {times}, where the cells are to run"
     # How full the tasks are depends on how the cells' lengths compare, which either way tells.
     full = replace(packed, seconds=packed.seconds or shared.seconds).busy
-    return (f"unknown, since no {_called(missing[0])} were timed on {kind}: {times} does that, where the cells are to "
-            f"run. Side by side is cheaper unless {ranks} ranks train a cell over {ranks * full:.2f} times as fast as "
-            "one")  # fmt: skip
+    return (f"unknown, since \"{_called(missing[0])}\" was never timed on {kind}: {times} does that, where the cells "
+            f"are to run. Side by side is cheaper unless {ranks} ranks train a cell over {ranks * full:.2f} times as "
+            "fast as one")  # fmt: skip
 
 
 if __name__ == "__main__":

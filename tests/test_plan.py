@@ -283,7 +283,7 @@ def test_of_a_way_that_was_never_timed_plan_gives_no_number_but_what_would_decid
     timed(store, 1.0, ranks=ranks)
     lines = costs(store, GPU4, [300] * 5, capsys)
     assert column(lines, unknown) == ["unknown"] * 3
-    assert f"cheaper: unknown, since no {unknown} were timed on cuda: {how} does that" in lines[-1]
+    assert f'cheaper: unknown, since "{unknown}" was never timed on cuda: {how} does that' in lines[-1]
     assert "unless 4 ranks train a cell over 2.50 times as fast as one" in lines[-1], "5 of 8 places are taken"
 
 
