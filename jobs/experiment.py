@@ -1,8 +1,6 @@
 """From the command line to an experiment's cells, the store they live in and the profile they run with."""
 
 import difflib
-import hashlib
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -37,6 +35,7 @@ USAGE = """
   floors=false         leave out the random encoder and the raw pixels
   mlflow_experiment=N  what it is called in MLflow (dae_ssl)
   scale=small          all cells smaller, with keys of their own: the reduced study; see jobs/conf/scale
+  precision=bf16       pretraining's arithmetic (or tf32; fp32), on a page of its own, all else at its full length
   SETTING=VALUE        of every cell alike, as optimisation.epochs=2, but what makes a row the row it is
 """
 
@@ -49,7 +48,7 @@ class Asked:
     sections: Sequence[Section]
     """Its parts with their cells."""
     variant: str
-    """What tells its cells from the full-length ones: "", the name of a scale, or a hash of the changes."""
+    """What tells its cells from the experiment's own, as `experiments.called` has it."""
     seeds: Sequence[int]
     changes: Mapping[str, Any]
     """Settings of all cells alike."""
@@ -149,9 +148,7 @@ def _parsed(arguments: Sequence[str], own: Mapping[str, Any]) -> tuple[dict[str,
             raise ConfigError(f"unknown setting {name}: {hint}choose from {', '.join(known)}")
     changes: Any = OmegaConf.to_container(OmegaConf.merge(scales, changed), resolve=True)
     own_changes: Any = OmegaConf.to_container(changed)
-    if own_changes:
-        called.append(hashlib.sha256(json.dumps(own_changes, sort_keys=True).encode()).hexdigest()[:8])
-    return given, changes, "-".join(called)
+    return given, changes, experiments.called(called, own_changes)
 
 
 def _scale(group: str, name: str) -> Any:

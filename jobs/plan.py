@@ -3,14 +3,17 @@
 python -m jobs.plan experiment=methods profile=gpu4
 python -m jobs.plan experiment=methods profile=gpu4 trial=true      times a few steps first, where this command runs:
 srun --gpus=4 torchrun --standalone --nproc-per-node=4 -m jobs.plan experiment=methods profile=gpu4 trial=true
+srun --gpus=1 python -m jobs.plan experiment=methods profile=gpu4-packed trial=true      both: which way is cheaper
 """
 
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from dae_ssl import config, experiments
 from dae_ssl.batch import cost, launch, plan, queue, status, trial
+from dae_ssl.batch.cost import Way
 from dae_ssl.batch.plan import NodeId, Plan, Spot
 from dae_ssl.batch.profile import Profile, Resources
 from dae_ssl.batch.queue import SlurmError
@@ -137,32 +140,63 @@ def _words(resources: Resources) -> str:
 
 
 def print_costs(planned: Plan, profile: Profile, store: Store) -> None:
-    """Print what the missing nodes would cost, as the profile has it and with the other way to use four GPUs."""
-    nodes = list(planned.missing())
+    """Print what the missing nodes would cost as the profile has it, and which way to use its GPUs is cheaper."""
+    nodes = len(list(planned.missing()))
     if not nodes:
         return
     durations = cost.measured(store)
-    pretrain = profile.stages.pretrain
-    ways: dict[str, dict[str, int]] = {"as the profile has it": {}}
-    if pretrain.packing > 1:
-        ranks = {"packing": 1, "ranks_per_node": pretrain.packing}
-        ways[f"with {pretrain.packing} ranks for each cell instead"] = ranks
-    elif pretrain.ranks_per_node > 1:
-        packed = {"packing": pretrain.ranks_per_node, "ranks_per_node": 1, "nodes": 1}
-        ways[f"with {pretrain.ranks_per_node} cells packed in each task instead"] = packed
-    print("\ncost, from finished nodes and trials:")
-    for words, changed in ways.items():
-        found = cost.total(nodes, profile, store, durations, changed)
-        hours = f"{found.gpu_hours:.2f} hours of GPUs and {found.node_hours:.2f} hours of machines without"
-        if found.gpu_hours + found.node_hours == 0:
-            hours = "unknown"
-        unknown = (
-            f", without {found.unknown} of {len(nodes)} nodes, whose kind was never timed" if found.unknown else ""
-        )
-        print(f"  {words}: {hours}{unknown}")
-    kind = cost.device_type(profile, pretrain)
+    found = cost.total(planned.arrays, profile, store, durations)
+    hours = f"{found.gpu_hours:.2f} hours of GPUs and {found.node_hours:.2f} hours of machines without"
+    if found.gpu_hours + found.node_hours == 0:
+        hours = "unknown"
+    unknown = f", without {found.unknown} of {nodes} nodes, whose kind was never timed" if found.unknown else ""
+    print(f"\ncost, from finished nodes and trials:\n  as the profile has it: {hours}{unknown}")
+    kind = cost.device_type(profile, profile.stages.pretrain)
     if not durations[kind].per_image:
         print(f"  no pretraining was timed on {kind}: trial=true times a few steps where it is run")
+    ways = cost.ways(planned, profile, store, durations)
+    if len(ways) > 1:
+        print_ways(ways, profile.array_parallelism, kind)
+
+
+def print_ways(ways: Sequence[Way], parallel: int, kind: str) -> None:
+    """Print what pretraining takes as the profile has it and in the other way, and which is cheaper, and why."""
+    unit = "GPU-hours" if ways[0].resources.gpus else "machine-hours"
+    print(f"\n{'hours of pretraining':40}{unit:>14}{'longest cell':>14}{f'all, {parallel} tasks at a time':>26}")
+    for way in ways:
+        hours = (way.hours, max(way.seconds) / 3600, way.until_done(parallel)) if way.seconds else ()
+        told = [f"{one:.2f}" for one in hours] or ["unknown"] * 3
+        own = " (the profile's)" if way is ways[0] else ""
+        print(f"  {f'{_called(way)}{own}':38}{told[0]:>14}{told[1]:>14}{told[2]:>26}")
+    packed, shared = sorted(ways, key=lambda way: -way.resources.packing)
+    print(f"  cheaper: {_cheaper(packed, shared, unit, kind)}")
+
+
+def _called(way: Way) -> str:
+    resources = way.resources
+    return f"{resources.packing} cells side by side" if resources.packing > 1 else f"{resources.ranks} ranks a cell"
+
+
+def _cheaper(packed: Way, shared: Way, unit: str, kind: str) -> str:
+    """Return which way costs fewer hours, by how much and why; of ways that were not both timed, what is known."""
+    ranks = shared.resources.ranks
+    if packed.seconds and shared.seconds:
+        less, more = sorted((packed, shared), key=lambda way: way.hours)
+        faster = sum(packed.seconds) / sum(shared.seconds)
+        saved = more.hours - less.hours
+        return (f"{_called(less)}, by {saved:.2f} {unit} or {100 * saved / more.hours:.0f} %. {ranks} ranks train a "
+                f"cell {faster:.2f} times as fast as one, {100 * faster / ranks:.0f} % of {ranks} at full speed; "
+                f"side by side {100 * packed.busy:.0f} % of them are at work")  # fmt: skip
+    trials = {packed: "trial=true in one process", shared: f"trial=true under torchrun with {ranks} processes"}
+    missing = [way for way in (packed, shared) if not way.seconds]
+    times = " and ".join(trials[way] for way in missing)
+    if len(missing) > 1:
+        return f"unknown until timed: {times}, where the cells are to run"
+    # How full the tasks are depends on how the cells' lengths compare, which either way tells.
+    full = replace(packed, seconds=packed.seconds or shared.seconds).busy
+    return (f"unknown, since \"{_called(missing[0])}\" was never timed on {kind}: {times} does that, where the cells "
+            f"are to run. Side by side is cheaper unless {ranks} ranks train a cell over {ranks * full:.2f} times as "
+            "fast as one")  # fmt: skip
 
 
 if __name__ == "__main__":

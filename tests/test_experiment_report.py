@@ -22,6 +22,7 @@ from dae_ssl.report.significance import Estimate, contrast, over_seeds
 from dae_ssl.report.subjects import Subject, reader, subjects
 from dae_ssl.report.tables import Entry, Table, comma_separated
 from dae_ssl.store import Store
+from jobs import experiment
 
 CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
             "--disable-component-update", "--disable-sync"]  # fmt: skip
@@ -287,14 +288,72 @@ def test_experiment_with_nothing_measured_is_drawn_with_everything_missing(tmp_p
         assert path.parent.name == name
 
 
-def test_reduced_study_has_a_page_of_its_own_that_says_so_and_compares_no_number(place: Store, study: Path) -> None:
-    path = drawn(place, "denoising", variant="small")
-    assert path.parent.name == "denoising-small"
+def forged_page(place: Store, *changes: str, right: float = 0.8) -> Path:
+    """Forge Figure 4's cells with some changes, and draw their page, without those of its cells."""
+    asked = experiment.asked(["experiment=denoising", f"store={place.root}", *changes])
+    for number, cell in enumerate(asked.cells):
+        forge(place, cell, right=right, seed=number)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("dae_ssl.report.experiment._draw_cell", lambda *_: None)
+        return write_experiment_page(asked.experiment, asked.sections, asked.floors, place, variant=asked.variant)
+
+
+def verdicts_of(path: Path) -> set[str]:
+    lines = records(path.parent / "denoising-accuracies.csv")
+    return {line["verdict"].removesuffix(verdicts.ONE_SEED) for line in lines} - {""}
+
+
+@pytest.mark.parametrize("precision", [[], ["precision=bf16"]])
+def test_reduced_study_has_a_page_of_its_own_that_says_so_and_compares_no_number(
+    precision: list[str], study: Path, tmp_path: Path
+) -> None:
+    path = forged_page(Store(tmp_path), "scale=small", *precision)
+    called = "-".join(["small", *("bf16" for _ in precision)])
+    assert path.parent.name == f"denoising-{called}"
     text = Page(path).text
-    assert "Not the study as published (small)." in text
-    assert verdicts.REDUCED in text
-    assert verdicts.AGREES not in text
+    assert f"Not the study as published ({called})." in text
+    assert verdicts_of(path) == {verdicts.REDUCED}
+    assert ("Pretrained in bf16" in text) == bool(precision)
+    assert "compared with the published" not in text
     assert "Not the study as published" not in Page(study).text
+
+
+@pytest.fixture(scope="module")
+def precisions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The pages of Figure 4 in each precision, of one store; accuracies lie far above the published."""
+    place = Store(tmp_path_factory.mktemp("precisions"))
+    return {name: forged_page(place, f"precision={name}", right=0.95) for name in ("fp32", "tf32", "bf16")}
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_study_in_another_precision_is_of_full_length_has_its_own_page_and_says_which(
+    precision: str, precisions: dict[str, Path]
+) -> None:
+    assert [path.parent.name for path in precisions.values()] == ["denoising", "denoising-tf32", "denoising-bf16"]
+    path = precisions[precision]
+    assert verdicts_of(path) == {verdicts.DIFFERS}
+    text = Page(path).text
+    assert f"Pretrained in {precision}" in text
+    assert "The default is fp32." in text
+    assert "TF32 in convolutions" in text
+    assert "probe and k-means are computed in float32" in text
+    assert "Not the study as published" not in text
+    assert "Pretrained in fp32" in Page(precisions["fp32"]).text
+
+
+def test_page_of_one_precision_shows_no_cell_of_another_that_the_store_has(precisions: dict[str, Path]) -> None:
+    shown: list[str] = []
+    for path in precisions.values():
+        lines = records(path.parent / "denoising-accuracies.csv")
+        shown += {line["cells"] for line in lines if "embedding loss" in line["row"]}
+    assert len(set(shown)) == len(shown) == 3 * 2
+
+
+def test_page_whose_rows_differ_in_precision_says_that_they_do(tmp_path: Path) -> None:
+    text = Page(drawn(Store(tmp_path), "precision")).text
+    assert "Each row is pretrained as its name says. fp32: float32" in text
+    assert "; tf32: " in text
+    assert "; bf16: " in text
 
 
 def test_table_reads_the_same_as_html_markdown_and_csv() -> None:

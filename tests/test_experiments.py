@@ -120,6 +120,60 @@ def test_nothing_overrides_what_makes_a_row_the_row_it_is() -> None:
     assert {cell.views.flip for cell in section.every()} == {0.5}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "reduced"),
+    [
+        ([], False),
+        (["precision=bf16"], False),
+        (["precision=tf32", "seeds=[0,1]", "floors=false"], False),
+        (["optimisation.epochs=300"], False),
+        (["optimisation.epochs=2"], True),
+        (["optimisation.schedule=constant"], True),
+        (["data.pretrain_images=4000"], True),
+        (["data.evaluate=digits"], True),
+        (["views.crop=24"], True),
+        (["networks.embedding_size=256"], True),
+        (["probe.epochs=60"], True),
+        (["kmeans.restarts=2"], True),
+        (["scale=small"], True),
+        (["scale=small", "precision=bf16"], True),
+        (["probe.epochs=60", "precision=tf32"], True),
+    ],
+)
+def test_another_study_is_one_that_is_changed_in_more_than_its_arithmetic(arguments: list[str], reduced: bool) -> None:
+    sections = experiment.asked(["experiment=study", *arguments]).sections
+    assert {section.reduced for section in sections} == {reduced}
+
+
+def test_changed_cells_are_called_by_scale_hash_and_precision_in_this_order() -> None:
+    def called(*arguments: str) -> str:
+        return experiment.asked(["experiment=denoising", *arguments]).variant
+
+    assert called() == called("precision=fp32") == called("seeds=[4]", "floors=false") == ""
+    assert called("precision=bf16") == "bf16"
+    assert called("scale=small", "precision=bf16") == called("precision=bf16", "scale=small") == "small-bf16"
+    assert called("optimisation.epochs=2") == "2c65ccda", "as it was called before a precision stood beside"
+    assert called("optimisation.epochs=2", "precision=tf32", "scale=small") == "small-2c65ccda-tf32"
+
+
+def test_precisions_side_by_side_are_cells_of_the_study_that_differ_in_nothing_else() -> None:
+    (section,) = experiment.asked(["experiment=precision", "precision=bf16"]).sections
+    by_method: dict[str, list[config.Cell]] = {}
+    for row, (cell,) in section.cells.items():
+        assert cell.precision == row.at["precision"], "what makes a row the row it is"
+        by_method.setdefault(str(row.at["method"]), []).append(cell)
+    for of_method in by_method.values():
+        assert [cell.precision for cell in of_method] == ["fp32", "tf32", "bf16"]
+        for other in of_method[1:]:
+            assert [name for name, *_ in config.differences(of_method[0], other, "pretrain")] == ["precision"]
+    for precision in ("fp32", "bf16"):
+        study = {
+            config.cell_key(cell) for cell in experiment.asked(["experiment=study", f"precision={precision}"]).cells
+        }
+        own = [config.cell_key(cell) for cell in section.every() if cell.precision == precision]
+        assert set(own) < study, "computed once for both"
+
+
 def test_lengths_batches_and_changes_of_an_experiment_follow_its_scale() -> None:
     (lengths,) = experiment.asked(["experiment=trained_to_the_end", "scale=small"]).sections
     assert sorted({cell.optimisation.epochs for cell in lengths.every()}) == [1, 2, 3, 4, 5]
@@ -279,7 +333,7 @@ def test_report_of_a_store_that_is_not_there_is_one_line(tmp_path: Path) -> None
     [
         ([], "experiment is not given: choose as_published_code, augmentation_strength"),
         (["experiment=tuor"], "experiment='tuor': choose as_published_code, augmentation_strength"),
-        (["experiment=tour", "profile=nope"], "profile='nope': choose dev, gpu4, local"),
+        (["experiment=tour", "profile=nope"], "profile='nope': choose dev, gpu4, gpu4-packed, local"),
         (["experiment=tour", "seed=4"], "unknown setting seed: did you mean seeds?"),
         (["experiment=tour", "seeds=[]"], "seeds=[]: choose different whole numbers"),
         (["experiment=tour", "seeds=[1,1]"], "seeds=[1, 1]: choose different whole numbers"),

@@ -124,7 +124,7 @@ def test_profile_decides_device_and_mlflow_where_the_command_line_does_not() -> 
     [
         (None, "hydra.launcher.profile is not given"),
         ("local", "hydra.launcher.profile=local sends nothing"),
-        ("nowhere", "profile='nowhere': choose dev, gpu4, local"),
+        ("nowhere", "profile='nowhere': choose dev, gpu4, gpu4-packed, local"),
     ],
 )
 def test_profile_that_nothing_can_be_sent_with_is_refused_in_one_line(name: str | None, said: str) -> None:

@@ -13,11 +13,14 @@ import pytest
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
-from dae_ssl.batch import cost, plan, tasks
+from dae_ssl.batch import cost, plan, tasks, trial
 from dae_ssl.batch.plan import Array, Plan, Spot
 from dae_ssl.batch.profile import Profile
 from dae_ssl.config import Cell
 from dae_ssl.store import Store, products_digest
+from jobs import experiment
+from jobs import plan as plan_command
+from jobs.plan import print_costs
 
 GPU4: dict[str, Any] = {
     "stages": {"pretrain": {"ranks_per_node": 4, "gpus_per_node": 4}, "features": {"gpus_per_node": 1}}
@@ -175,12 +178,16 @@ def test_cost_follows_what_finished_nodes_took(tmp_path: Path) -> None:
     node.create()
     node.commit(facts)
     wanted = [dae(seed=1, optimisation={"epochs": 150}, data={"pretrain_images": 50_000})]
-    nodes = [node for id, node in plan.nodes(wanted).items() if id[0] == "pretrain"]
-    profile, durations = Profile.of("gpu4", GPU4), cost.measured(store)
-    assert cost.total(nodes, profile, store, durations, {}) == cost.Cost(pytest.approx(2.0), 0.0, 0)
-    packed = {"packing": 4, "ranks_per_node": 1}
-    assert cost.total(nodes, profile, store, durations, packed).unknown == 1, "one rank was never timed"
-    assert cost.total(nodes, replace(profile, device="cpu"), store, durations, {}).unknown == 1
+
+    def total(given: dict[str, Any], cells: Iterable[Cell] = wanted) -> cost.Cost:
+        arrays = [array for array in planned(cells, tmp_path, given).arrays if array.stage == "pretrain"]
+        return cost.total(arrays, Profile.of("test", given), store, cost.measured(store))
+
+    assert total(GPU4) == cost.Cost(pytest.approx(2.0), 0.0, 0)
+    assert total(PACKED).unknown == 1, "one rank was never timed"
+    assert total(GPU4 | {"device": "cpu"}).unknown == 1
+    assert total(GPU4, [dae(data={"pretrain": "mine"})]).unknown == 1, "its images are not prepared"
+    assert total(GPU4, [replace(cell, precision="bf16") for cell in wanted]).unknown == 1, "another speed"
 
 
 def test_cost_of_evaluation_grows_with_its_images_epochs_and_restarts(images: Path, tmp_path: Path) -> None:
@@ -202,6 +209,127 @@ def test_cost_of_evaluation_grows_with_its_images_epochs_and_restarts(images: Pa
     assert [durations.seconds(node, 1, store) for node in few] == [30.0, 20 * 40 * 1.0, 100.0]
     assert [durations.seconds(node, 1, Store(tmp_path)) for node in few[:1]] == [30.0]
     assert durations.seconds(nodes(data={"evaluate": "mine"})[0], 1, store) is None, "its images are not prepared"
+
+
+# ---------------------------------------------------------------------------------- which way is cheaper
+
+
+def timed(store: Store, hours: float, *, ranks: int, precision: str = "fp32") -> None:
+    """Forge a cell of 300 epochs that took so many hours on so many ranks, each with a GPU."""
+    cell = dae(data={"pretrain_images": 50_000}, seed=1000 + ranks, precision=precision)
+    node = store.node("pretrain", config.key(cell, "pretrain"))
+    node.create()
+    settings = config.stage_settings(cell, "pretrain")
+    node.commit({"seconds": 3600 * hours, "ranks": ranks, "device_type": "cuda", "settings": settings})
+
+
+def costs(store: Store, given: dict[str, Any], epochs: Iterable[int], capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Return what is printed of the costs of cells with so many epochs."""
+    profile = Profile.of("test", given | {"array_parallelism": 2})
+    cells = [dae(data={"pretrain_images": 50_000}, optimisation={"epochs": count}, seed=seed)
+             for seed, count in enumerate(epochs)]  # fmt: skip
+    print_costs(planned(cells, store.root, given), profile, store)
+    return capsys.readouterr().out.splitlines()
+
+
+def column(lines: Iterable[str], way: str) -> list[str]:
+    """Return hours in all, of the longest cell, and until all are done, of a way."""
+    (line,) = (line for line in lines if line.startswith(f"  {way} "))
+    return line.split()[-3:]
+
+
+@pytest.mark.parametrize(("given", "own"), [(GPU4, "4 ranks a cell"), (PACKED, "4 cells side by side")])
+@pytest.mark.parametrize(
+    ("epochs", "faster", "packed", "shared", "verdict", "reason"),
+    [
+        ([300] * 8, 1.2, ["8.00", "1.00", "1.00"], ["26.67", "0.83", "3.33"],
+         "4 cells side by side, by 18.67 GPU-hours or 70 %",
+         "4 ranks train a cell 1.20 times as fast as one, 30 % of 4 at full speed; side by side 100 % of them"),
+        ([300], 1.2, ["4.00", "1.00", "1.00"], ["3.33", "0.83", "0.83"],
+         "4 ranks a cell, by 0.67 GPU-hours or 17 %", "side by side 25 % of them"),
+        ([300, 30, 30, 30], 2.0, ["4.00", "1.00", "1.00"], ["2.60", "0.50", "0.50"],
+         "4 ranks a cell, by 1.40 GPU-hours or 35 %", "50 % of 4 at full speed; side by side 32 % of them"),
+        ([300] * 8, 5.0, ["8.00", "1.00", "1.00"], ["6.40", "0.20", "0.80"],
+         "4 ranks a cell, by 1.60 GPU-hours or 20 %", "5.00 times as fast as one, 125 % of 4 at full speed"),
+    ],
+    ids=["many cells", "one cell", "unlike lengths", "ranks more than pay"],
+)  # fmt: skip
+def test_plan_names_the_cheaper_of_two_ways_that_were_timed_and_why(
+    given: dict[str, Any], own: str, epochs: list[int], faster: float, packed: list[str], shared: list[str],
+    verdict: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    store = Store(tmp_path)
+    timed(store, 1.0, ranks=1)
+    timed(store, 1.0 / faster, ranks=4)
+    lines = costs(store, given, epochs, capsys)
+    assert column(lines, "4 cells side by side") == packed
+    assert column(lines, "4 ranks a cell") == shared
+    assert f"  cheaper: {verdict}. " in lines[-1]
+    assert reason in lines[-1]
+    assert [line.split("  ")[1] for line in lines if "(the profile's)" in line] == [f"{own} (the profile's)"]
+
+
+@pytest.mark.parametrize(
+    ("ranks", "unknown", "how"),
+    [
+        (1, "4 ranks a cell", "trial=true under torchrun with 4 processes"),
+        (4, "4 cells side by side", "trial=true in one process"),
+    ],
+)
+def test_of_a_way_that_was_never_timed_plan_gives_no_number_but_what_would_decide(
+    ranks: int, unknown: str, how: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(tmp_path)
+    timed(store, 1.0, ranks=ranks)
+    lines = costs(store, GPU4, [300] * 5, capsys)
+    assert column(lines, unknown) == ["unknown"] * 3
+    assert f'cheaper: unknown, since "{unknown}" was never timed on cuda: {how} does that' in lines[-1]
+    assert "unless 4 ranks train a cell over 2.50 times as fast as one" in lines[-1], "5 of 8 places are taken"
+
+
+def test_plan_asks_for_both_trials_where_nothing_was_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(tmp_path)
+    timed(store, 1.0, ranks=1, precision="bf16")
+    timed(store, 1.0, ranks=4, precision="bf16")
+    lines = costs(store, PACKED, [300], capsys)
+    assert lines[-1] == ("  cheaper: unknown until timed: trial=true in one process and trial=true under torchrun with "
+                         "4 processes, where the cells are to run")  # fmt: skip
+
+
+def test_hours_until_all_are_done_are_those_of_tasks_taken_in_order_by_the_next_free_place() -> None:
+    seconds, parallel = [3600.0 * hours for hours in (5, 1, 1, 1, 4, 2)], 3
+    clock, running, waiting = 0, list[float](), list(seconds)
+    while running or waiting:  # a second after the other
+        running = [left - 1800 for left in running if left > 1800]
+        while waiting and len(running) < parallel:
+            running.append(waiting.pop(0))
+        clock += 1800 if running else 0
+    way = cost.Way(resources=Profile.of("test", GPU4).resources("pretrain"), seconds=tuple(seconds))
+    assert way.until_done(parallel) == clock / 3600 == 5
+
+
+def test_the_two_profiles_of_four_gpus_differ_only_in_how_pretraining_uses_them() -> None:
+    shared, packed = experiment.profile("gpu4"), experiment.profile("gpu4-packed")
+    own = replace(packed.stages.pretrain, packing=1, ranks_per_node=4)
+    assert (packed.stages.pretrain.packing, packed.stages.pretrain.ranks, packed.stages.pretrain.gpus) == (4, 1, 4)
+    assert replace(packed, name="gpu4", stages=replace(packed.stages, pretrain=own)) == shared
+
+
+def test_trial_for_packed_cells_times_one_rank_in_each_precision_and_the_plan_goes_by_it(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(images, tmp_path / "store")
+    path = tmp_path / "packed.yaml"
+    path.write_text((experiment.PROFILES / "gpu4-packed.yaml").read_text() + "device: cpu\n")
+    changes = ["data.pretrain=tiny", "data.evaluate=tiny", "data.validation_images=6", "optimisation.batch_size=32"]
+    plan_command.main(
+        ["experiment=precision", f"profile={path}", f"store={tmp_path / 'store'}", "trial=true", *changes]
+    )
+    found = {(one["method"], one["precision"], one["ranks"]) for one in trial.measured(Store(tmp_path / "store"))}
+    assert found == {(method, precision, 1) for method in ("dae", "simclr") for precision in ("fp32", "tf32", "bf16")}
+    lines = capsys.readouterr().out.splitlines()
+    assert "unknown" not in column(lines, "4 cells side by side")
+    assert column(lines, "4 ranks a cell") == ["unknown"] * 3
 
 
 SCALE = """

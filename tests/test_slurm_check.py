@@ -66,8 +66,14 @@ def changed(cluster: Any, change: str, back: str) -> Iterator[None]:
             time.sleep(0.2)  # a node that is resumed counts as silent until it is heard of
 
 
-def test_profile_that_works_is_ok_and_nothing_is_queued(cluster: Any, checked: Callable[..., Any]) -> None:
-    code, found = checked(cluster, DEV)
+PACKED = DEV.replace("ranks_per_node: 4", "packing: 4, ranks_per_node: 1")
+
+
+@pytest.mark.parametrize("profile", [DEV, PACKED], ids=["four ranks", "four packed cells"])
+def test_profile_that_works_is_ok_and_nothing_is_queued(
+    profile: str, cluster: Any, checked: Callable[..., Any]
+) -> None:
+    code, found = checked(cluster, profile)
     assert code == 0
     for stage in ("pretrain", "features", "probe", "kmeans"):
         assert found[f"stage {stage}"] == [("ok", "fits 2 nodes of partition main")]

@@ -1,13 +1,19 @@
-"""What nodes will cost, from what finished ones and short trials took."""
+"""What nodes will cost, from what finished ones and short trials took; nothing is told that was not measured.
 
+Several GPUs can share a cell or have one each. Ranks that share one end it sooner than one rank would, but cost less
+only if they are as many times as fast as they are many; cells side by side hold their GPUs until the longest is done.
+`Way` holds the two against each other.
+"""
+
+import heapq
 import statistics
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dae_ssl import config
 from dae_ssl.batch import trial
-from dae_ssl.batch.plan import Wanted, needs
+from dae_ssl.batch.plan import Array, Plan, Wanted
 from dae_ssl.batch.profile import Profile, Resources
 from dae_ssl.config import Cell
 from dae_ssl.store import Store
@@ -17,23 +23,29 @@ from dae_ssl.store import Store
 class Durations:
     """Seconds that were measured, on processors of one kind."""
 
-    per_image: dict[tuple[str, int], list[float]] = field(default_factory=dict)
-    """Of pretraining: seconds for one image in one epoch, by method and number of ranks."""
+    per_image: dict[tuple[str, int, str], list[float]] = field(default_factory=dict)
+    """Of pretraining: seconds for one image in one epoch, by method, number of ranks and precision."""
     per_work: dict[str, list[float]] = field(default_factory=dict)
     """Of other stages: seconds for the work that `work` counts, by stage."""
 
     def seconds(self, node: Wanted, ranks: int, store: Store) -> float | None:
-        """Return what a node would take, or None when nothing like it was measured with as many ranks."""
+        """Return what a node would take.
+
+        None when nothing like it was measured, of pretraining with as many ranks and in its precision, or when its
+        images are not prepared, so that their number is not known.
+        """
         if node.stage != "pretrain":
             known = self.per_work.get(node.stage)
             own = work(node.stage, config.stage_settings(node.cell, node.stage), store)
             return statistics.median(known) * own if known and own else None
         if not node.cell.method.trains:
             return 0.0
-        images = pretraining_images(node.cell, store)
-        same = self.per_image.get((node.cell.method.name, ranks))
-        like = same or [value for (_, n), values in self.per_image.items() if n == ranks for value in values]
-        return statistics.median(like) * images * node.cell.optimisation.epochs if like else None
+        images, precision = pretraining_images(node.cell, store), node.cell.precision
+        same = self.per_image.get((node.cell.method.name, ranks, precision))
+        like = same or [
+            value for (_, *others), values in self.per_image.items() if others == [ranks, precision] for value in values
+        ]
+        return statistics.median(like) * images * node.cell.optimisation.epochs if like and images else None
 
 
 def measured(store: Store) -> dict[str, Durations]:
@@ -45,8 +57,8 @@ def measured(store: Store) -> dict[str, Durations]:
             if record is not None:
                 _learn(found[record.get("device_type", "cpu")], stage, record, store)
     for one in trial.measured(store):
-        times = found[one["device_type"]].per_image.setdefault((one["method"], one["ranks"]), [])
-        times.append(one["seconds_per_image"])
+        like = one["method"], one["ranks"], one.get("precision", Cell.precision)
+        found[one["device_type"]].per_image.setdefault(like, []).append(one["seconds_per_image"])
     return found
 
 
@@ -56,7 +68,8 @@ def _learn(found: Durations, stage: str, record: Mapping[str, Any], store: Store
         images = settings["data"]["images"] or images_of(store, settings["data"]["name"])
         if images:
             worked = record["seconds"] / (images * settings["optimisation"]["epochs"])
-            found.per_image.setdefault((settings["method"]["name"], record["ranks"]), []).append(worked)
+            like = settings["method"]["name"], record["ranks"], settings["precision"]
+            found.per_image.setdefault(like, []).append(worked)
     elif stage != "pretrain" and (done := work(stage, settings, store)):
         found.per_work.setdefault(stage, []).append(record["seconds"] / done)
 
@@ -95,29 +108,22 @@ class Cost:
     unknown: int
 
 
-def total(
-    wanted: Iterable[Wanted],
-    profile: Profile,
-    store: Store,
-    durations: Mapping[str, Durations],
-    changed: Mapping[str, int],
-) -> Cost:
-    """Return what nodes will cost with a profile; `changed` replaces fields of pretraining's resources."""
+def total(arrays: Iterable[Array], profile: Profile, store: Store, durations: Mapping[str, Durations]) -> Cost:
+    """Return what the arrays of a plan will cost; a task has its GPUs until the last of its nodes is done."""
     gpu_hours = node_hours = 0.0
     unknown = 0
-    for node in wanted:
-        resources = needs(node, profile)
-        if changed and node.stage == "pretrain" and node.cell.method.trains:
-            resources = Resources(**{**_fields(resources), **changed})
-        ranks = resources.ranks if node.stage == "pretrain" else 1
-        seconds = durations[device_type(profile, resources)].seconds(node, ranks, store)
-        if seconds is None:
-            unknown += 1
-            continue
-        # A packed cell has one of the task's GPUs, and its share of the machine.
-        hours = seconds / 3600 / resources.packing
-        gpu_hours += hours * resources.gpus
-        node_hours += hours * resources.nodes if resources.gpus == 0 else 0.0
+    for array in arrays:
+        resources = array.resources
+        ranks = resources.ranks if array.stage == "pretrain" else 1
+        known = durations[device_type(profile, resources)]
+        for task in array.tasks:
+            told = [known.seconds(node, ranks, store) for node in task.nodes]
+            seconds = [one for one in told if one is not None]
+            unknown += len(told) - len(seconds)
+            side_by_side = array.stage == "pretrain" and resources.packing > 1
+            hours = (max(seconds, default=0.0) if side_by_side else sum(seconds)) / 3600
+            gpu_hours += hours * resources.gpus
+            node_hours += hours * resources.nodes if resources.gpus == 0 else 0.0
     return Cost(gpu_hours, node_hours, unknown)
 
 
@@ -126,5 +132,58 @@ def device_type(profile: Profile, resources: Resources) -> str:
     return "cuda" if resources.gpus and profile.device != "cpu" else "cpu"
 
 
-def _fields(resources: Resources) -> dict[str, Any]:
-    return {name: getattr(resources, name) for name in Resources.__dataclass_fields__}
+# ---------------------------------------------------------------------------------- two ways to use several GPUs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """Cells that are pretrained each by all ranks of a task, or side by side, a GPU and a rank each.
+
+    Beside others a cell is taken to be as fast as a single rank was, which asks for CPUs enough for all of them.
+    """
+
+    resources: Resources
+    seconds: tuple[float, ...]
+    """What each of the cells takes, in order; empty where one of them was never timed like this."""
+
+    def tasks(self) -> list[float]:
+        """Return the seconds of each task; cells side by side hold its GPUs until the longest is done."""
+        packing = self.resources.packing
+        return [max(self.seconds[first : first + packing]) for first in range(0, len(self.seconds), packing)]
+
+    @property
+    def hours(self) -> float:
+        """Hours of GPUs in all; of machines, where tasks ask for no GPU."""
+        return sum(self.tasks()) / 3600 * (self.resources.gpus or self.resources.nodes)
+
+    @property
+    def busy(self) -> float:
+        """Share of the GPUs' time in which a cell is under way: less than 1 where tasks are not full, or not even."""
+        return sum(self.seconds) / (self.resources.packing * sum(self.tasks()))
+
+    def until_done(self, parallel: int) -> float:
+        """Return the hours until all cells are done, with so many tasks at a time and no waiting for machines."""
+        ends = [0.0] * parallel
+        for seconds in self.tasks():
+            heapq.heapreplace(ends, ends[0] + seconds)
+        return max(ends) / 3600
+
+
+def ways(planned: Plan, profile: Profile, store: Store, durations: Mapping[str, Durations]) -> list[Way]:
+    """Return how the missing cells are pretrained as the profile has it, then the other way to use its tasks' GPUs.
+
+    None where nothing is to be pretrained, one where a task has one process.
+    """
+    nodes = [node for node in planned.missing() if node.stage == "pretrain" and node.cell.method.trains]
+    own = profile.stages.pretrain
+    together = max(own.packing, own.ranks_per_node)
+    shared = replace(own, packing=1, ranks_per_node=together)
+    packed = replace(own, packing=together, ranks_per_node=1, nodes=1)
+    both = [own] if together == 1 else [packed, shared] if own == packed else [own, packed]
+    return [_way(nodes, resources, store, durations[device_type(profile, own)]) for resources in both if nodes]
+
+
+def _way(nodes: Sequence[Wanted], resources: Resources, store: Store, known: Durations) -> Way:
+    told = [known.seconds(node, resources.ranks, store) for node in nodes]
+    seconds = tuple(one for one in told if one is not None)
+    return Way(resources=resources, seconds=seconds if len(seconds) == len(told) else ())

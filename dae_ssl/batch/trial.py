@@ -46,19 +46,21 @@ class _Watch:
 
 
 def run(cells: Iterable[Cell], store: Store, device: str) -> Iterator[str]:
-    """Time each method that the cells train, with the ranks of this process's world; yield a line on each.
+    """Time each method that the cells train, in each precision; yield a line on each.
 
-    What is measured is kept in the store, where later plans find it. Raises StoreError if data are not prepared.
+    It is timed with the ranks of this process's world: one in a process of its own, as packed cells have, or those of
+    torchrun. What is measured is kept in the store, where later plans find it. Raises StoreError if data are not
+    prepared.
     """
-    seen: dict[str, Cell] = {}
+    seen: dict[tuple[str, str], Cell] = {}
     for cell in cells:
         if cell.method.trains:
-            seen.setdefault(cell.method.name, cell)
+            seen.setdefault((cell.method.name, cell.precision), cell)
     with world(device) as ranks:
-        for name, cell in seen.items():
+        for cell in seen.values():
             seconds = seconds_per_image(cell, store, ranks)
             if ranks.first:
-                yield _keep(name, seconds, store, ranks)
+                yield _keep(cell, seconds, store, ranks)
 
 
 def seconds_per_image(cell: Cell, store: Store, ranks: World) -> float:
@@ -79,13 +81,14 @@ def seconds_per_image(cell: Cell, store: Store, ranks: World) -> float:
     return 1 / watch.epochs[-1]["images_per_second"] if watch.epochs else float("nan")
 
 
-def _keep(method: str, seconds: float, store: Store, ranks: World) -> str:
-    device = device_name(ranks.device)
+def _keep(cell: Cell, seconds: float, store: Store, ranks: World) -> str:
+    device, method, precision = device_name(ranks.device), cell.method.name, cell.precision
     store.trials.mkdir(parents=True, exist_ok=True)
-    facts = {"method": method, "ranks": ranks.size, "device": device, "device_type": ranks.device.type,
-             "torch": torch.__version__, "seconds_per_image": seconds}  # fmt: skip
-    write_json(store.trials / f"{method}-{ranks.size}-{ranks.device.type}.json", facts)
-    return f"trial of {method} on {ranks.size} ranks ({device}): {1 / seconds:,.0f} images/s"
+    facts = {"method": method, "ranks": ranks.size, "precision": precision, "device": device,
+             "device_type": ranks.device.type, "torch": torch.__version__, "seconds_per_image": seconds}  # fmt: skip
+    write_json(store.trials / f"{method}-{precision}-{ranks.size}-{ranks.device.type}.json", facts)
+    counted = f"{ranks.size} rank{'s' if ranks.size > 1 else ''}"
+    return f"trial of {method} in {precision} on {counted} ({device}): {1 / seconds:,.0f} images/s"
 
 
 def measured(store: Store) -> Sequence[dict[str, Any]]:

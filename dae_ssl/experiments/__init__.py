@@ -3,10 +3,12 @@
 To add an experiment, add a file; `form` says what stands in it, and nothing else needs to know.
 """
 
+import hashlib
 import importlib
+import json
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -37,6 +39,8 @@ class Section:
     """The cells of each row, one for each seed; also of rows among which one is chosen, not of the one that is."""
     exhibits: tuple[Exhibit, ...]
     claims: tuple[Claim, ...]
+    reduced: bool
+    """Whether changes have made it another study, whose numbers do not compare with the published ones."""
 
     def every(self) -> list[Cell]:
         """Return all of its cells, each once."""
@@ -103,7 +107,8 @@ def load(name: str) -> Experiment:
 
 def _section(experiment: Experiment, seeds: tuple[int, ...], changes: Settings, validation: AccuracyOf) -> Section:
     module = experiment.module
-    common = merged(getattr(module, "BASE", {}), changes)
+    own: dict[str, Any] = getattr(module, "BASE", {})
+    common = merged(own, changes)
     base = config.cell(common, method="random")
 
     def cells(settings: Settings) -> tuple[Cell, ...]:
@@ -119,9 +124,32 @@ def _section(experiment: Experiment, seeds: tuple[int, ...], changes: Settings, 
     section = Section(
         experiment.name, experiment.question, base, shown, {row: cells(row.settings) for row in computed},
         tuple(getattr(module, "EXHIBITS", (ACCURACIES,))), tuple(_of(module, "claims", "CLAIMS", base)),
+        another_study(base, config.cell(own, method="random")),
     )  # fmt: skip
     _check(section)
     return section
+
+
+def another_study(base: Cell, own: Cell) -> bool:
+    """Tell whether cells that are changes of `base` belong to another study than those that are changes of `own`.
+
+    Anything does that decides what is learned from what, for how long and how that is measured: images, views,
+    networks, length, schedule, features, probe. Precision alone does not: it is the arithmetic that the same study is
+    computed with. Nor do seeds and floors, which are how many cells there are.
+    """
+    return replace(base, precision=own.precision) != own
+
+
+def called(scales: Iterable[str], changes: Settings) -> str:
+    """Return what tells the cells of a changed experiment from its own, as its page is named: "" if nothing does.
+
+    scales: names of files of changes. Of further changes it is a hash, but for the precision, which stands as it is.
+    """
+    usual = Cell.precision
+    precision = str(changes.get("precision", usual))
+    others = {name: value for name, value in changes.items() if name != "precision"}
+    hashed = hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()[:8]
+    return "-".join([*scales, *([hashed] if others else []), *([precision] if precision != usual else [])])
 
 
 def _check(section: Section) -> None:

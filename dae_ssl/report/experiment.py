@@ -24,6 +24,7 @@ from dae_ssl.report.comparison import claims, numbers
 from dae_ssl.report.drawing import WIDTH_PIXELS, png, svg
 from dae_ssl.report.exhibits import draw
 from dae_ssl.report.findings import Findings
+from dae_ssl.report.lead import lead
 from dae_ssl.report.markup import Content, document, missing, picture, tag
 from dae_ssl.report.page import write_cell_page
 from dae_ssl.report.subjects import Reader, Subject, reader, subjects
@@ -46,8 +47,8 @@ def write_experiment_page(
 ) -> Path:
     """Write the page of an experiment and its files, and return the page's path.
 
-    `variant` says what tells its cells from the study's full-length ones: such a page never mixes with theirs, and does
-    not compare its numbers with the published ones. Of an experiment with no parts every finished cell gets its own
+    `variant` says what tells its cells from the experiment's own, whose page theirs never mixes with. Parts that are
+    reduced are not compared with what was published. Of an experiment with no parts every finished cell gets its own
     page too. Raises StoreError where something cannot be written.
     """
     folder = place.page(f"{experiment.name}-{variant}" if variant else experiment.name).parent
@@ -65,13 +66,13 @@ def write_experiment_page(
         found = subjects(section, own, read)
         tests = tested(section.claims, {one.label: one for one in found})
         lines.append((section, found, tests))
-        parts += _section(section, found, tests, files, reduced=bool(variant), several=len(sections) > 1)
+        parts += _section(section, found, tests, files, several=len(sections) > 1)
     page = document(
         f"Experiment {experiment.name}{f' ({variant})' if variant else ''}",
         tag("p", "Report of experiment ", tag("code", experiment.name), class_="note"),
         tag("h1", experiment.question.splitlines()[0]),
-        *_reduced(variant, sections),
-        *_summary(lines, files, read, reduced=bool(variant)),
+        *lead(variant, sections),
+        *_summary(lines, files, read),
         *parts,
     )
     path = folder / REPORT
@@ -126,20 +127,8 @@ def _draw_cell(cell: Cell, place: Store, tell: Callable[[str], None]) -> None:
 # ---------------------------------------------------------------------------------- what stands above all
 
 
-def _reduced(variant: str, sections: Sequence[Section]) -> Iterator[Element]:
-    """Yield what tells this study from the published one, if its numbers might be taken for that's."""
-    if variant and any(row.published is not None for section in sections for row in section.shown):
-        base = sections[0].base
-        images = base.data.pretrain_images or "all"
-        yield tag("p", tag("strong", f"Not the study as published ({variant}). "),
-                  f"Pretraining on {images} images of {base.data.pretrain} for {base.optimisation.epochs} epochs at "
-                  f"batch size {base.optimisation.batch_size} and learning rate {base.optimisation.learning_rate:g}, "
-                  f"{base.probe.epochs} probe epochs. Its numbers are not comparable with the published ones, which "
-                  "stand beside them for orientation; its claims are tested as they are.", class_="lead")  # fmt: skip
-
-
 def _summary(
-    lines: Sequence[tuple[Section, list[Subject], list[Tested]]], files: _Files, read: Reader, *, reduced: bool
+    lines: Sequence[tuple[Section, list[Subject], list[Tested]]], files: _Files, read: Reader
 ) -> Iterator[Element]:
     """Yield the table of how far each part is, and what came of it."""
     head = ["", "cells done", "published numbers", "claims"]
@@ -148,7 +137,8 @@ def _summary(
         every = section.every()
         done = sum(not read(cell).unfinished for cell in every)
         numbers_ = Counter(
-            verdicts.of_number(one.published, one.estimate("test_accuracy"), reduced=reduced, chosen=one.settled)
+            verdicts.of_number(one.published, one.estimate("test_accuracy"), reduced=section.reduced,
+                               chosen=one.settled)
             for one in found if one.published is not None
         )  # fmt: skip
         said = Counter(one.verdict for one in tests)
@@ -175,14 +165,14 @@ def _told(counts: Counter[str]) -> str:
 
 
 def _section(
-    section: Section, found: Sequence[Subject], tests: Sequence[Tested], files: _Files, *, reduced: bool, several: bool
+    section: Section, found: Sequence[Subject], tests: Sequence[Tested], files: _Files, *, several: bool
 ) -> Iterator[Element]:
     if several:
         yield tag("h2", section.question.splitlines()[0], id=section.name)
     for paragraph in section.question.split("\n\n")[1:]:
         yield tag("p", paragraph)
     for exhibit in section.exhibits:
-        yield from _exhibit(exhibit, section, found, files, reduced=reduced)
+        yield from _exhibit(exhibit, section, found, files)
     if tests:
         title = "What is claimed, and whether it holds"
         table = claims(tests, title=f"{section.name}: {title}")
@@ -194,19 +184,17 @@ def _section(
                   files.table(f"{section.name}-claims", table), class_="note")  # fmt: skip
 
 
-def _exhibit(
-    exhibit: Exhibit, section: Section, found: Sequence[Subject], files: _Files, *, reduced: bool
-) -> Iterator[Element]:
+def _exhibit(exhibit: Exhibit, section: Section, found: Sequence[Subject], files: _Files) -> Iterator[Element]:
     name = f"{section.name}-{exhibit.name}"
     yield tag("h3", exhibit.title)
     if isinstance(exhibit, Numbers):
-        table = numbers(exhibit, found, reduced=reduced, folder=files.folder)
+        table = numbers(exhibit, found, reduced=section.reduced, folder=files.folder)
         yield table.element()
         yield tag("p", f"{exhibit.note} " if exhibit.note else "", "Means over seeds; in brackets 95 % intervals, "
                   "Student's over seeds, or Wilson's over test images where there is one seed. Floors are evaluated "
                   "exactly as the rows are. ", files.table(name, table), class_="note")  # fmt: skip
         return
-    drawing = draw(exhibit, section, found, reduced=reduced)
+    drawing = draw(exhibit, section, found)
     absent = _absent(drawing.absent)
     if drawing.figure is None:
         yield tag("p", missing(f"Nothing to draw yet. {absent}"))

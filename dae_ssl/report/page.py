@@ -73,6 +73,7 @@ def summary(own: Findings, floors: list[Findings]) -> Iterator[Content]:
         images = "all" if data.pretrain_images is None else str(data.pretrain_images)
         tense = "was" if "pretrain" in own.records else "is to be"
         epochs = f"{cell.optimisation.epochs} epoch{'s' if cell.optimisation.epochs != 1 else ''}"
+        epochs += "" if cell.precision == Cell.precision else f" in {cell.precision}"
         yield f"{cell.method.name} {tense} pretrained on {images} {data.pretrain} training images for {epochs}; "
     few = cell.probe.labels_per_class
     labels = "" if few is None else f", trained on {few} labelled images of each class,"

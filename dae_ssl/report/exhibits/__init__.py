@@ -12,11 +12,11 @@ from dae_ssl.report.exhibits.plane import plane
 from dae_ssl.report.subjects import Subject
 
 
-def draw(exhibit: Exhibit, section: Section, subjects: Sequence[Subject], *, reduced: bool) -> Drawing:
+def draw(exhibit: Exhibit, section: Section, subjects: Sequence[Subject]) -> Drawing:
     """Draw one exhibit of a section, without the published numbers in a reduced study, which they do not belong to."""
     match exhibit:
         case Curves():
-            return curves(exhibit, subjects, published=not reduced)
+            return curves(exhibit, subjects, published=not section.reduced)
         case ProbeCurves():
             return probe_curves(subjects)
         case Plane():
