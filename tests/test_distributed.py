@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
 from dae_ssl.config import Cell, Method
-from dae_ssl.distributed import World, gather_rows, world
+from dae_ssl.distributed import Gradients, World, gather_rows, world
 from dae_ssl.training import pretrain as loop
 from dae_ssl.training import step
 from dae_ssl.training.checkpoint import States, serialise
@@ -52,13 +52,15 @@ class Watch:
     stop_after: int | None
     done: int = 0
     logged: dict[int, dict[str, float]] | None = None
+    how: dict[str, object] = field(default_factory=dict)
 
     def log(self, step: int, terms: Mapping[str, float]) -> None:
         self.logged = (self.logged or {}) | {step: dict(terms)}
 
     def event(self, kind: str, text: str) -> None: ...
 
-    def facts(self, facts: Mapping[str, object]) -> None: ...
+    def facts(self, facts: Mapping[str, object]) -> None:
+        self.how.update(facts)
 
     def progress(self, epoch: int, step: int, steps: int) -> None: ...
 
@@ -97,6 +99,34 @@ def train_with_a_stop_on_the_last_rank(world: World, folder: Path) -> dict[str, 
     return {"same": same, "logged": [watch.logged for watch in watches]}
 
 
+def compiled_losses(world: World, folder: Path) -> dict[str, list[object]]:
+    """Return for losses that look at the whole batch how the step was computed, and the loss it came to, both ways."""
+    found: dict[str, list[object]] = {}
+    for name in ("simclr", "dae barlow_twins"):
+        one = cases()[name]
+        cell = replace(one, optimisation=replace(one.optimisation, epochs=1))
+        for compiler in ("none", "aot_eager"):
+            watch = Watch(None)
+            pretrain(cell, images(), world, States(folder / f"{name} {compiler}"), watch, compiler=compiler)
+            found.setdefault(name, []).extend([watch.how.get("compiled"), (watch.logged or {1: {}})[1].get("loss")])
+    return found
+
+
+def exchanged(world: World) -> dict[str, object]:
+    """Return the gradients of a loss that differs from rank to rank, and how many exchanges they took."""
+    parameters = [torch.nn.Parameter(torch.ones(2, 3, 2, 2).to(memory_format=torch.channels_last)),
+                  torch.nn.Parameter(torch.ones(5))]  # fmt: skip
+    gradients, exchanges = Gradients(parameters, world), []
+    all_reduce = torch.distributed.all_reduce
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.distributed, "all_reduce", lambda *given: exchanges.append(1) or all_reduce(*given))
+        for _ in range(2):  # what is left of the first must not count in the second
+            gradients.clear()
+            gradients.of((world.rank + 1) * sum((p * torch.arange(p.numel()).view_as(p)).sum() for p in parameters))
+    same = [p.grad.stride() == p.stride() for p in parameters if p.grad is not None]
+    return {"gradients": [p.grad for p in parameters], "exchanges": len(exchanges), "strides": same}
+
+
 def contrast_gradients(world: World) -> dict[str, Tensor]:
     """Return this rank's part of NT-Xent, and its gradient to the rank's rows, as training averages them."""
     share = world.share(8)
@@ -130,6 +160,8 @@ def work(rank: int, size: int, port: int, folder: Path) -> None:
             "gathered": gathered(ranks),
             "any": [ranks.any(rank == size - 1), ranks.any(False)],
             "broadcast": ranks.broadcast({"from": rank}),
+            "exchanged": exchanged(ranks),
+            "compiled": compiled_losses(ranks, folder / "compiled") if size == min(RANKS) else {},
         }
         for name, cell in cases().items():
             train_an_epoch(cell, ranks, folder / name)
@@ -230,6 +262,28 @@ def test_nt_xent_and_its_gradient_are_those_of_the_global_batch(launched: tuple[
     torch.testing.assert_close(gradient, torch.stack([z.grad for z in whole]), rtol=1e-12, atol=1e-15)
     own_batches_only = torch.stack([f["alone"] for f in found]).mean()
     assert own_batches_only < loss - 0.1, "a rank's own images are fewer negatives: the loss would be lower"
+
+
+@pytest.mark.slow
+def test_gradients_are_the_mean_over_ranks_in_one_exchange(launched: tuple[int, Path]) -> None:
+    size = launched[0]
+    mean = sum(range(1, size + 1)) / size
+    for found in found_by(launched):
+        assert found["exchanged"]["exchanges"] == 2, "one for each of the two losses"
+        assert found["exchanged"]["strides"] == [True, True]
+        for gradient in found["exchanged"]["gradients"]:
+            assert torch.equal(gradient, mean * torch.arange(float(gradient.numel())).view_as(gradient))
+
+
+@pytest.mark.slow
+def test_losses_of_the_whole_batch_are_compiled_on_several_ranks_too(launched: tuple[int, Path]) -> None:
+    if launched[0] != min(RANKS):
+        pytest.skip("tried on two ranks")
+    first, *others = found_by(launched)
+    for plain, plain_loss, compiled, loss in first["compiled"].values():
+        assert (plain, compiled) == (False, True)
+        assert loss == pytest.approx(plain_loss, rel=1e-3)
+    assert all(values == [None] * 4 for found in others for values in found["compiled"].values()), "only one rank tells"
 
 
 @pytest.mark.slow

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
-from dae_ssl.config import Method, Networks
+from dae_ssl.config import Method, Networks, Optimisation
 from dae_ssl.training import networks
 from dae_ssl.training.methods.base import SelfSupervised
-from dae_ssl.training.monitor import collapse_signs, effective_rank
+from dae_ssl.training.monitor import collapse_signs, effective_rank, is_looked_at
 
 # Table 3 of the study, layer by layer: kind, and the shape of the weight (out, in, k, k; in, out, k, k if transposed).
 ENCODER = [
@@ -184,3 +184,9 @@ def test_embeddings_that_fill_the_sphere_have_spread_1() -> None:
     parts = nn.ModuleDict({"encoder": Given(), "projector": nn.Identity()})
     signs = collapse_signs(parts, torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
     assert signs["embedding_std"] == pytest.approx(1, abs=0.01)
+
+
+def test_signs_of_collapse_are_looked_for_after_every_epoch_at_first_then_every_tenth_and_each_kept_one() -> None:
+    settings = Optimisation(epochs=105, checkpoints=(33,))
+    looked_at = [epoch for epoch in range(1, 106) if is_looked_at(epoch, settings)]
+    assert looked_at == [*range(1, 21), 30, 33, 40, 50, 60, 70, 80, 90, 100, 105]
