@@ -15,7 +15,9 @@ from dae_ssl import config, store
 from dae_ssl.batch import cells, done, encoders, plan
 from dae_ssl.batch.archive import Archive, ArchiveError
 from dae_ssl.batch.profile import Profile
+from dae_ssl.batch.stages import Place, compute
 from dae_ssl.config import Cell, ConfigError
+from dae_ssl.distributed import World
 from dae_ssl.store import Node, Store, products_digest, sha256
 from dae_ssl.training import networks
 from dae_ssl.training.checkpoint import serialise
@@ -126,8 +128,12 @@ def test_index_tells_of_every_encoder_what_it_is_and_what_it_scored(
     assert (tmp_path / "weights" / "README.md").read_text() == before
     (tmp_path / "weights" / "of another.safetensors").write_bytes(b"")
     file.unlink()
+    stale = tmp_path / "weights" / f"{config.key(trained, 'pretrain')}.safetensors"
     encoders.save(Archive.read(to), tmp_path / "weights", [], place)
-    assert (tmp_path / "weights" / "README.md").read_text().count("\n| `") == 1, "what is there, and named"
+    assert (tmp_path / "weights" / "README.md").read_text().count("\n| `") == 1, "what is there"
+    stale.write_bytes(b"of another training")
+    encoders.save(Archive.read(to), tmp_path / "weights", [], place)
+    assert (tmp_path / "weights" / "README.md").read_text().count("\n| `") == 0, "and is what it is said to be"
 
 
 def test_encoder_that_took_the_place_of_another_is_saved_in_its_place(
@@ -258,6 +264,24 @@ def test_pretraining_is_done_again_for_who_reads_an_encoder_that_stayed_behind(
     assert set(done.records(cell, other)) == {"pretrain"}
 
 
+def test_features_are_the_same_from_either_form_of_an_encoder(images: Path, tmp_path: Path) -> None:
+    cell = a_cell(data={"pretrain": "tiny", "evaluate": "tiny", "validation_images": 6})
+    made = []
+    for form in (0, 1):
+        shutil.copytree(images, tmp_path / str(form))
+        place = Store(tmp_path / str(form))
+        measure(place, cell, form=form)
+        shutil.rmtree(node(place, cell, "features").path)
+        here = Place(place, World(0, 1, torch.device("cpu")), print)
+        made.append(compute(cell, "features", here)["products"])
+    assert made[0] == made[1]
+    shutil.rmtree(node(place, cell, "features").path)
+    node(place, cell).product(FORMER).unlink()
+    commit(place, cell, "pretrain")
+    with pytest.raises(store.StoreError, match="is not there, though pretraining is done"):
+        compute(cell, "features", here)
+
+
 @pytest.mark.slow
 def test_missing_probe_of_loaded_cells_is_computed_without_training_them_again(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -285,8 +309,11 @@ def test_missing_probe_of_loaded_cells_is_computed_without_training_them_again(
     assert len(plan.finished(plan.nodes(wanted), Store(second))) == 12, "k-means of the same features stays valid"
     for cell in wanted:
         assert cells.figures(cell, Store(second)) == cells.figures(cell, Store(first))
-        encoder = json.loads(node(Store(second), cell).product(store.RECORD).read_text())["products"]
-        assert set(encoder) == {store.encoder_name(2)}
+        assert set(record(Store(second), cell)["products"]) == {store.encoder_name(2)}
+        content = node(Store(second), cell).product(store.encoder_name(2)).read_bytes()
+        said = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+        assert config.key_of(json.loads(said["settings"])) == config.key(cell, "pretrain"), "it tells what it is"
+        assert said["epoch"] == "2"
 
 
 # ---------------------------------------------------------------------------------- the command

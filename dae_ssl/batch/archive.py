@@ -142,7 +142,8 @@ def _check(entry: Mapping[str, Any]) -> None:
         if name != store.LOG and store.sha256_of(_plain(packed)) != record["products"][name]["sha256"]:
             raise ValueError(f"{name} of {entry['stage']} {entry['key']} is not what its record names")
     for facts in (record["products"] | record.get(store.LEFT_BEHIND, {})).values():
-        int(facts["bytes"]), str(facts["sha256"])
+        if not (isinstance(facts["bytes"], int) and isinstance(facts["sha256"], str)):
+            raise ValueError(f"{entry['stage']} {entry['key']} names a product without its size and SHA-256")
     if missing := record["products"].keys() - files.keys():
         raise ValueError(f"{sorted(missing)[0]} of {entry['stage']} {entry['key']} is missing")
 

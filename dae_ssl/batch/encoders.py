@@ -49,11 +49,11 @@ class Encoder:
 
 def named(archive: Archive) -> dict[str, Encoder]:
     """Return every encoder of a training that an archive's records name, by the name of its file."""
-    last = {config.key(cell, "pretrain"): cell.optimisation.epochs for cell in archive.described()
-            if cell.method.trains}  # fmt: skip
-    entries = {key: archive.nodes.get(("pretrain", key)) for key in last}
-    return {name: encoder for key, entry in entries.items() if entry is not None
-            for name, encoder in _of(key, last[key], entry["record"])}  # fmt: skip
+    encoders: dict[str, Encoder] = {}
+    for key, (cell, *_) in _trained(archive).items():
+        if (entry := archive.nodes.get(("pretrain", key))) is not None:
+            encoders |= dict(_of(key, cell.optimisation.epochs, entry["record"]))
+    return encoders
 
 
 def save(archive: Archive, folder: Path, wanted: Iterable[Cell], place: Store) -> int:
@@ -91,17 +91,16 @@ def load(files: Mapping[Path, Encoder], place: Store) -> int:
 
 def index(archive: Archive, folder: Path) -> str:
     """Return the table of a folder's encoders: each with where it comes from and every score it has."""
-    trained = [cell for cell in archive.described() if cell.method.trains]
     lines = [COLUMNS, ("---",) * len(COLUMNS)]
+    trained = _trained(archive)
     for name, encoder in sorted(named(archive).items()):
-        if (folder / name).is_file():
-            same = [cell for cell in trained if config.key(cell, "pretrain") == encoder.key]
-            lines += sorted(_rows(name, encoder, same, archive))
+        if _is(folder / name, encoder):
+            lines += sorted(_rows(name, encoder, trained[encoder.key], archive))
     return HEAD + "".join(f"| {' | '.join(text.replace('|', '/') for text in line)} |\n" for line in lines)
 
 
 def _rows(name: str, encoder: Encoder, same: list[Cell], archive: Archive) -> Iterator[tuple[str, ...]]:
-    """Yield a line for each cell that was measured with an encoder, or one without scores."""
+    """Yield a line for each cell whose features are this encoder's, or one without scores."""
     readers = [cell for cell in same if _epoch(cell) == encoder.epoch]
     record = encoder.record
     for cell in readers or same[:1]:
@@ -123,6 +122,15 @@ def _of(key: str, last: int, record: Mapping[str, Any]) -> Iterator[tuple[str, E
         if epoch is not None:
             name = f"{key}{'' if epoch == last else f'-epoch{epoch:04d}'}{Path(product).suffix}"
             yield name, Encoder(key, epoch, product, facts["bytes"], facts["sha256"], record)
+
+
+def _trained(archive: Archive) -> dict[str, list[Cell]]:
+    """Return the cells of an archive that have a training, by its key."""
+    trained: dict[str, list[Cell]] = {}
+    for cell in archive.described():
+        if cell.method.trains:
+            trained.setdefault(config.key(cell, "pretrain"), []).append(cell)
+    return trained
 
 
 def _epoch(cell: Cell) -> int:
