@@ -139,8 +139,8 @@ def test_every_method_and_loss_is_compiled_whole_also_from_the_ninth_cell_of_a_p
     for name, cell in cells.items():
         plain, compiled = Watch(), Watch()
         one_epoch = replace(cell, optimisation=replace(cell.optimisation, epochs=1))
-        train(one_epoch, tmp_path / "plain", plain, "none")
-        train(one_epoch, tmp_path / "compiled", compiled, "aot_eager")
+        train(one_epoch, tmp_path / f"{name} plain", plain, "none")
+        train(one_epoch, tmp_path / f"{name} compiled", compiled, "aot_eager")
         assert compiled.events == [], name
         assert compiled.how["compiled"] is True, name
         assert compiled.how["compile_seconds"] > 0
