@@ -110,19 +110,20 @@ def own_stream(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def compile_cache(folder: Path) -> Iterator[None]:
-    """Have torch.compile keep what it makes in a folder while the block runs, unless TORCHINDUCTOR_CACHE_DIR names one.
+    """Have torch.compile keep what it makes in a folder while the block runs.
 
-    The next cell, and the next process on another machine, then compile nothing that was compiled before.
+    The next cell, and the next process on another machine, then compile nothing that was compiled before. What lies
+    there is code that will be run, as the snapshots in a store are: it is to be written by those alone who may run it.
     """
-    name = "TORCHINDUCTOR_CACHE_DIR"
-    if name in os.environ:
-        yield
-        return
-    os.environ[name] = str(folder.resolve())
+    places = {"TORCHINDUCTOR_CACHE_DIR": str(folder.resolve()), "TRITON_CACHE_DIR": str(folder.resolve() / "triton")}
+    before = {name: os.environ.get(name) for name in places}
+    os.environ.update(places)
     try:
         yield
     finally:
-        del os.environ[name]
+        for name, value in before.items():
+            os.environ.pop(name)
+            os.environ.update({} if value is None else {name: value})
 
 
 @dataclass
