@@ -71,8 +71,8 @@ def test_word_means_what_hydra_takes_it_for_or_is_refused(word: str) -> None:
         assert repr(by_us(word)) == repr(by_hydra(word)), "1, 1.0 and True differ"
 
 
-ATOMS = ["null", "true", "inf", "1e3", "1_0", "0", "12", "3.", ".5", "e5", "a", "b-c", "é",
-         *"-+/\'\" 	,[]:$%=~@?*|.{}("]  # fmt: skip
+ATOMS = ["null", "true", "inf", "1e3", "1_0", "0", "12", "3.", ".5", "e5", "a", "b-c", "é", "\\", "'", '"', "\t",
+         *"-+/ ,[]:$%=~@?*|.{}("]  # fmt: skip
 
 
 @settings(max_examples=500, deadline=None)
@@ -133,10 +133,10 @@ CHANGES: list[list[str]] = [
 @pytest.mark.parametrize("method", sorted(Method.registry))
 def test_cell_is_the_one_that_hydra_composes_of_the_same_words(method: str, words: list[str]) -> None:
     own = [f"method.{name}={value}" for name, value in config.settings(config.method(method, {})).items()][1:]
-    for whole in ([f"method={method}", *words], [*words, *own, f"method={method}"]):
-        without, (with_hydra, store) = job_settings.compose(whole), by_hydra_composed(whole)
-        assert job_settings.cell(without) == with_hydra
-        assert without["store"] == store
+    whole = [*words, *own, f"method={method}"]
+    without, (with_hydra, store) = job_settings.compose(whole), by_hydra_composed(whole)
+    assert job_settings.cell(without) == with_hydra
+    assert without["store"] == store
 
 
 def test_every_scale_and_variant_is_known_to_hydra_and_without_it() -> None:
