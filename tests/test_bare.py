@@ -1,6 +1,5 @@
 """The suite on a bare machine: eight packages and what these need, no Hydra, no MLflow, no submitit, and no .git."""
 
-import json
 import os
 import re
 import shutil
@@ -115,7 +114,6 @@ class Computed:
 
     store: Path
     other: Path
-    archive: Path
     printed: dict[str, str]
 
 
@@ -131,7 +129,7 @@ def computed(bare: Bare, tmp_path_factory: pytest.TempPathFactory) -> Computed:
     printed["report"] = bare.job("report", *tour)
     printed["save"] = bare.job("results", "save", *tour, f"to={archive}")
     printed["load"] = bare.job("results", "load", str(archive), f"store={other}")
-    return Computed(store, other, archive, printed)
+    return Computed(store, other, printed)
 
 
 @pytest.mark.slow
@@ -141,7 +139,7 @@ def test_experiment_is_computed_reported_saved_and_loaded_on_a_bare_machine(bare
     assert "everything is there" in printed["submit"]
     assert "19 nodes: 19 done" in printed["status"]
     assert "5 of 5 cells are measured" in printed["report"]
-    assert "19 nodes of 5 cells, 19 of them new; 19 of the 19 of tour" in printed["save"]
+    assert "19 of the 19 of tour" in printed["save"]
     again = bare.job("report", *TOUR, f"store={computed.other}")
     assert "5 of 5 cells are measured" in again
     page = Path(again.splitlines()[-1])
@@ -211,8 +209,3 @@ def test_commit_is_the_stated_one_then_that_of_the_file_then_gits(
     (tmp_path / "COMMIT").write_text("\n")
     monkeypatch.setattr(provenance.dae_ssl, "__file__", str(tmp_path / "dae_ssl" / "__init__.py"))
     assert provenance.git_commit() is None
-
-
-def test_archive_of_a_bare_machine_is_read_where_everything_is_installed(computed: Computed) -> None:
-    lines = [json.loads(line) for line in computed.archive.read_text().splitlines()]
-    assert len(lines) > 19
