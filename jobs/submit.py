@@ -91,7 +91,7 @@ def here(asked: Asked, again: Callable[[], Asked]) -> int:
     After `minutes` it stops with what is under way saved, and returns 0: the same command goes on.
     """
     minutes, before = asked.options["minutes"], set[plan.NodeId]()
-    os.environ.setdefault("MLFLOW_TRACKING_URI", server.tracking_uri(asked.store.root))
+    server.copied_here(asked.store.root)
     with stop_requests() as request, alarm(minutes) as rang:
         while True:
             planned = plan.make(asked.cells, asked.store, asked.profile, queued={}, array_size=10**9)
