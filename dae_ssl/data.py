@@ -59,12 +59,21 @@ class Memo:
     def __init__(self) -> None:
         self.digests = Digests()
         self._read: dict[Hashable, Any] = {}
+        self._left: dict[str, Any] = {}
 
     def once(self, key: Hashable, read: Callable[[], Read]) -> Read:
         """Return what `read` returned when the key was first given."""
         if key not in self._read:
             self._read[key] = read()
         return cast(Read, self._read[key])
+
+    def leave(self, digest: str, content: object) -> None:
+        """Keep what a file holds, named by its digest, for a stage that comes to read it; drop what was left before."""
+        self._left = {digest: content}
+
+    def take(self, digest: str) -> Any:
+        """Return what was left under a digest and keep it no longer; None if there is nothing."""
+        return self._left.pop(digest, None)
 
 
 def load(store: Store, name: str, split: str, device: torch.device | str, memo: Memo | None = None) -> ImageSet:

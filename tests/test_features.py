@@ -139,6 +139,34 @@ def test_representations_of_another_width_are_refused(tmp_path: Path) -> None:
         written(tmp_path / "f.h5", encode=lambda images: pixels(images)[:, : 1 if len(images) == 7 else None])
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_what_is_kept_is_what_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
+    kept, path = features.Kept(SPLITS), tmp_path / "f.h5"
+    monkeypatch.setattr(features.Kept, "fits", lambda *_: True)
+    features.write(path, SPLITS, pixels, dtype=dtype, attributes={}, batch_size=16, kept=kept)
+    sets = kept.sets()
+    assert sets is not None
+    for name in SPLITS:
+        read = features.read(path, name)
+        for part in ("representations", "labels", "ids"):
+            assert torch.equal(getattr(sets[name], part), getattr(read, part))
+            assert getattr(sets[name], part).dtype == getattr(read, part).dtype
+
+
+@pytest.mark.parametrize("answers", [[False, True, True], [False, False, False]])
+def test_all_splits_are_kept_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: list[bool]) -> None:
+    kept = features.Kept(SPLITS)
+    monkeypatch.setattr(features.Kept, "fits", lambda *_: answers.pop(0))
+    features.write(tmp_path / "f.h5", SPLITS, pixels, dtype="float16", attributes={}, batch_size=16, kept=kept)
+    assert kept.sets() is None
+
+
+def test_a_cpu_keeps_nothing(tmp_path: Path) -> None:
+    kept = features.Kept(SPLITS)
+    features.write(tmp_path / "f.h5", SPLITS, pixels, dtype="float16", attributes={}, kept=kept)
+    assert kept.sets() is None
+
+
 @pytest.mark.cuda
 def test_a_gpu_writes_what_a_cpu_writes(tmp_path: Path) -> None:
     if not torch.cuda.is_available():
@@ -146,12 +174,20 @@ def test_a_gpu_writes_what_a_cpu_writes(tmp_path: Path) -> None:
     splits = {name: split(size, seed) for seed, (name, size) in enumerate({"train": 20_000, "test": 3000}.items())}
     on_gpu = {name: Split(s.images.cuda(), s.labels.cuda(), s.ids.cuda()) for name, s in splits.items()}
     makes = {"cpu": splits, "cuda": on_gpu}
+    kept = {device: features.Kept(own) for device, own in makes.items()}
     made = {
-        device: features.write(tmp_path / device, own, pixels, dtype="float16", attributes={}, batch_size=256)
+        device: features.write(
+            tmp_path / device, own, pixels, dtype="float16", attributes={}, batch_size=256, kept=kept[device]
+        )
         for device, own in makes.items()
     }
     assert made["cpu"] == made["cuda"]
     assert made["cuda"].sha256 == store.sha256(tmp_path / "cuda")
+    sets = kept["cuda"].sets()
+    assert sets is not None
+    for name in splits:
+        read = features.read(tmp_path / "cuda", name, device="cuda")
+        assert torch.equal(sets[name].representations, read.representations)
 
 
 MEMORY = """

@@ -18,6 +18,7 @@ from dae_ssl.batch.log import read
 from dae_ssl.batch.stages import Place
 from dae_ssl.config import Cell
 from dae_ssl.distributed import World
+from dae_ssl.evaluation import features
 from dae_ssl.store import Store
 
 CPU = World(0, 1, torch.device("cpu"))
@@ -84,6 +85,38 @@ def test_stages_in_one_run_and_in_a_run_each_give_the_same_products(place: Place
             assert node.verify()["products"] == other.verify()["products"]
 
 
+def test_features_left_on_a_device_give_the_results_of_those_on_the_disk(
+    place: Place, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(CELL, place)
+    monkeypatch.setattr(features.Kept, "fits", lambda _kept, rows: rows.dtype == torch.float16)
+    reads: list[str] = []
+    plain = features.read
+    monkeypatch.setattr(features, "read", lambda path, name, **more: (reads.append(name), plain(path, name, **more))[1])
+    shutil.copytree(images, tmp_path / "other")
+    other = Place(Store(tmp_path / "other"), CPU, tell=lambda _line: None)
+    run(CELL, other)
+    assert reads == ["test"] * 3  # by k-means, which may be another process
+    for shown in (CELL, *cells.floors(CELL).values()):
+        key = config.key(shown, "probe")
+        one, two = (where.store.node("probe", key).verify()["products"] for where in (place, other))
+        assert one == two
+
+
+def test_features_left_on_a_device_are_dropped_once_taken_or_with_the_next_ones(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features.Kept, "fits", lambda *_: True)
+    cells.pretrain(CELL, place)
+    for shown in (CELL, *cells.floors(CELL).values()):
+        cells.evaluate(replace(shown, probe=config.Probe(epochs=1)), place)
+        assert place.memo._left == {}
+    for seed in (1, 2):
+        stages.compute(replace(CELL, method=config.method("random", {}), seed=seed), "pretrain", place)
+        stages.compute(replace(CELL, method=config.method("random", {}), seed=seed), "features", place)
+        assert len(place.memo._left) == 1
+
+
 def test_features_that_changed_within_a_run_are_noticed_by_the_probe(place: Place) -> None:
     cells.pretrain(CELL, place)
     stages.compute(CELL, "features", place)
@@ -113,8 +146,10 @@ def test_records_tell_where_the_seconds_of_a_stage_went(place: Place) -> None:
 def test_a_probe_that_is_not_captured_says_so_in_the_log(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = stages.train_probe
     monkeypatch.setattr(stages, "train_probe", lambda *x, tell, **more: (tell("no graph: why"), plain(*x, **more))[1])
+    told: list[str] = []
     cells.pretrain(CELL, place)
-    cells.evaluate(CELL, place)
+    cells.evaluate(CELL, replace(place, tell=told.append))
+    assert told == ["no graph: why"]
     log = place.store.node("probe", config.key(CELL, "probe")).log
     assert [dict(entry.fields) for entry in read(log) if entry.event == "not_captured"] == [{"text": "no graph: why"}]
     assert json.loads(log.read_text().splitlines()[0])["event"] == "started"

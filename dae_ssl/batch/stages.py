@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,7 @@ def _features_stage(cell: Cell, node: Node, log: Log, place: Place) -> dict[str,
     with parts.timed("load"):
         encode = _encoder(cell, place)
         splits = data.evaluation_splits(place.store, cell.data, place.world.device, place.memo)
+        kept = features.Kept(splits)
     with parts.timed("encode and write"):
         written = features.write(
             node.product(store.FEATURES),
@@ -236,8 +238,10 @@ def _features_stage(cell: Cell, node: Node, log: Log, place: Place) -> dict[str,
                 "versions": json.dumps(versions()),
                 "classes": json.dumps(splits["test"].classes),
             },
+            kept=kept,
         )
     place.memo.digests.note(node.product(store.FEATURES), written)
+    place.memo.leave(written.sha256, kept.sets())
     log.event("extracted", images={name: len(split) for name, split in splits.items()})
     return {"inputs": _inputs(place.store, cell.data.evaluate), "parts": parts}
 
@@ -261,15 +265,20 @@ def _probe_stage(cell: Cell, node: Node, log: Log, place: Place) -> dict[str, An
         log(epoch, terms)
         place.progress("probe", epoch, settings.epochs)
 
+    def uncaptured(text: str) -> None:
+        log.event("not_captured", text=text)
+        place.tell(text)
+
     with parts.timed("read"):
         path, expected, classes = _features(cell, place)
-        train, validation = (
-            features.read(path, split, expect=expected, device=device) for split in ("train", "validation")
-        )
+        kept = place.memo.take(place.memo.digests.of(path))  # of a stage that has just written the file in this run
+        read = partial(features.read, path, expect=expected, device=device)
+        split = read if kept is None else kept.__getitem__
+        train, validation = split("train"), split("validation")
     with parts.timed("probe"):
         selection = train_probe(
             train.representations, train.labels, validation.representations, validation.labels,
-            settings=settings, classes=classes, log=watch, tell=lambda text: log.event("not_captured", text=text),
+            settings=settings, classes=classes, log=watch, tell=uncaptured,
         )  # fmt: skip
     with parts.timed("logistic"):
         if settings.labels_per_class is not None:
@@ -280,7 +289,7 @@ def _probe_stage(cell: Cell, node: Node, log: Log, place: Place) -> dict[str, An
     del train, validation
     # The one look at the test split: nothing above depends on it, nothing below goes back.
     with parts.timed("test"):
-        test = features.read(path, "test", expect=expected, device=device)
+        test = split("test")
         correct = selection.classifier.correct(test.representations, test.labels)
         logistic_correct = logistic.classifier.correct(test.representations, test.labels)
     figures = {

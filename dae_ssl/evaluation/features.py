@@ -60,6 +60,42 @@ class FeatureSet:
     ids: Tensor
 
 
+class Kept:
+    """Representations that stay on the GPU that makes them while they are written, exactly as they are stored.
+
+    Where a GPU has no room for them, or there is none, nothing is kept.
+    """
+
+    SPARE = 8
+    """Times what they take has to be free: the readings hold float32 copies, and others may use the GPU too."""
+
+    def __init__(self, splits: Mapping[str, ImageSplit]) -> None:
+        self._splits, self._memory = splits, dict[str, Tensor]()
+
+    def take(self, split: str, start: int, rows: Tensor) -> None:
+        """Keep a batch (b, d) of stored values, the split's images from `start` on; batches come in order."""
+        if start == 0 and split == next(iter(self._splits)) and self.fits(rows):
+            self._memory = {
+                name: rows.new_empty(len(of_name.images), rows.shape[1]) for name, of_name in self._splits.items()
+            }
+        if self._memory:
+            self._memory[split][start : start + len(rows)] = rows
+
+    def fits(self, rows: Tensor) -> bool:
+        """Tell whether all representations fit where these are."""
+        needed = sum(len(split.images) for split in self._splits.values()) * rows[0].nbytes
+        return rows.is_cuda and torch.cuda.mem_get_info(rows.device)[0] >= self.SPARE * needed
+
+    def sets(self) -> dict[str, FeatureSet] | None:
+        """Return what was kept, all splits or None."""
+        if not self._memory:
+            return None
+        return {
+            name: FeatureSet(representations=self._memory[name], labels=split.labels, ids=split.ids)
+            for name, split in self._splits.items()
+        }
+
+
 def write(
     path: Path,
     splits: Mapping[str, ImageSplit],
@@ -68,13 +104,14 @@ def write(
     dtype: str,
     attributes: Mapping[str, Attribute],
     batch_size: int = 1024,
+    kept: Kept | None = None,
 ) -> Written:
     """Write the representations of all splits to a new file, which appears when it is whole; return its digest.
 
     `encode` takes uint8 images (b, channels, height, width) and returns floats (b, d), the same d each time; a frozen
     encoder, a random one or the pixels themselves. `attributes` say what the file is, as its node and settings; `read`
     can be told to insist on them. Memory holds a few batches, whatever the number of images: while one is written and
-    others are hashed, the device computes the next.
+    others are hashed, the device computes the next. `kept` takes what is written, where it fits.
 
     Raises FeaturesError for a representation that is not finite in `dtype`, and for names that are not known.
     """
@@ -84,7 +121,7 @@ def write(
         raise FeaturesError(f"split {sorted(unknown)[0]!r}: choose from {', '.join(SPLITS)}")
     for name in (name for name in splits if not len(splits[name].images)):
         raise FeaturesError(f"split {name!r} has no images: leave it out")
-    batches = _encoded(splits, encode, dtype, batch_size)
+    batches = _encoded(splits, encode, dtype, batch_size, kept)
     first = next(batches)
     with appearing(path) as temporary:
         places = _lay_out(temporary, splits, first.rows.shape[1], dtype, attributes)
@@ -150,7 +187,11 @@ class _Landing:
 
 
 def _encoded(
-    splits: Mapping[str, ImageSplit], encode: Callable[[Tensor], Tensor], dtype: str, batch_size: int
+    splits: Mapping[str, ImageSplit],
+    encode: Callable[[Tensor], Tensor],
+    dtype: str,
+    batch_size: int,
+    kept: Kept | None,
 ) -> Iterator[_Batch]:
     """Yield all batches in order, each when the one after it is under way.
 
@@ -164,6 +205,8 @@ def _encoded(
         with torch.no_grad():
             encoded = encode(splits[name].images[start : start + batch_size])
             rows = encoded.to(DTYPES[dtype])
+        if kept is not None:
+            kept.take(name, start, rows)
         if len(landings) < Overwriting.WAITING + 2:
             landings.append(_Landing(rows, batch_size))
         landing = landings[number % len(landings)]
