@@ -37,9 +37,10 @@ from benchmarks.timing import compare, show
 from benchmarks.views import JITTER, SETTINGS, SIZE, TwoViews
 from dae_ssl.config import Cell, Optimisation
 from dae_ssl.distributed import world
+from dae_ssl.replay import own_stream
 from dae_ssl.training.methods.siamese import DenoisingAutoencoder
 from dae_ssl.training.pretrain import start
-from dae_ssl.training.step import Step, own_stream
+from dae_ssl.training.step import Step
 
 METHOD = DenoisingAutoencoder(embedding="l2", alpha=1.0)
 CLAIMS = {"plain loop": 2.0, "plain loop, kornia's views": 1.5}

@@ -1,17 +1,19 @@
 """Image sets as uint8 tensors on the device, and their splits; `prepare.py` makes them."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from dae_ssl import config
-from dae_ssl.store import Store, StoreError
+from dae_ssl.store import Digests, Store, StoreError, products_digest
+
+Read = TypeVar("Read")
 
 SPLITS = ("train", "test")
 SIDE = 32
@@ -47,18 +49,49 @@ class ImageSet:
         return ImageSet(self.images.index_select(0, rows), self.labels[rows], self.ids[rows], self.classes)
 
 
-def load(store: Store, name: str, split: str, device: torch.device | str) -> ImageSet:
-    """Load one split, "train" or "test", of a prepared set onto a device.
+class Memo:
+    """What a run has read and need not read again: image sets on their device, and the digests of files.
+
+    Whoever computes several nodes in one process holds one, and drops it when the run ends. The sets are shared, so
+    nobody changes them in place.
+    """
+
+    def __init__(self) -> None:
+        self.digests = Digests()
+        self._read: dict[Hashable, Any] = {}
+        self._left: dict[str, Any] = {}
+
+    def once(self, key: Hashable, read: Callable[[], Read]) -> Read:
+        """Return what `read` returned when the key was first given."""
+        if key not in self._read:
+            self._read[key] = read()
+        return cast(Read, self._read[key])
+
+    def leave(self, digest: str, content: object) -> None:
+        """Keep what a file holds, named by its digest, for a stage that comes to read it; drop what was left before."""
+        self._left = {digest: content}
+
+    def take(self, digest: str) -> Any:
+        """Return what was left under a digest and keep it no longer; None if there is nothing."""
+        return self._left.pop(digest, None)
+
+
+def load(store: Store, name: str, split: str, device: torch.device | str, memo: Memo | None = None) -> ImageSet:
+    """Load one split, "train" or "test", of a prepared set onto a device; with a memo once for each content.
 
     Raises DataError if the set is not prepared, and StoreError if a file of it changed since.
     """
     config.require(split in SPLITS, "split", split, " or ".join(SPLITS))
     require_prepared(store, name)
-    node = store.data(name)
-    record = node.verify()
-    arrays = (_mapped(node.product(f"{split}-{part}.npy")) for part in ("images", "labels"))
-    images, labels = (torch.from_numpy(array).to(device, copy=True) for array in arrays)
-    return ImageSet(images, labels, torch.arange(len(labels), device=device), tuple(record["classes"]))
+    node, memo = store.data(name), memo or Memo()
+
+    def read() -> ImageSet:
+        record = node.verify(memo.digests)
+        arrays = (_mapped(node.product(f"{split}-{part}.npy")) for part in ("images", "labels"))
+        images, labels = (torch.from_numpy(array).to(device, copy=True) for array in arrays)
+        return ImageSet(images, labels, torch.arange(len(labels), device=device), tuple(record["classes"]))
+
+    return memo.once((node.path, products_digest(node.record() or node.verify()), split, str(device)), read)
 
 
 def require_prepared(store: Store, *names: str) -> None:
@@ -108,19 +141,30 @@ def _facts(store: Store, name: str) -> dict[str, Any]:
     return facts
 
 
-def evaluation_splits(store: Store, data: config.Data, device: torch.device | str) -> dict[str, ImageSet]:
+def evaluation_splits(
+    store: Store, data: config.Data, device: torch.device | str, memo: Memo | None = None
+) -> dict[str, ImageSet]:
     """Load the evaluation set as "train", "validation" (drawn from the training images used) and "test"."""
-    train = load(store, data.evaluate, "train", device)
-    train = _few(train, data.evaluate_images, "evaluate_images", data.evaluate, drawn_for="evaluate_images")
-    train_rows, validation_rows = split_validation(train.labels, data.validation_images, data.split_seed)
-    test = load(store, data.evaluate, "test", device)
-    return {"train": train.subset(train_rows), "validation": train.subset(validation_rows), "test": test}
+    memo = memo or Memo()
+    every, test = (load(store, data.evaluate, split, device, memo) for split in SPLITS)
+
+    def draw() -> dict[str, ImageSet]:
+        train = _few(every, data.evaluate_images, "evaluate_images", data.evaluate, drawn_for="evaluate_images")
+        train_rows, validation_rows = split_validation(train.labels, data.validation_images, data.split_seed)
+        return {"train": train.subset(train_rows), "validation": train.subset(validation_rows), "test": test}
+
+    return memo.once((every, test, data.evaluate_images, data.validation_images, data.split_seed), draw)
 
 
-def pretraining_images(store: Store, data: config.Data, device: torch.device | str) -> ImageSet:
+def pretraining_images(
+    store: Store, data: config.Data, device: torch.device | str, memo: Memo | None = None
+) -> ImageSet:
     """Load the pretraining images: all, or a fixed random `pretrain_images` of them, smaller draws within larger."""
-    train = load(store, data.pretrain, "train", device)
-    return _few(train, data.pretrain_images, "pretrain_images", data.pretrain, drawn_for="pretraining")
+    memo, count = memo or Memo(), data.pretrain_images
+    train = load(store, data.pretrain, "train", device, memo)
+    return memo.once(
+        (train, count), lambda: _few(train, count, "pretrain_images", data.pretrain, drawn_for="pretraining")
+    )
 
 
 def _few(images: ImageSet, count: int | None, setting: str, name: str, *, drawn_for: str) -> ImageSet:

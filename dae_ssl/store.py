@@ -19,10 +19,12 @@ import os
 import re
 import secrets
 import shutil
+from collections import deque
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 RECORD = "record.json"
 LEFT_BEHIND = "left_behind"
@@ -195,27 +197,30 @@ class Node:
             elif path.name.lstrip(".").partition(".")[0] != LOCK:
                 path.unlink(missing_ok=True)
 
-    def verify(self) -> dict[str, Any]:
-        """Return the commit record after hashing every product. Raises StoreError if the node is not done."""
-        record = self.record()
+    def verify(self, digests: "Digests | None" = None) -> dict[str, Any]:
+        """Return the commit record after hashing every product that `digests` do not know to be as it was.
+
+        Raises StoreError if the node is not done, or a product is another than was committed.
+        """
+        digests, record = digests or Digests(), self.record()
         if record is None:
             raise StoreError(f"{self.path} is not finished: run its cell again, which computes what is missing")
         for name, product in record["products"].items():
-            if sha256(self.path / name) != product["sha256"]:
+            if digests.of(self.path / name) != product["sha256"]:
                 raise StoreError(f"{self.path / name} changed since it was committed: delete {self.path} and run again")
         return record
 
-    def commit(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+    def commit(self, facts: Mapping[str, Any], digests: "Digests | None" = None) -> dict[str, Any]:
         """Hash every product, then write the record that makes the node done; rolling checkpoints are removed after.
 
-        `facts` is what else the record says: settings, versions, device, seconds.
+        `facts` is what else the record says: settings, versions, device, seconds. What `digests` know is not hashed.
         """
-        keep_out = {RECORD, LOCK, LOG}
+        keep_out, digests = {RECORD, LOCK, LOG}, digests or Digests()
         products = {}
         with explained(self.path):
             for path in sorted(self.path.iterdir()):
                 if path.is_file() and path.name not in keep_out and not path.name.startswith("."):
-                    products[path.name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+                    products[path.name] = {"bytes": path.stat().st_size, "sha256": digests.of(path)}
             record = dict(facts) | {"products": products}
             write_json(self.path / RECORD, record)
             shutil.rmtree(self.states, ignore_errors=True)
@@ -292,3 +297,99 @@ def sha256(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# ---------------------------------------------------------------------------------- digests that are known already
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a file that was hashed while it was written holds."""
+
+    bytes: int
+    sha256: str
+
+
+class Digests:
+    """The SHA-256 of files, each computed once for as long as the file is the same: its inode, size and times.
+
+    Held by one process for one run: whoever comes later reads anew what a disk gives back.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, ...], str] = {}
+
+    def of(self, path: Path) -> str:
+        """Return the digest of a file."""
+        identity = _identity(path)  # as it was before it is read: if it changes meanwhile, it is read again next time
+        if identity not in self._known:
+            self._known[identity] = sha256(path)
+        return self._known[identity]
+
+    def note(self, path: Path, written: Written) -> None:
+        """Take over the digest of a file that was hashed while it was written. Raises StoreError for another size."""
+        identity = _identity(path)
+        if path.stat().st_size != written.bytes:
+            raise StoreError(f"{path} changed while it was written: it should have {written.bytes} bytes; run again")
+        self._known[identity] = written.sha256
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+class Overwriting:
+    """Fills in a file that is laid out already, and hashes all of it on the way; `overwriting` makes one.
+
+    Parts come from front to back, and what lies between them is read from the file. A part that comes too late is
+    written all the same, and costs reading the whole file in the end. Hashing is done by a thread.
+    """
+
+    WAITING = 2
+    """Parts at most that are written and not yet hashed: a part must not change before that many others came."""
+
+    def __init__(self, path: Path, file: BinaryIO, hasher: ThreadPoolExecutor) -> None:
+        self._path, self._file, self._hasher = path, file, hasher
+        self._sha, self._waiting = hashlib.sha256(), deque[Future[None]]()
+        self._end, self._in_order = 0, True
+
+    def write(self, offset: int, part: memoryview) -> None:
+        """Write bytes at an offset."""
+        self._in_order = self._in_order and offset >= self._end
+        if self._in_order:
+            self._hash_file(offset)
+            self._hash(part)
+        self._file.seek(offset)
+        self._file.write(part)
+        self._end = offset + part.nbytes
+
+    def finish(self) -> Written:
+        """Return what the file holds now."""
+        self._file.flush()
+        size = self._path.stat().st_size
+        if not self._in_order:
+            return Written(size, sha256(self._path))
+        self._hash_file(size)
+        while self._waiting:
+            self._waiting.popleft().result()
+        return Written(self._end, self._sha.hexdigest())
+
+    def _hash_file(self, end: int) -> None:
+        """Hash what the file has between the last part and an offset."""
+        self._file.seek(self._end)
+        while self._end < end and (content := self._file.read(min(1 << 20, end - self._end))):
+            self._hash(memoryview(content))
+            self._end += len(content)
+
+    def _hash(self, part: memoryview) -> None:
+        while len(self._waiting) >= self.WAITING:
+            self._waiting.popleft().result()
+        self._waiting.append(self._hasher.submit(self._sha.update, part))
+
+
+@contextlib.contextmanager
+def overwriting(path: Path) -> Iterator[Overwriting]:
+    """Open a file that is there to be filled in and hashed at once."""
+    with path.open("r+b") as file, ThreadPoolExecutor(1) as hasher:
+        yield Overwriting(path, file, hasher)

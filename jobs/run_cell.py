@@ -70,13 +70,16 @@ def run(cell: Cell, store: Store, given: DictConfig) -> None:
             if uri is not None:
                 describe = partial(cells.cell_run, cell, store, given.mlflow_experiment)
                 stack.enter_context(track.LiveCopy(describe, uri, tell=terminal.tell))
+        memo = data.Memo()
         # The ranks part together here: a process group is no place to wait in while one evaluates.
         with world(given.device) as ranks:
             if cell.method.trains:
-                cells.pretrain(cell, Place(store, ranks, tell=terminal.tell, progress=terminal.progress))
+                place = Place(store, ranks, tell=terminal.tell, progress=terminal.progress, memo=memo)
+                cells.pretrain(cell, place)
         if not first:
             return
-        place = Place(store, World(0, 1, ranks.device), tell=terminal.tell, progress=terminal.progress)
+        alone = World(0, 1, ranks.device)
+        place = Place(store, alone, tell=terminal.tell, progress=terminal.progress, memo=memo)
         for words, shown in {"": cell, **beside}.items():
             if words:
                 terminal.tell(f"floor: {words}")

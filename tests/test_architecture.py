@@ -14,7 +14,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-GROUND = ("dae_ssl.config", "dae_ssl.store", "dae_ssl.lock", "dae_ssl.distributed", "dae_ssl.data")
+GROUND = (
+    "dae_ssl.config",
+    "dae_ssl.store",
+    "dae_ssl.lock",
+    "dae_ssl.distributed",
+    "dae_ssl.replay",
+    "dae_ssl.data",
+)
 TRAINING = "dae_ssl.training"
 EVALUATION = (*GROUND, f"{TRAINING}.networks", f"{TRAINING}.checkpoint")
 STAGES = (*GROUND, TRAINING, "dae_ssl.evaluation", "dae_ssl.batch.done", "dae_ssl.batch.log", "dae_ssl.batch.server",
@@ -35,6 +42,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "dae_ssl.store": (),
     "dae_ssl.lock": ("dae_ssl.store",),
     "dae_ssl.distributed": ("dae_ssl.config",),
+    "dae_ssl.replay": (),
     "dae_ssl.data": GROUND[:-1],
     "dae_ssl.prepare": GROUND,
     f"{TRAINING}": (),
@@ -45,6 +53,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     f"{TRAINING}.weights": (*GROUND, f"{TRAINING}.networks", f"{TRAINING}.checkpoint"),
     f"{TRAINING}.methods": (*GROUND, f"{TRAINING}.networks", f"{TRAINING}.losses", f"{TRAINING}.methods.base"),
     f"{TRAINING}.monitor": (*GROUND, f"{TRAINING}.networks", f"{TRAINING}.views"),
+    f"{TRAINING}.step": (*GROUND, TRAINING),
     f"{TRAINING}.pretrain": (*GROUND, TRAINING),
     "dae_ssl.evaluation": (),
     "dae_ssl.evaluation.features": EVALUATION,

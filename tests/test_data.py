@@ -5,10 +5,12 @@ import hashlib
 import io
 import json
 import pickle
+import shutil
 import socket
 import subprocess
 import sys
 import tarfile
+import time
 import urllib.error
 from pathlib import Path
 
@@ -506,6 +508,64 @@ def test_evaluation_subset_keeps_the_test_images_and_holds_validation_out_of_wha
     assert used < {*drawn(30)["train"], *drawn(30)["validation"]}
     with pytest.raises(ConfigError, match=r"data\.evaluate_images=41: choose null \(all\) or at most 40"):
         drawn(41)
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of files of images and labels that come to be read, in order."""
+    names: list[str] = []
+    mapped = data._mapped
+    monkeypatch.setattr(data, "_mapped", lambda path: (names.append(path.name), mapped(path))[1])
+    return names
+
+
+def test_a_run_reads_each_split_once_and_draws_from_it_what_it_would_without_a_memo(tmp_path, store, read):
+    prepare.prepare(store, "mine", small_tree(tmp_path / "tree"), tell=silent)
+    memo = data.Memo()
+    for images, seed in ((None, 0), (25, 0), (25, 1), (None, 0)):
+        wanted = Data(
+            pretrain="mine", evaluate="mine", pretrain_images=images, evaluate_images=images, validation_images=10,
+            split_seed=seed,
+        )  # fmt: skip
+        remembered, plain = (data.evaluation_splits(store, wanted, "cpu", *given) for given in ((memo,), ()))
+        remembered["pretraining"], plain["pretraining"] = (
+            data.pretraining_images(store, wanted, "cpu", *given) for given in ((memo,), ())
+        )
+        assert list(remembered) == list(plain)
+        for name, split in plain.items():
+            for part in ("images", "labels", "ids"):
+                assert torch.equal(getattr(remembered[name], part), getattr(split, part))
+        assert data.evaluation_splits(store, wanted, "cpu", memo)["train"] is remembered["train"]
+    read.clear()
+    data.load(store, "mine", "train", "cpu", memo)
+    data.evaluation_splits(store, wanted, "cpu", memo)
+    assert read == []
+    data.load(store, "mine", "train", "cpu")
+    assert read == ["train-images.npy", "train-labels.npy"]
+
+
+def test_images_prepared_anew_under_their_name_are_read_anew(tmp_path, store):
+    memo = data.Memo()
+    prepare.prepare(store, "mine", small_tree(tmp_path / "tree"), tell=silent)
+    before = data.load(store, "mine", "train", "cpu", memo)
+    shutil.rmtree(store.data("mine").path)
+    prepare.prepare(store, "mine", small_tree(tmp_path / "other", seed=7), tell=silent)
+    after = data.load(store, "mine", "train", "cpu", memo)
+    assert not torch.equal(before.images, after.images)
+    assert torch.equal(after.images, data.load(store, "mine", "train", "cpu").images)
+
+
+def test_changed_file_is_refused_by_a_run_that_has_verified_the_set_but_not_read_it(tmp_path, store):
+    memo = data.Memo()
+    prepare.prepare(store, "mine", small_tree(tmp_path / "tree"), tell=silent)
+    data.load(store, "mine", "train", "cpu", memo)
+    path = store.data("mine").product("test-images.npy")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    time.sleep(0.01)  # times of files are as coarse as the kernel's tick
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match=r"test-images\.npy changed"):
+        data.load(store, "mine", "test", "cpu", memo)
 
 
 def test_subset_keeps_the_given_order_and_the_rows_of_the_prepared_split():

@@ -1,5 +1,6 @@
 """Features written and read back, and every way in which a file cannot be trusted."""
 
+import hashlib
 import subprocess
 import sys
 import textwrap
@@ -13,8 +14,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from dae_ssl import store
 from dae_ssl.evaluation import features
 from dae_ssl.evaluation.features import FeaturesError
+from dae_ssl.store import Written
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,96 @@ def test_attributes_say_what_the_file_is(tmp_path: Path) -> None:
 def test_representations_are_stored_contiguously(tmp_path: Path) -> None:
     with h5py.File(written(tmp_path / "f.h5")) as file:
         assert all(file[name]["representations"].chunks is None for name in SPLITS)
+
+
+# Larger and smaller than the blocks in which HDF5 places small things, so that all orders on disk come up.
+@pytest.mark.parametrize(
+    "sizes", [(50, 7, 20), (3000, 1, 2), (1, 3000, 40), (2, 2, 3000), (1, 1, 1), (1025, 1024, 511)]
+)
+@pytest.mark.parametrize("attributes", [0, 5000])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_the_digest_made_while_writing_is_that_of_the_file(
+    tmp_path: Path, sizes: tuple[int, ...], attributes: int, dtype: str
+) -> None:
+    splits = {name: split(size, seed) for seed, (name, size) in enumerate(zip(SPLITS, sizes, strict=True))}
+    path = tmp_path / "f.h5"
+    made = features.write(path, splits, pixels, dtype=dtype, attributes={"long": "x" * attributes}, batch_size=512)
+    with path.open("rb") as file:
+        assert made == Written(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+    for name, images in splits.items():
+        read = features.read(path, name)
+        assert torch.equal(read.representations, pixels(images.images).to(getattr(torch, dtype)))
+
+
+def test_a_file_is_not_read_again_to_be_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "sha256", lambda path: pytest.fail(f"{path} is read a second time"))
+    written(tmp_path / "f.h5")
+
+
+def test_an_encoder_may_use_its_memory_again(tmp_path: Path) -> None:
+    memory = torch.empty(16, 48)
+
+    def encode(images: Tensor) -> Tensor:
+        return memory[: len(images)].copy_(pixels(images))
+
+    read = features.read(written(tmp_path / "f.h5", "float32", encode), "train")
+    assert torch.equal(read.representations, pixels(SPLITS["train"].images))
+
+
+def test_representations_of_another_width_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"representations are \(7, 1\): the first had 48 features"):
+        written(tmp_path / "f.h5", encode=lambda images: pixels(images)[:, : 1 if len(images) == 7 else None])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_what_is_kept_is_what_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
+    kept, path = features.Kept(SPLITS), tmp_path / "f.h5"
+    monkeypatch.setattr(features.Kept, "fits", lambda *_: True)
+    features.write(path, SPLITS, pixels, dtype=dtype, attributes={}, batch_size=16, kept=kept)
+    sets = kept.sets()
+    assert sets is not None
+    for name in SPLITS:
+        read = features.read(path, name)
+        for part in ("representations", "labels", "ids"):
+            assert torch.equal(getattr(sets[name], part), getattr(read, part))
+            assert getattr(sets[name], part).dtype == getattr(read, part).dtype
+
+
+@pytest.mark.parametrize("answers", [[False, True, True], [False, False, False]])
+def test_all_splits_are_kept_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: list[bool]) -> None:
+    kept = features.Kept(SPLITS)
+    monkeypatch.setattr(features.Kept, "fits", lambda *_: answers.pop(0))
+    features.write(tmp_path / "f.h5", SPLITS, pixels, dtype="float16", attributes={}, batch_size=16, kept=kept)
+    assert kept.sets() is None
+
+
+def test_a_cpu_keeps_nothing(tmp_path: Path) -> None:
+    kept = features.Kept(SPLITS)
+    features.write(tmp_path / "f.h5", SPLITS, pixels, dtype="float16", attributes={}, kept=kept)
+    assert kept.sets() is None
+
+
+@pytest.mark.cuda
+def test_a_gpu_writes_what_a_cpu_writes(tmp_path: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    splits = {name: split(size, seed) for seed, (name, size) in enumerate({"train": 20_000, "test": 3000}.items())}
+    on_gpu = {name: Split(s.images.cuda(), s.labels.cuda(), s.ids.cuda()) for name, s in splits.items()}
+    makes = {"cpu": splits, "cuda": on_gpu}
+    kept = {device: features.Kept(own) for device, own in makes.items()}
+    made = {
+        device: features.write(
+            tmp_path / device, own, pixels, dtype="float16", attributes={}, batch_size=256, kept=kept[device]
+        )
+        for device, own in makes.items()
+    }
+    assert made["cpu"] == made["cuda"]
+    assert made["cuda"].sha256 == store.sha256(tmp_path / "cuda")
+    sets = kept["cuda"].sets()
+    assert sets is not None
+    for name in splits:
+        read = features.read(tmp_path / "cuda", name, device="cuda")
+        assert torch.equal(sets[name].representations, read.representations)
 
 
 MEMORY = """
@@ -186,18 +279,19 @@ def test_a_truncated_file_is_refused_in_every_split(tmp_path: Path, share: float
         assert "truncated" in refused(path, name)
 
 
-def test_a_file_whose_writer_was_interrupted_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fatal", [1, 2, 6])
+def test_a_writer_that_was_interrupted_leaves_no_file(tmp_path: Path, fatal: int) -> None:
     path, batches = tmp_path / "f.h5", []
 
     def encode(images: Tensor) -> Tensor:
         batches.append(images)
-        if len(batches) == 6:
+        if len(batches) == fatal:
             raise KeyboardInterrupt
         return pixels(images)
 
     with pytest.raises(KeyboardInterrupt):
         written(path, encode=encode)
-    assert "incomplete" in refused(path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_without_its_last_mark_is_refused(tmp_path: Path) -> None:

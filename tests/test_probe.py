@@ -1,6 +1,8 @@
 """The probe against torch.nn.Linear + torch.optim.Adam, the logistic regression against scikit-learn."""
 
 import inspect
+import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -8,9 +10,11 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
 from sklearn.preprocessing import StandardScaler
+from taped import Tape, taped
 from torch import Tensor
 
-from dae_ssl import config
+from dae_ssl import config, replay
+from dae_ssl.distributed import arithmetic
 from dae_ssl.evaluation import probe
 
 CLASSES = 3
@@ -102,7 +106,7 @@ def test_of_equal_rates_the_first_is_chosen() -> None:
 
 def test_selection_is_given_no_test_arrays() -> None:
     names = set(inspect.signature(probe.train_probe).parameters)
-    assert names == {"train_x", "train_y", "validation_x", "validation_y", "settings", "classes", "log"}
+    assert names == {"train_x", "train_y", "validation_x", "validation_y", "settings", "classes", "log", "tell"}
 
 
 def test_correct_and_accuracy_equal_a_loop_over_seeds_and_images() -> None:
@@ -148,18 +152,6 @@ def test_few_labels_refuses_more_than_a_class_has() -> None:
         probe.few_labels(torch.tensor([0, 0, 0, 1, 1, 2, 2, 2]), 3, classes=CLASSES)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_gpu_trains_the_same_probe_and_regression() -> None:
-    settings = config.Probe(epochs=3, learning_rates=(1e-2, 1e-3), seeds=(0, 1))
-    (x, y), (validation_x, validation_y) = features(1000), features(400, seed=1)
-    on_gpu = [array.cuda() for array in (x.half(), y, validation_x.half(), validation_y)]
-    ours, reference = probe.train_probe(*on_gpu, settings=settings, classes=CLASSES), train(settings, torch.float16)
-    torch.testing.assert_close(ours.classifier.weight.cpu(), reference.classifier.weight, rtol=1e-4, atol=2e-5)
-    assert ours.classifier.correct(*on_gpu[2:]).device.type == "cpu"
-    fitted = [probe.logistic_regression(*arrays, classes=CLASSES) for arrays in ((x, y), (x.cuda(), y.cuda()))]
-    assert fitted[0].loss == pytest.approx(fitted[1].loss, rel=1e-3)
-
-
 def test_labels_per_class_equals_training_on_the_subset() -> None:
     x, y = features(1000)
     rows = probe.few_labels(y, 20, classes=CLASSES)
@@ -184,6 +176,200 @@ def test_arrays_that_do_not_fit_are_refused(x: Tensor, y: Tensor, message: str) 
         probe.train_probe(x, y, good_x, good_y, settings=config.Probe(epochs=1), classes=CLASSES)
     with pytest.raises(ValueError, match=message):
         probe.logistic_regression(x, y, classes=CLASSES)
+
+
+# ---------------------------------------------------------------------------------- bits
+
+WIDTH, BLOCK = 20, 128
+
+
+def as_before(
+    x: Tensor, y: Tensor, validation: tuple[Tensor, Tensor], settings: config.Probe, rows: Tensor
+) -> tuple[Tensor, list[tuple[list[float], list[float]]]]:
+    """The oracle of bits: the loop in its most obvious form, which reads the host every time and adds -1 at targets.
+
+    Returns weights and biases (learners x classes, d + 1), and losses and accuracies of learners after every epoch.
+    """
+    rates, seeds = settings.learning_rates, settings.seeds
+    started = [torch.manual_seed(seed) and torch.nn.Linear(x.shape[1], CLASSES) for seed in seeds] * len(rates)
+    weight = torch.cat([layer.weight.detach() for layer in started]).clone()
+    bias = torch.cat([layer.bias.detach() for layer in started]).clone()
+    by_weight, by_bias, groups = torch.zeros_like(weight), torch.zeros_like(bias), []
+    for i, rate in enumerate(rates):
+        own = slice(i * len(seeds) * CLASSES, (i + 1) * len(seeds) * CLASSES)
+        pair = [torch.nn.Parameter(weight[own]), torch.nn.Parameter(bias[own])]
+        pair[0].grad, pair[1].grad = by_weight[own], by_bias[own]
+        groups.append({"params": pair, "lr": rate})
+    adam, told = torch.optim.Adam(groups, fused=True), []
+    for epoch in range(1, settings.epochs + 1):
+        order, total = rows[probe.batch_order(len(rows), epoch)], torch.zeros(len(started), dtype=torch.float64)
+        for batch in order.split(settings.batch_size):
+            by_weight.zero_()
+            by_bias.zero_()
+            for part in batch.split(min(settings.batch_size, BLOCK)):
+                block, target = x[part].float(), y[part].expand(len(started), 1, -1)
+                logits = torch.addmm(bias[:, None], weight, block.T).view(len(started), CLASSES, -1)
+                log_probability = logits.log_softmax(1)
+                at_target = log_probability.gather(1, target)
+                error = log_probability.exp().scatter_add(1, target, -torch.ones_like(at_target))
+                error = (error / len(batch)).flatten(0, 1)
+                by_weight.addmm_(error, block)
+                by_bias.add_(error.sum(1))
+                total += -at_target.sum((1, 2), dtype=torch.float64)
+            adam.step()
+        logits = [torch.addmm(bias[:, None], weight, part.float().T) for part in validation[0].split(BLOCK)]
+        predicted = torch.cat(logits, 1).view(len(started), CLASSES, -1).argmax(1)
+        told.append(((total / len(order)).tolist(), (predicted == validation[1]).double().mean(1).tolist()))
+    return torch.cat([weight, bias[:, None]], 1), told
+
+
+def bits(selection: probe.Selection) -> Tensor:
+    return torch.cat([selection.classifier.weight, selection.classifier.bias[..., None]], 2).flatten(0, 1).cpu()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("batch_size", [64, 600])
+@pytest.mark.parametrize("few", [None, 20])
+def test_every_bit_is_that_of_the_obvious_loop(dtype: torch.dtype, batch_size: int, few: int | None) -> None:
+    rates, seeds = (1e-2, 1e-3), (0, 7, 3)
+    settings = config.Probe(
+        epochs=4, batch_size=batch_size, learning_rates=rates, seeds=seeds, labels_per_class=few
+    )  # fmt: skip
+    (x, y), (validation_x, validation_y) = features(1000, WIDTH), features(400, WIDTH, seed=1)
+    rows = torch.arange(1000) if few is None else probe.few_labels(y, few, classes=CLASSES)
+    expected, told = as_before(x.to(dtype), y, (validation_x.to(dtype), validation_y), settings, rows)
+    logged: list[dict[str, float]] = []
+    selection = train(settings, dtype, log=lambda _, terms: logged.append(dict(terms)))
+    best = rates.index(selection.learning_rate) * len(seeds) * CLASSES
+    assert torch.equal(bits(selection), expected[best : best + len(seeds) * CLASSES])
+    for terms, (losses, accuracies) in zip(logged, told, strict=True):
+        for i, rate in enumerate(rates):
+            own = slice(i * len(seeds), (i + 1) * len(seeds))
+            assert terms[f"train_loss/lr{rate:g}"] == math.fsum(losses[own]) / len(seeds)
+            assert terms[f"validation_accuracy/lr{rate:g}"] == math.fsum(accuracies[own]) / len(seeds)
+
+
+# ---------------------------------------------------------------------------------- an epoch as one graph
+
+
+SETTINGS = config.Probe(epochs=5, batch_size=300, learning_rates=(1e-2, 1e-3), seeds=(0, 4))
+
+
+def trained() -> tuple[Tensor, list[dict[str, float]], list[str | None]]:
+    """Return weights, what was logged, and what was told."""
+    logged: list[dict[str, float]] = []
+    told: list[str | None] = []
+    (x, y), (validation_x, validation_y) = features(1000), features(400, seed=1)
+    selection = probe.train_probe(
+        x.half(), y, validation_x.half(), validation_y,
+        settings=SETTINGS, classes=CLASSES, log=lambda _, terms: logged.append(dict(terms)), tell=told.append,
+    )  # fmt: skip
+    return bits(selection), logged, told
+
+
+def test_an_epoch_replayed_as_a_graph_gives_the_bits_of_plain_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights, logged, _ = trained()
+    tapes = taped(monkeypatch, probe)
+    replays: list[int] = []
+    monkeypatch.setattr(Tape, "replay", lambda tape, replay=Tape.replay: (replays.append(1), replay(tape))[1])
+    again, logged_again, told = trained()
+    assert (len(tapes), len(replays)) == (1, 4)  # the first of them is the comparison in the second epoch
+    assert torch.equal(weights, again)
+    assert logged == logged_again
+    assert told == [None]
+
+
+def test_a_graph_that_cannot_be_captured_is_told_and_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights, logged, _ = trained()
+
+    def refuse(_replay: Callable[[], None]) -> Callable[[], None]:
+        raise RuntimeError("operation not permitted when stream is capturing\nCUDA kernel errors might be")
+
+    taped(monkeypatch, probe, refuse)
+    again, logged_again, told = trained()
+    assert torch.equal(weights, again)
+    assert logged == logged_again
+    assert told == ["capturing a CUDA graph failed, running without: operation not permitted when stream is capturing"]
+
+
+def test_a_graph_with_other_bits_is_told_and_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights, logged, _ = trained()
+    tapes: list[Tape] = []
+
+    def forget_the_last_operation(replay: Callable[[], None]) -> Callable[[], None]:
+        tapes[-1].operations.pop()
+        return replay
+
+    tapes = taped(monkeypatch, probe, forget_the_last_operation)
+    again, logged_again, told = trained()
+    assert torch.equal(weights, again)
+    assert logged == logged_again
+    assert told == ["a captured CUDA graph gives other bits than the work that it captured, running without"]
+
+
+def test_a_probe_of_one_epoch_captures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    tapes = taped(monkeypatch, probe)
+    train(config.Probe(epochs=1))
+    assert tapes == []
+
+
+def test_weights_that_are_not_numbers_are_no_reason_to_doubt_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    taped(monkeypatch, probe)
+    told: list[str | None] = []
+    x, y = features(100)
+    x[0, 0] = float("nan")
+    settings = config.Probe(epochs=3)
+    selection = probe.train_probe(x, y, x, y, settings=settings, classes=CLASSES, tell=told.append)
+    assert selection.classifier.weight.isnan().any()
+    assert told == [None]
+
+
+@pytest.fixture
+def gpu() -> torch.device:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    return torch.device("cuda")
+
+
+def on_gpu(
+    device: torch.device, precision: str = "fp32"
+) -> tuple[probe.Selection, list[dict[str, float]], list[str | None]]:
+    logged: list[dict[str, float]] = []
+    told: list[str | None] = []
+    (x, y), (validation_x, validation_y) = features(1000), features(400, seed=1)
+    arrays = [array.to(device) for array in (x.half(), y, validation_x.half(), validation_y)]
+    with arithmetic(device, precision):
+        selection = probe.train_probe(
+            *arrays, settings=SETTINGS, classes=CLASSES, log=lambda _, terms: logged.append(dict(terms)),
+            tell=told.append,
+        )  # fmt: skip
+    return selection, logged, told
+
+
+@pytest.mark.cuda
+def test_a_gpu_captures_an_epoch_and_gives_the_bits_of_uncaptured_ones(
+    gpu: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captures: list[int] = []
+    monkeypatch.setattr(replay, "record", lambda work, record=replay.record: (captures.append(1), record(work))[1])
+    captured, logged, told = on_gpu(gpu)
+    assert told == [None]
+    assert captures == [1]
+    monkeypatch.setattr(probe, "repeated", lambda work, *_: work)
+    plain, logged_plain, _ = on_gpu(gpu)
+    assert torch.equal(bits(captured), bits(plain))
+    assert logged == logged_plain
+
+
+@pytest.mark.cuda
+def test_a_gpu_trains_the_same_probe_and_regression(gpu: torch.device) -> None:
+    (x, y), validation = features(1000), features(400, seed=1)
+    ours, reference = on_gpu(gpu)[0], train(SETTINGS, torch.float16)
+    assert ours.learning_rate == reference.learning_rate
+    torch.testing.assert_close(ours.classifier.weight.cpu(), reference.classifier.weight, rtol=1e-4, atol=2e-5)
+    assert ours.classifier.correct(*(array.to(gpu) for array in validation)).device.type == "cpu"
+    fitted = [probe.logistic_regression(*arrays, classes=CLASSES) for arrays in ((x, y), (x.to(gpu), y.to(gpu)))]
+    assert fitted[0].loss == pytest.approx(fitted[1].loss, rel=1e-3)
 
 
 # ---------------------------------------------------------------------------------- logistic regression

@@ -10,11 +10,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from taped import taped
 from torch import Tensor, nn
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
@@ -25,8 +27,8 @@ from dae_ssl.training import step as steps_of
 from dae_ssl.training.checkpoint import States, serialise
 from dae_ssl.training.losses import CONTRAST, EMBEDDING, RECONSTRUCTION
 from dae_ssl.training.methods.siamese import DenoisingAutoencoder
-from dae_ssl.training.pretrain import pretrain, start
-from dae_ssl.training.step import WARM_STEPS, Step, learning_rate
+from dae_ssl.training.pretrain import Interrupted, pretrain, start
+from dae_ssl.training.step import PLAIN_STEPS, Step, learning_rate
 from dae_ssl.training.views import draw, permutation, render
 
 BATCH, STEPS, EPOCHS = 4, 3, 2
@@ -219,7 +221,7 @@ from torch._dynamo.utils import counters
 from dae_ssl import config, store
 from dae_ssl.training.pretrain import Interrupted
 from dae_ssl.training.step import compile_cache
-from tests.test_step import Watch, train
+from test_step import Watch, train
 given = json.loads(sys.argv[1])
 watch, trained = Watch(given["stop_after"]), b""
 try:
@@ -238,10 +240,10 @@ def train_elsewhere(cell: Cell, folder: Path, cache: Path, **given: Any) -> dict
     """Train in a process of its own, with the real compiler, and return what came of it."""
     told = {"cell": config.settings(cell), "folder": str(folder), "cache": str(cache), "stop_after": 10**9}
     told |= {"compiler": "auto" if torch.cuda.is_available() else "inductor", "device": "auto"} | given
-    kept = {name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"}
+    tests = Path(__file__).parent
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", TRAINED_ELSEWHERE, json.dumps(told)],
-        env=kept, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": f"{tests.parent}:{tests}"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -281,81 +283,67 @@ def test_compiled_training_is_exactly_resumable_whatever_the_cache_and_one_graph
 # ---------------------------------------------------------------------------------- captured
 
 
-class Replayed:
-    """Stands for a CUDA graph on a CPU: its replay does again what was captured."""
-
-    def __init__(self, function: Callable[[], None], error: float = 0.0) -> None:
-        self.function, self.error, self.replays = function, error, 0
-
-    def replay(self) -> None:
-        self.replays += 1
-        self.function()
-
-
-def captured_training(
-    capture: Callable[[Callable[[], None]], object], folder: Path, monkeypatch: pytest.MonkeyPatch, watch: Watch
-) -> bytes:
-    """Train as on a GPU, with `capture` for the capture of a graph; the tensors stay on the CPU."""
+@pytest.fixture
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Adam's learning rate be a tensor, and views be rendered without a word from the host."""
     began = Step.begin
+    monkeypatch.setattr(steps_of, "render", partial(render, plan="batched"))
 
     def begin(step: Step) -> None:
-        step.graph = None if step.graph is False and step.taken == 0 else step.graph
+        for group in step.training.optimizer.param_groups:
+            group["lr"] = torch.as_tensor(group["lr"])
         began(step)
 
     monkeypatch.setattr(Step, "begin", begin)
-    monkeypatch.setattr(steps_of, "captured", capture)
-    return train(L2, folder, watch, "none")
 
 
-def test_a_captured_step_is_replayed_from_the_fourth_step_on_and_trains_the_same(
+@pytest.mark.usefixtures("as_on_a_gpu")
+@pytest.mark.parametrize("name", ["dae l2", "simclr nt_xent", "layerwise_dae"])
+def test_a_captured_step_is_replayed_from_the_fifth_step_on_and_trains_the_same(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a step needs is on the device: nothing waits for it, and no number of an earlier step stays in it."""
+    cell, plain, captured, replays = every_cell()[name], Watch(), Watch(), []
+    whole = train(cell, tmp_path / "plain", plain, "none")
+    tapes = taped(monkeypatch, steps_of, lambda replay: lambda: (replays.append(1), replay())[1])
+    assert train(cell, tmp_path / "captured", captured, "none") == whole
+    assert (len(tapes), len(replays)) == (1, EPOCHS * STEPS - PLAIN_STEPS)
+    assert (plain.how["captured"], captured.how["captured"], captured.events) == (False, True, [])
+    for term in ("loss", "learning_rate"):
+        assert captured.logged[EPOCHS][term] == plain.logged[EPOCHS][term]
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_a_step_interrupted_amid_its_replays_goes_on_to_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, graphs, watch, capturing = train(L2, tmp_path / "plain", Watch(), "none"), [], Watch(), []
-
-    def capture(function: Callable[[], None]) -> Replayed:
-        capturing.append(watch.steps)
-        graphs.append(Replayed(function))
-        return graphs[-1]
-
-    assert captured_training(capture, tmp_path / "captured", monkeypatch, watch) == whole
-    assert capturing == [WARM_STEPS]
-    assert graphs[0].replays == 1 + EPOCHS * STEPS - WARM_STEPS  # one of them to compare
-    assert watch.how["captured"] is True
-    assert watch.events == []
+    whole = train(L2, tmp_path / "whole", Watch(), "none")
+    taped(monkeypatch, steps_of)
+    with pytest.raises(Interrupted):
+        train(L2, tmp_path / "parts", Watch(stop_after=PLAIN_STEPS + 2), "none")
+    assert train(L2, tmp_path / "parts", Watch(), "none") == whole
 
 
-def test_a_replay_that_differs_is_told_and_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, watch = train(L2, tmp_path / "plain", Watch(), "none"), Watch()
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_a_captured_step_with_other_bits_is_told_and_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, watch, tapes = train(L2, tmp_path / "plain", Watch(), "none"), Watch(), []
 
-    class Drifting(Replayed):
-        def replay(self) -> None:
-            super().replay()
-            step = self.function.__self__
-            step.training.networks["encoder"][0].bias.data[0] += 1e-7
+    def forget_the_last_operation(replay: Callable[[], None]) -> Callable[[], None]:
+        tapes[-1].operations.pop()
+        return replay
 
-    assert captured_training(Drifting, tmp_path / "captured", monkeypatch, watch) == whole
+    tapes = taped(monkeypatch, steps_of, forget_the_last_operation)
+    assert train(L2, tmp_path / "captured", watch, "none") == whole
     ((kind, text),) = watch.events
     assert (kind, watch.how["captured"]) == ("not_captured", False)
-    assert "1 of " in text
+    assert "other bits" in text
 
 
-def test_a_capture_that_fails_is_told_and_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, watch = train(L2, tmp_path / "plain", Watch(), "none"), Watch()
-
-    def failing(_function: Callable[[], None]) -> object:
-        raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nand more")
-
-    assert captured_training(failing, tmp_path / "captured", monkeypatch, watch) == whole
-    assert watch.events[0][0] == "not_captured"
-    assert "operation not permitted" in watch.events[0][1]
-    assert len(watch.events) == 1
-
-
-def test_on_a_cpu_and_among_several_ranks_nothing_is_captured() -> None:
-    cpu, ranks = World(0, 1, torch.device("cpu")), World(0, 2, torch.device("cpu"))
-    for where in (cpu, ranks):
-        step = Step(L2, L2.method, start(L2, L2.method, where), images(), slice(0, BATCH), where, Watch(), None)
-        assert step.graph is False
+def test_among_several_ranks_nothing_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps_of, "repeated", lambda *_, **__: pytest.fail("captured"))
+    ranks = World(0, 2, torch.device("cpu"))
+    step = Step(L2, L2.method, start(L2, L2.method, ranks), images(), slice(0, BATCH), ranks, Watch(), None)
+    assert step.run == step._advance
 
 
 # ---------------------------------------------------------------------------------- on a GPU

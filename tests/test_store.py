@@ -9,14 +9,27 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
 from dae_ssl import store
-from dae_ssl.store import Node, Store, StoreError, appearing, write_bytes, write_json
+from dae_ssl.store import (
+    Digests,
+    Node,
+    Overwriting,
+    Store,
+    StoreError,
+    Written,
+    appearing,
+    overwriting,
+    write_bytes,
+    write_json,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -295,6 +308,92 @@ def test_leftovers_of_killed_processes_go_and_nothing_else(tmp_path: Path) -> No
     node.remove_leftovers()
     assert {path.name for path in node.path.iterdir()} == kept
     assert waiting.name in kept
+
+
+# ---------------------------------------------------------------------------------- digests that are known already
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of files that come to be hashed, in order."""
+    names: list[str] = []
+    plain = store.sha256
+    monkeypatch.setattr(store, "sha256", lambda path: (names.append(path.name), plain(path))[1])
+    return names
+
+
+def test_files_that_this_run_has_hashed_are_not_hashed_again(tmp_path: Path, hashed: list[str]) -> None:
+    node, digests = filled(tmp_path / "node"), Digests()
+    record = node.commit({}, digests)
+    assert node.verify(digests) == node.verify(digests) == record
+    assert hashed == ["one.bin", "two.json"]
+    assert node.verify(Digests()) == record  # another process
+    assert hashed == ["one.bin", "two.json"] * 2
+
+
+@pytest.mark.parametrize("change", ["in place", "replaced", "replaced with the old times"])
+def test_a_change_is_noticed_by_who_has_hashed_the_file_before(tmp_path: Path, change: str) -> None:
+    node, digests = filled(tmp_path / "node"), Digests()
+    node.commit({}, digests)
+    path = node.product("one.bin")
+    content, times = bytearray(path.read_bytes()), path.stat()
+    content[1234] ^= 0b100
+    time.sleep(0.01)  # times of files are as coarse as the kernel's tick
+    if change == "in place":
+        with path.open("r+b") as file:
+            file.write(content)
+    else:
+        path.with_name("other").write_bytes(content)
+        path.with_name("other").replace(path)
+        if change == "replaced with the old times":
+            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(StoreError, match=f"{path} changed since it was committed"):
+        node.verify(digests)
+
+
+def test_a_file_hashed_while_it_was_written_is_not_hashed_for_its_commit(tmp_path: Path, hashed: list[str]) -> None:
+    node, digests = filled(tmp_path / "node"), Digests()
+    digests.note(node.product("one.bin"), Written(2560, store.sha256_of(bytes(range(256)) * 10)))
+    record = node.commit({}, digests)
+    node.verify(digests)
+    assert hashed == ["two.json"]
+    node.verify()
+    assert record["products"]["one.bin"]["bytes"] == 2560
+
+
+def test_a_file_of_another_size_than_was_written_is_refused(tmp_path: Path) -> None:
+    node, digests = filled(tmp_path / "node"), Digests()
+    with pytest.raises(StoreError, match=r"one\.bin changed while it was written: it should have 2559 bytes"):
+        digests.note(node.product("one.bin"), Written(2559, "0" * 64))
+
+
+@pytest.mark.parametrize("parts", [[(10, 5), (15, 1), (40, 60)], [(0, 100)], [], [(99, 1)], [(50, 10), (20, 10)]])
+@pytest.mark.parametrize("scale", [1, 50_000])
+def test_a_file_is_hashed_while_it_is_filled_in(tmp_path: Path, parts: list[tuple[int, int]], scale: int) -> None:
+    path, random = tmp_path / "file", Random(0)
+    content = bytearray(random.randbytes(100 * scale))
+    path.write_bytes(content)
+    with overwriting(path) as file:
+        for start, length in ((start * scale, length * scale) for start, length in parts):
+            part = random.randbytes(length)
+            content[start : start + length] = part
+            file.write(start, memoryview(part))
+        assert file.finish() == Written(len(content), store.sha256_of(bytes(content)))
+    assert path.read_bytes() == content
+
+
+def test_a_part_may_change_when_the_next_two_are_written(tmp_path: Path) -> None:
+    path, size = tmp_path / "file", 1 << 20
+    memory = [bytearray(size) for _ in range(Overwriting.WAITING + 1)]
+    path.write_bytes(bytes(20 * size))
+    with overwriting(path) as file:
+        for number in range(20):
+            part = memory[number % len(memory)]
+            part[:] = bytes([number]) * size
+            file.write(number * size, memoryview(part))
+        made = file.finish()
+    assert made.sha256 == store.sha256(path)
+    assert path.read_bytes() == b"".join(bytes([number]) * size for number in range(20))
 
 
 def test_store_lists_cells_and_data_that_are_there(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ import dataclasses
 import io
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from dae_ssl.evaluation import features
 from dae_ssl.evaluation.probe import Accuracy, few_labels, logistic_regression, train_probe
 from dae_ssl.evaluation.reconstruction import match
 from dae_ssl.lock import held
-from dae_ssl.store import Node, Store, StoreError, appearing, write_bytes, write_json
+from dae_ssl.store import Node, Store, StoreError, write_bytes, write_json
 from dae_ssl.training import networks as nets
 from dae_ssl.training.checkpoint import States, serialise
 from dae_ssl.training.monitor import evenly, passed_through, pictures
@@ -51,6 +52,8 @@ class Place:
     """Tells whether this process was asked to stop."""
     save_seconds: float = SAVE_SECONDS
     """How often pretraining saves its state."""
+    memo: data.Memo = field(default_factory=data.Memo)
+    """What this run has read and verified already; it is to be shared by places of one process, and dropped with it."""
 
 
 def compute(cell: Cell, stage: str, place: Place) -> dict[str, Any]:
@@ -87,7 +90,8 @@ def compute(cell: Cell, stage: str, place: Place) -> dict[str, Any]:
         settings = config.stage_settings(cell, stage)
         times = {"finished": time.time(), "seconds": _worked_seconds(node.log)}
         read = {"parent": store.products_digest(parent)} if (parent := parent_record(cell, stage, place.store)) else {}
-        return node.commit({"stage": stage, "key": node.key, "settings": settings} | source | times | facts | read)
+        known = {"stage": stage, "key": node.key, "settings": settings} | source | times
+        return node.commit(known | facts | read, place.memo.digests)
 
 
 def follow(cell: Cell, place: Place) -> None:
@@ -124,6 +128,16 @@ def _done(cell: Cell, stage: str, place: Place) -> dict[str, Any] | None:
     return record
 
 
+class _Parts(dict[str, float]):
+    """Seconds that the parts of a stage took, by name; the last of a part's work has to wait for its device."""
+
+    @contextlib.contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self[name] = self.get(name, 0) + time.perf_counter() - began
+
+
 def _worked_seconds(log: Path) -> float:
     """Return the seconds worked on a node in all its attempts, each from its start to its last line in the log."""
     total = started = last = 0.0
@@ -151,7 +165,7 @@ def _pretrain_stage(cell: Cell, node: Node, log: Log, place: Place) -> dict[str,
 
 def _reconstruction_figures(cell: Cell, networks: nn.ModuleDict, place: Place) -> dict[str, float]:
     """Return how well the first view's reconstructions match the view and the clean image, over test images."""
-    test = data.load(place.store, cell.data.pretrain, "test", place.world.device).images
+    test = data.load(place.store, cell.data.pretrain, "test", place.world.device, place.memo).images
     shown = passed_through(networks, cell, evenly(test, MATCHED_IMAGES))
     if "reconstruction1" not in shown:
         return {}
@@ -168,8 +182,9 @@ def _reconstruction_figures(cell: Cell, networks: nn.ModuleDict, place: Place) -
 def _pretrain(cell: Cell, node: Node, log: Log | None, place: Place) -> tuple[nn.ModuleDict, dict[str, Any]]:
     """Run the loop on this rank, and return the networks and how their steps were computed; the first has a log."""
     world = place.world
-    images = data.pretraining_images(place.store, cell.data, world.device).images
-    shown = evenly(data.load(place.store, cell.data.pretrain, "test", world.device).images, PICTURED_IMAGES)
+    images = data.pretraining_images(place.store, cell.data, world.device, place.memo).images
+    test = data.load(place.store, cell.data.pretrain, "test", world.device, place.memo).images
+    shown = evenly(test, PICTURED_IMAGES)
     watch = _Watch(cell, node, log, place, shown)
     with compile_cache(place.store.compiled):
         trained = pretrain(cell, images, world, States(node.states), watch, save_seconds=place.save_seconds)
@@ -217,14 +232,14 @@ class _Watch:
 
 
 def _features_stage(cell: Cell, node: Node, log: Log, place: Place) -> dict[str, Any]:
-    device = place.world.device
-    encode: Callable[[Tensor], Tensor] = nets.pixels
-    if cell.method.has_encoder:
-        encode = nets.frozen(load_encoder(_encoder(cell, place.store)), device)
-    splits = data.evaluation_splits(place.store, cell.data, device)
-    with appearing(node.product(store.FEATURES)) as path:
-        features.write(
-            path,
+    parts = _Parts()
+    with parts.timed("load"):
+        encode = _encoder(cell, place)
+        splits = data.evaluation_splits(place.store, cell.data, place.world.device, place.memo)
+        kept = features.Kept(splits)
+    with parts.timed("encode and write"):
+        written = features.write(
+            node.product(store.FEATURES),
             splits,
             encode,
             dtype=cell.features.dtype,
@@ -234,36 +249,62 @@ def _features_stage(cell: Cell, node: Node, log: Log, place: Place) -> dict[str,
                 "versions": json.dumps(versions()),
                 "classes": json.dumps(splits["test"].classes),
             },
+            kept=kept,
         )
+    place.memo.digests.note(node.product(store.FEATURES), written)
+    place.memo.leave(written.sha256, kept.sets())
     log.event("extracted", images={name: len(split) for name, split in splits.items()})
-    return {"inputs": _inputs(place.store, cell.data.evaluate)}
+    return {"inputs": _inputs(place.store, cell.data.evaluate), "parts": parts}
+
+
+def _encoder(cell: Cell, place: Place) -> Callable[[Tensor], Tensor]:
+    """Return what makes representations of uint8 images: the cell's encoder, frozen, or the pixels as they are."""
+    if not cell.method.has_encoder:
+        return nets.pixels
+    node = place.store.node("pretrain", config.key(cell, "pretrain"))
+    products, names = node.verify(place.memo.digests)["products"], done.reads(cell, "features")
+    for name in names:
+        if name in products:
+            return nets.frozen(load_encoder(node.product(name)), place.world.device)
+    missing = node.product(names[0])
+    raise StoreError(f"{missing} is not there, though pretraining is done: delete {node.path} and run again")
 
 
 def _probe_stage(cell: Cell, node: Node, log: Log, place: Place) -> dict[str, Any]:
-    path, expected, classes = _features(cell, place.store)
-    device, settings = place.world.device, cell.probe
+    device, settings, parts = place.world.device, cell.probe, _Parts()
 
     def watch(epoch: int, terms: Mapping[str, float]) -> None:
         log(epoch, terms)
         place.progress("probe", epoch, settings.epochs)
 
-    train, validation = (
-        features.read(path, split, expect=expected, device=device) for split in ("train", "validation")
-    )
-    selection = train_probe(
-        train.representations, train.labels, validation.representations, validation.labels,
-        settings=settings, classes=classes, log=watch,
-    )  # fmt: skip
-    if settings.labels_per_class is not None:
-        rows = few_labels(train.labels, settings.labels_per_class, classes=classes).to(device)
-        train = dataclasses.replace(train, representations=train.representations[rows], labels=train.labels[rows])
-    logistic = logistic_regression(train.representations, train.labels, classes=classes)
-    logistic_validation = logistic.classifier.accuracy(validation.representations, validation.labels)
+    def captured(reason: str | None) -> None:
+        if reason is not None:
+            log.event("not_captured", text=reason)
+            place.tell(reason)
+
+    with parts.timed("read"):
+        path, expected, classes = _features(cell, place)
+        kept = place.memo.take(place.memo.digests.of(path))  # of a stage that has just written the file in this run
+        read = partial(features.read, path, expect=expected, device=device)
+        split = read if kept is None else kept.__getitem__
+        train, validation = split("train"), split("validation")
+    with parts.timed("probe"):
+        selection = train_probe(
+            train.representations, train.labels, validation.representations, validation.labels,
+            settings=settings, classes=classes, log=watch, tell=captured,
+        )  # fmt: skip
+    with parts.timed("logistic"):
+        if settings.labels_per_class is not None:
+            rows = few_labels(train.labels, settings.labels_per_class, classes=classes).to(device)
+            train = dataclasses.replace(train, representations=train.representations[rows], labels=train.labels[rows])
+        logistic = logistic_regression(train.representations, train.labels, classes=classes)
+        logistic_validation = logistic.classifier.accuracy(validation.representations, validation.labels)
     del train, validation
     # The one look at the test split: nothing above depends on it, nothing below goes back.
-    test = features.read(path, "test", expect=expected, device=device)
-    correct = selection.classifier.correct(test.representations, test.labels)
-    logistic_correct = logistic.classifier.correct(test.representations, test.labels)
+    with parts.timed("test"):
+        test = split("test")
+        correct = selection.classifier.correct(test.representations, test.labels)
+        logistic_correct = logistic.classifier.correct(test.representations, test.labels)
     figures = {
         "test_accuracy": Accuracy.of(correct).mean,
         "validation_accuracy": selection.validation[selection.learning_rate].mean,
@@ -275,21 +316,28 @@ def _probe_stage(cell: Cell, node: Node, log: Log, place: Place) -> dict[str, An
     by_seed = dict(zip(map(str, settings.seeds), Accuracy.of(correct).seeds, strict=True))
     by_rate = {str(rate): accuracy.mean for rate, accuracy in selection.validation.items()}
     write_json(node.product(store.PROBE), figures | {"test_accuracy_by_seed": by_seed, "validation_by_rate": by_rate})
+    _write_arrays(node.product(store.CORRECT), probe=correct, logistic=logistic_correct, ids=test.ids)
+    return {"figures": figures, "parts": parts}
+
+
+def _write_arrays(path: Path, **arrays: Tensor) -> None:
     content = io.BytesIO()
-    np.savez(content, probe=correct.numpy(), logistic=logistic_correct.numpy(), ids=test.ids.cpu().numpy())
-    write_bytes(node.product(store.CORRECT), content.getvalue())
-    return {"figures": figures}
+    np.savez(content, allow_pickle=False, **{name: array.cpu().numpy() for name, array in arrays.items()})
+    write_bytes(path, content.getvalue())
 
 
 def _kmeans_stage(cell: Cell, node: Node, _log: Log, place: Place) -> dict[str, Any]:
     from dae_ssl.evaluation.kmeans import kmeans  # scikit-learn takes longer to import than most stages to begin
 
-    path, expected, _ = _features(cell, place.store)
-    test = features.read(path, "test", expect=expected)
-    scores = kmeans(test.representations.numpy(), test.labels.numpy(), settings=cell.kmeans)
+    parts = _Parts()
+    with parts.timed("read"):
+        path, expected, _ = _features(cell, place)
+        test = features.read(path, "test", expect=expected)
+    with parts.timed("kmeans"):
+        scores = kmeans(test.representations.numpy(), test.labels.numpy(), settings=cell.kmeans)
     figures = {f"kmeans_{name}": value for name, value in scores.terms().items()}
     write_json(node.product(store.KMEANS), figures)
-    return {"figures": figures}
+    return {"figures": figures, "parts": parts}
 
 
 STAGES: Mapping[str, Callable[[Cell, Node, Log, Place], dict[str, Any]]] = {
@@ -313,21 +361,10 @@ def _write_encoder(cell: Cell, node: Node, epoch: int, encoder: nn.Module) -> No
     write_bytes(node.product(store.encoder_name(epoch)), content)
 
 
-def _encoder(cell: Cell, where: Store) -> Path:
-    """Return the file of the encoder that a cell's features are made with, verified."""
-    node = where.node("pretrain", config.key(cell, "pretrain"))
-    products = node.verify()["products"]
-    for name in done.reads(cell, "features"):
-        if name in products:
-            return node.product(name)
-    name, *_ = done.reads(cell, "features")
-    raise StoreError(f"{node.product(name)} is not there, though pretraining is done: delete {node.path} and run again")
-
-
-def _features(cell: Cell, where: Store) -> tuple[Path, Mapping[str, str], int]:
+def _features(cell: Cell, place: Place) -> tuple[Path, Mapping[str, str], int]:
     """Return a cell's features file, verified, the attributes it must have, and how many classes it knows."""
-    node = where.node("features", config.key(cell, "features"))
-    node.verify()
+    node = place.store.node("features", config.key(cell, "features"))
+    node.verify(place.memo.digests)
     path = node.product(store.FEATURES)
     return path, {"node": node.key}, len(json.loads(str(features.attributes(path)["classes"])))
 

@@ -1,11 +1,15 @@
 """Frozen encoder -> HDF5, and back. The one user of h5py.
 
-/                       attributes: format, version, the caller's, and last of all `complete`
+/                       attributes: format, version, the caller's, and `complete`
 /SPLIT/representations  (n, d) float16 or float32, contiguous
 /SPLIT/labels           (n,) int64
 /SPLIT/ids              (n,) int64, the images' numbers in the data set
+
+A file is laid out by HDF5 first, representations still missing; these are then put in their places from front to back,
+so that all of it is hashed while it is written. It appears under its name when it is whole.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dae_ssl.store import StoreError
+from dae_ssl.store import Overwriting, StoreError, Written, appearing, overwriting
 
 FORMAT = "dae_ssl features"
 VERSION = 1
@@ -56,6 +60,42 @@ class FeatureSet:
     ids: Tensor
 
 
+class Kept:
+    """Representations that stay on the GPU that makes them while they are written, exactly as they are stored.
+
+    Where a GPU has no room for them, or there is none, nothing is kept.
+    """
+
+    SPARE = 8
+    """Times what they take has to be free: the readings hold float32 copies, and others may use the GPU too."""
+
+    def __init__(self, splits: Mapping[str, ImageSplit]) -> None:
+        self._splits, self._memory = splits, dict[str, Tensor]()
+
+    def take(self, split: str, start: int, rows: Tensor) -> None:
+        """Keep a batch (b, d) of stored values, the split's images from `start` on; batches come in order."""
+        if start == 0 and split == next(iter(self._splits)) and self.fits(rows):
+            self._memory = {
+                name: rows.new_empty(len(of_name.images), rows.shape[1]) for name, of_name in self._splits.items()
+            }
+        if self._memory:
+            self._memory[split][start : start + len(rows)] = rows
+
+    def fits(self, rows: Tensor) -> bool:
+        """Tell whether all representations fit where these are."""
+        needed = sum(len(split.images) for split in self._splits.values()) * rows[0].nbytes
+        return rows.is_cuda and torch.cuda.mem_get_info(rows.device)[0] >= self.SPARE * needed
+
+    def sets(self) -> dict[str, FeatureSet] | None:
+        """Return what was kept, all splits or None."""
+        if not self._memory:
+            return None
+        return {
+            name: FeatureSet(representations=self._memory[name], labels=split.labels, ids=split.ids)
+            for name, split in self._splits.items()
+        }
+
+
 def write(
     path: Path,
     splits: Mapping[str, ImageSplit],
@@ -64,12 +104,14 @@ def write(
     dtype: str,
     attributes: Mapping[str, Attribute],
     batch_size: int = 1024,
-) -> None:
-    """Write the representations of all splits to a new file, batch by batch, and mark it complete.
+    kept: Kept | None = None,
+) -> Written:
+    """Write the representations of all splits to a new file, which appears when it is whole; return its digest.
 
     `encode` takes uint8 images (b, channels, height, width) and returns floats (b, d), the same d each time; a frozen
     encoder, a random one or the pixels themselves. `attributes` say what the file is, as its node and settings; `read`
-    can be told to insist on them. Memory holds one batch, whatever the number of images.
+    can be told to insist on them. Memory holds a few batches, whatever the number of images: while one is written and
+    others are hashed, the device computes the next. `kept` takes what is written, where it fits.
 
     Raises FeaturesError for a representation that is not finite in `dtype`, and for names that are not known.
     """
@@ -77,38 +119,118 @@ def write(
         raise FeaturesError(f"dtype={dtype!r}: choose {' or '.join(DTYPES)}")
     if unknown := set(splits) - set(SPLITS):
         raise FeaturesError(f"split {sorted(unknown)[0]!r}: choose from {', '.join(SPLITS)}")
+    for name in (name for name in splits if not len(splits[name].images)):
+        raise FeaturesError(f"split {name!r} has no images: leave it out")
+    batches = _encoded(splits, encode, dtype, batch_size, kept)
+    first = next(batches)
+    with appearing(path) as temporary:
+        places = _lay_out(temporary, splits, first.rows.shape[1], dtype, attributes)
+        with overwriting(temporary) as file:
+            for batch in itertools.chain([first], batches):
+                rows = batch.rows.numpy()
+                file.write(places[batch.split] + batch.start * rows[0].nbytes, rows.reshape(-1).view(np.uint8).data)
+            return file.finish()
+
+
+def _lay_out(
+    path: Path, splits: Mapping[str, ImageSplit], width: int, dtype: str, attributes: Mapping[str, Attribute]
+) -> dict[str, int]:
+    """Write a file with all but the representations, and return at which byte those of each split are to start."""
+    early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    places = {}
     with h5py.File(path, "w") as file:
-        file.attrs.update({**attributes, "format": FORMAT, "version": VERSION})
+        sizes = {f"{name}_images": len(split.images) for name, split in splits.items()}
+        file.attrs.update({**attributes, "format": FORMAT, "version": VERSION, **sizes, "complete": True})
         for name, split in splits.items():
             group = file.create_group(name)
             group["labels"], group["ids"] = split.labels.cpu().numpy(), split.ids.cpu().numpy()
-            _write_representations(group, split, encode, dtype, batch_size)
-            file.attrs[f"{name}_images"] = len(split.images)
-        # A file that lost its writer must not look finished: all else reaches the file before the mark does.
-        file.flush()
-        file.attrs["complete"] = True
+            stored = group.create_dataset("representations", (len(split.images), width), dtype, dcpl=early)
+            places[name] = stored.id.get_offset()
+    if None in places.values():
+        raise FeaturesError(f"{path}: HDF5 {h5py.version.hdf5_version} does not tell where it stores contiguous data")
+    return places
 
 
-def _write_representations(
-    group: h5py.Group, split: ImageSplit, encode: Callable[[Tensor], Tensor], dtype: str, batch_size: int
-) -> None:
-    images, stored = len(split.images), None
-    for start in range(0, images, batch_size):
+@dataclass(frozen=True)
+class _Batch:
+    """Representations of a split's images from `start` on, (b, d), in memory that later batches come to use too."""
+
+    split: str
+    start: int
+    rows: Tensor
+
+
+class _Landing:
+    """Host memory in which a batch lands while its device goes on; pinned for CUDA, where copies run by themselves."""
+
+    def __init__(self, rows: Tensor, batch_size: int) -> None:
+        self.memory = torch.empty(batch_size, rows.shape[1], dtype=rows.dtype, pin_memory=rows.is_cuda)
+        self.finite = torch.empty((), dtype=torch.bool, pin_memory=rows.is_cuda)
+        self.landed = torch.cuda.Event() if rows.is_cuda else None
+
+    def start(self, rows: Tensor) -> None:
+        """Begin to copy representations (b, d), and whether all of them are finite."""
+        if rows.shape[1:] != self.memory.shape[1:]:
+            raise ValueError(f"representations are {tuple(rows.shape)}: the first had {self.memory.shape[1]} features")
+        self.memory[: len(rows)].copy_(rows, non_blocking=True)
+        self.finite.copy_(rows.isfinite().all(), non_blocking=True)
+        if self.landed is not None:
+            self.landed.record()
+
+    def wait(self) -> bool:
+        """Wait until they are here, and return whether they are finite."""
+        if self.landed is not None:
+            self.landed.synchronize()
+        return bool(self.finite)
+
+
+def _encoded(
+    splits: Mapping[str, ImageSplit],
+    encode: Callable[[Tensor], Tensor],
+    dtype: str,
+    batch_size: int,
+    kept: Kept | None,
+) -> Iterator[_Batch]:
+    """Yield all batches in order, each when the one after it is under way.
+
+    Its memory is used again after `Overwriting.WAITING` more: by then it is hashed.
+    """
+    landings: list[_Landing] = []
+    under_way = None
+    for number, (name, start) in enumerate(
+        (name, start) for name, split in splits.items() for start in range(0, len(split.images), batch_size)
+    ):
         with torch.no_grad():
-            batch = encode(split.images[start : start + batch_size])
-        rows = batch.to(DTYPES[dtype]).cpu()
-        if not rows.isfinite().all():
-            row = int((~rows.isfinite()).any(1).nonzero()[0])
-            raise FeaturesError(
-                f"{group.name[1:]} image {int(split.ids[start + row])}: a representation of size "
-                f"{float(batch[row].abs().max()):g} is not finite in {dtype}; "
-                + ("choose float32" if batch.isfinite().all() else "the encoder has diverged")
-            )
-        if stored is None:
-            stored = group.create_dataset("representations", (images, rows.shape[1]), dtype)
-        stored.write_direct(rows.contiguous().numpy(), dest_sel=np.s_[start : start + len(rows)])
-    if stored is None:
-        raise FeaturesError(f"split {group.name[1:]!r} has no images: leave it out")
+            encoded = encode(splits[name].images[start : start + batch_size])
+            rows = encoded.to(DTYPES[dtype])
+        if kept is not None:
+            kept.take(name, start, rows)
+        if len(landings) < Overwriting.WAITING + 2:
+            landings.append(_Landing(rows, batch_size))
+        landing = landings[number % len(landings)]
+        landing.start(rows)
+        if under_way is not None:
+            yield _landed(*under_way, splits, dtype)
+        under_way = name, start, encoded, landing
+    if under_way is not None:
+        yield _landed(*under_way, splits, dtype)
+
+
+def _landed(
+    name: str, start: int, encoded: Tensor, landing: _Landing, splits: Mapping[str, ImageSplit], dtype: str
+) -> _Batch:
+    """Return a batch that has landed. Raises FeaturesError unless all of it is finite."""
+    rows, finite = landing.memory[: len(encoded)], landing.wait()
+    if not finite:
+        row = int((~rows.isfinite()).any(1).nonzero()[0])
+        raise FeaturesError(
+            f"{name} image {int(splits[name].ids[start + row])}: a representation of size "
+            f"{float(encoded[row].abs().max()):g} is not finite in {dtype}; "
+            + ("choose float32" if encoded.isfinite().all() else "the encoder has diverged")
+        )
+    return _Batch(name, start, rows)
 
 
 def read(

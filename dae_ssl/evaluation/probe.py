@@ -6,7 +6,7 @@ batch of features is fetched once for all of them. Selection sees train and vali
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dae_ssl import config
+from dae_ssl.replay import Tell, repeated
 
 BATCH_ORDER_SEED = 0
 """The order of the batches is the same for every probe; probe seeds vary the initial weights."""
@@ -57,7 +58,12 @@ class Accuracy:
     @classmethod
     def of(cls, correct: Tensor) -> "Accuracy":
         """Summarise what `Classifier.correct` returned, bool (seeds, n)."""
-        seeds = tuple(float(share) for share in correct.double().mean(1))
+        return cls.counted(correct.sum(1).tolist(), correct.shape[1])
+
+    @classmethod
+    def counted(cls, correct: Sequence[float], images: int) -> "Accuracy":
+        """Summarise how many predictions, of so many images, were right for each seed."""
+        seeds = tuple(count / images for count in correct)
         return cls(seeds=seeds, mean=math.fsum(seeds) / len(seeds))
 
 
@@ -80,6 +86,7 @@ def train_probe(
     settings: config.Probe,
     classes: int,
     log: Log | None = None,
+    tell: Tell = lambda _reason: None,
 ) -> Selection:
     """Train one linear layer on frozen features, for each learning rate and seed, and choose the learning rate.
 
@@ -90,21 +97,26 @@ def train_probe(
 
     x (n, d) float16 or float32, y (n,) int64 in [0, classes), all on one device; products are computed in float32.
     `log(epoch, terms)` is called after every epoch, from 1, with each learning rate's training loss and validation
-    accuracy. Raises ValueError for arrays that do not fit together.
+    accuracy. On CUDA an epoch is one captured graph; `tell` takes None when it is, or why it cannot be.
+    Raises ValueError for arrays that do not fit together.
     """
     _check(train_x, train_y, classes, "train")
     _check(validation_x, validation_y, classes, "validation")
     rows = torch.arange(len(train_y))
     if settings.labels_per_class is not None:
         rows = few_labels(train_y, settings.labels_per_class, classes=classes)
-    learners = _Learners(settings, train_x, classes)
-    for epoch in range(1, settings.epochs + 1):
-        order = rows[batch_order(len(rows), epoch)].to(train_x.device)
-        losses = learners.train(train_x, train_y, order, settings.batch_size)
-        correct = learners.classifier().correct(validation_x, validation_y).split(len(settings.seeds))
-        validation = {rate: Accuracy.of(c) for rate, c in zip(settings.learning_rates, correct, strict=True)}
+    learners = _Learners(settings, train_x, train_y, validation_x, validation_y, images=len(rows), classes=classes)
+    work = repeated(learners.epoch, learners.state, train_x.device, tell)
+    orders = (rows[batch_order(len(rows), epoch)] for epoch in range(1, settings.epochs + 1))
+    order = next(orders, None)
+    epoch, validation = 0, dict[float, Accuracy]()
+    while order is not None:
+        learners.order.copy_(order)
+        work()
+        epoch, order = epoch + 1, next(orders, None)  # drawn here while the device works
+        losses, validation = learners.figures()
         if log is not None:
-            log(epoch, _terms(settings, losses, validation))
+            log(epoch, _terms(losses, validation))
     best = max(range(len(settings.learning_rates)), key=lambda i: validation[settings.learning_rates[i]].mean)
     chosen = slice(best * len(settings.seeds), (best + 1) * len(settings.seeds))
     everyone = learners.classifier()
@@ -149,10 +161,10 @@ def _initial(seed: int, width: int, classes: int) -> tuple[Tensor, Tensor]:
     return weight, torch.nn.init.uniform_(torch.empty(classes), -bound, bound, generator=generator)
 
 
-def _terms(settings: config.Probe, losses: list[list[float]], validation: dict[float, Accuracy]) -> dict[str, float]:
+def _terms(losses: Mapping[float, float], validation: Mapping[float, Accuracy]) -> dict[str, float]:
     terms = {}
-    for rate, rate_losses in zip(settings.learning_rates, losses, strict=True):
-        terms[f"train_loss/lr{rate:g}"] = math.fsum(rate_losses) / len(rate_losses)
+    for rate, loss in losses.items():
+        terms[f"train_loss/lr{rate:g}"] = loss
         terms[f"validation_accuracy/lr{rate:g}"] = validation[rate].mean
     return terms
 
@@ -169,6 +181,7 @@ class _Stack:
         self.shape = (*bias.shape, -1)
         self.weight, self.bias = weight.flatten(0, 1), bias.flatten()
         self.weight_gradient, self.bias_gradient = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
+        self.classes = torch.arange(bias.shape[1], device=bias.device)[:, None]
 
     def logits(self, x: Tensor) -> Tensor:
         """Return the outputs (learners, classes, b) for float32 x (b, d)."""
@@ -183,17 +196,31 @@ class _Stack:
         log_probability = self.logits(x).log_softmax(1)
         target = y.expand(self.shape[0], 1, -1)
         at_target = log_probability.gather(1, target)
-        error = log_probability.exp_().scatter_add_(1, target, -torch.ones_like(at_target)).div_(images).flatten(0, 1)
+        # Adding -1 at the targets gives the same bits, but is some twenty launches where a GPU has to be repeatable.
+        one_hot = (self.classes == y).to(log_probability.dtype)
+        error = log_probability.exp_().sub_(one_hot).div_(images).flatten(0, 1)
         self.weight_gradient.addmm_(error, x)
         self.bias_gradient.add_(error.sum(1))
         return -at_target.sum((1, 2), dtype=torch.float64)
 
 
 class _Learners:
-    """The probe's learners, ordered by learning rate, then seed, and their optimiser."""
+    """The probe's learners, ordered by learning rate, then seed, their optimiser, and what an epoch is computed in."""
 
-    def __init__(self, settings: config.Probe, x: Tensor, classes: int) -> None:
+    def __init__(
+        self,
+        settings: config.Probe,
+        x: Tensor,
+        y: Tensor,
+        validation_x: Tensor,
+        validation_y: Tensor,
+        *,
+        images: int,
+        classes: int,
+    ) -> None:
+        """Hold training rows, of which an epoch visits `images`, and validation rows."""
         self.settings, width = settings, x.shape[1]
+        self.x, self.y, self.validation_x, self.validation_y = x, y, validation_x, validation_y
         initial = [_initial(seed, width, classes) for seed in settings.seeds]
         weight, bias = (torch.stack(part) for part in zip(*initial, strict=True))
         rates, seeds = len(settings.learning_rates), len(settings.seeds)
@@ -209,22 +236,46 @@ class _Learners:
         # Each block of rows is gathered into the same memory, so that only reading the features leaves the cache.
         self.stored = torch.empty(self.block, width, dtype=x.dtype, device=x.device)
         self.float32 = self.stored if x.dtype == torch.float32 else torch.empty_like(self.stored, dtype=torch.float32)
+        self.order = torch.empty(images, dtype=torch.int64, device=x.device)
+        """The training rows in the order in which the next epoch visits them."""
+        self.sums = torch.zeros(2, rates * seeds, dtype=torch.float64, device=x.device)
+        """Of the last epoch, by learner: the cross-entropies' sum, and how many validation images were right."""
+        self.loss, self.correct = self.sums
 
     @torch.no_grad()
-    def train(self, x: Tensor, y: Tensor, order: Tensor, batch_size: int) -> list[list[float]]:
-        """Take one pass over the rows in `order`; return the mean losses by learning rate and seed."""
-        total = torch.zeros(self.stack.shape[0], dtype=torch.float64, device=x.device)
-        for batch in order.split(batch_size):
+    def epoch(self) -> None:
+        """Take one pass over the rows in `order`, then validate. Nothing leaves the device or waits for it."""
+        for group in self.optimiser.param_groups:
+            # Changes no number of a fused step: Adam refuses to be captured without it, and warns where it is idle.
+            group["capturable"] = self.x.is_cuda and torch.cuda.is_current_stream_capturing()
+        self.sums.zero_()
+        for batch in self.order.split(self.settings.batch_size):
             self.stack.zero_gradient()
             for rows in batch.split(self.block):
-                stored = torch.index_select(x, 0, rows, out=self.stored[: len(rows)])
+                stored = torch.index_select(self.x, 0, rows, out=self.stored[: len(rows)])
                 block = self.float32[: len(rows)]
                 if block.dtype != stored.dtype:
                     block.copy_(stored)
-                total += self.stack.add_gradient(block, y[rows], len(batch))
+                self.loss += self.stack.add_gradient(block, self.y[rows], len(batch))
             self.optimiser.step()
-        means: list[list[float]] = (total / len(order)).reshape(len(self.settings.learning_rates), -1).tolist()
-        return means
+        for part in _slices(self.validation_x):
+            predicted = self.stack.logits(self.validation_x[part].float()).argmax(1)
+            self.correct += predicted.eq(self.validation_y[part]).sum(1)
+
+    def state(self) -> list[Tensor]:
+        """Return all that an epoch leaves to the next, or to its reader; complete once there was one."""
+        moments = [value for of_one in self.optimiser.state.values() for value in of_one.values()]
+        return [self.stack.weight, self.stack.bias, self.sums, *moments]
+
+    def figures(self) -> tuple[dict[float, float], dict[float, Accuracy]]:
+        """Return the last epoch's mean training loss and validation accuracy by learning rate: one read of a device."""
+        losses, accuracies, seeds = dict[float, float](), dict[float, Accuracy](), len(self.settings.seeds)
+        sums, correct = self.sums.tolist()
+        for i, rate in enumerate(self.settings.learning_rates):
+            of_rate = slice(i * seeds, (i + 1) * seeds)
+            losses[rate] = math.fsum(total / len(self.order) for total in sums[of_rate]) / seeds
+            accuracies[rate] = Accuracy.counted(correct[of_rate], len(self.validation_y))
+        return losses, accuracies
 
     def classifier(self) -> Classifier:
         """Return every learner as it is now, as if each were a seed."""
@@ -325,10 +376,14 @@ class _Objective:
         self.stack.zero_gradient()
         losses = [self.stack.add_gradient(self.z[rows], self.y[rows], len(self.z)) for rows in _slices(self.z)]
         gradient, by_bias = self.stack.weight_gradient.add_(weight, alpha=self.penalty), self.stack.bias_gradient
-        self.steepest = float(torch.maximum(gradient.abs().max(), by_bias.abs().max()))
-        loss = float(torch.cat(losses).sum()) / len(self.z) + self.penalty / 2 * float(weight.double().square().sum())
+        steepest = torch.maximum(gradient.abs().max(), by_bias.abs().max())
         both = torch.cat([self._stretched(gradient), by_bias[:, None]], 1)
-        return loss, both.flatten().cpu().double().numpy()
+        figures = steepest.double(), torch.cat(losses).sum(), weight.double().square().sum()
+        read = (
+            torch.cat([torch.stack(figures), both.flatten().double()]).cpu().numpy()
+        )  # once: a device waits each time
+        self.steepest, loss, square = read[:3].tolist()
+        return loss / len(self.z) + self.penalty / 2 * square, read[3:]
 
     def _stretched(self, weight: Tensor) -> Tensor:
         """Return weight (classes, d) with its parts along the directions shrunk; symmetric, so gradients go alike."""
@@ -338,10 +393,10 @@ class _Objective:
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the means (d,) and the reciprocal standard deviations (d,), 0 for a constant feature, float32."""
-    total = sum(x[rows].float().sum(0).cpu().double() for rows in _slices(x))
-    mean = (torch.as_tensor(total) / len(x)).float().to(x.device)
-    squares = sum((x[rows].float() - mean).square_().sum(0).cpu().double() for rows in _slices(x))
-    deviation = (torch.as_tensor(squares) / len(x)).sqrt().float().to(x.device)
+    total = sum(x[rows].float().sum(0).double() for rows in _slices(x))
+    mean = (torch.as_tensor(total) / len(x)).float()
+    squares = sum((x[rows].float() - mean).square_().sum(0).double() for rows in _slices(x))
+    deviation = (torch.as_tensor(squares) / len(x)).sqrt().float()
     # A constant feature's mean may round, which leaves a deviation of the order of float32's resolution.
     constant = deviation <= 1e-6 * mean.abs()
     return mean, torch.where(constant, 0, 1 / deviation)

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from dae_ssl.config import Cell, require
 from dae_ssl.distributed import World
+from dae_ssl.replay import own_stream
 from dae_ssl.training.checkpoint import States, Training
 from dae_ssl.training.methods.base import SelfSupervised
 from dae_ssl.training.monitor import collapse_signs, evenly, is_looked_at
-from dae_ssl.training.step import Step, learning_rate, own_stream
+from dae_ssl.training.step import Step, learning_rate
 
 SAVE_SECONDS = 30.0
 AGREE_EVERY_STEPS = 10
@@ -120,10 +121,9 @@ def start(cell: Cell, method: SelfSupervised, world: World) -> Training:
     """Return the state before the first step; it depends on the seed only, so every rank has the same."""
     networks = method.networks(cell.networks, cell.seed).to(world.device).to(memory_format=torch.channels_last)
     rate: Any = cell.optimisation.learning_rate
-    on_gpu = world.device.type == "cuda"
-    if on_gpu:  # where a captured step can change it
+    if world.device.type == "cuda":  # where a captured step changes it
         rate = torch.tensor(rate, device=world.device)
-    return Training(networks, torch.optim.Adam(networks.parameters(), lr=rate, fused=True, capturable=on_gpu))
+    return Training(networks, torch.optim.Adam(networks.parameters(), lr=rate, fused=True))
 
 
 @dataclass

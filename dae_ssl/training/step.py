@@ -22,13 +22,14 @@ from torch import Tensor
 
 from dae_ssl.config import Cell, Optimisation
 from dae_ssl.distributed import Gradients, World
+from dae_ssl.replay import Work, repeated
 from dae_ssl.training.checkpoint import Training
 from dae_ssl.training.methods.base import SelfSupervised
 from dae_ssl.training.networks import unit_interval
 from dae_ssl.training.views import Parameters, draw, permutation, render
 
-WARM_STEPS = 3
-"""Steps taken one kernel after another before a graph is captured, in which libraries set up what they keep."""
+PLAIN_STEPS = 3
+"""Steps taken kernel by kernel before one is captured, in which compiler and libraries set up what they keep."""
 
 Table = Mapping[str, Tensor]
 """The fields of `Parameters` for every step and image, (steps, b, ...)."""
@@ -96,19 +97,6 @@ def learning_rate(settings: Optimisation, step: int, steps: int) -> float:
 
 
 @contextmanager
-def own_stream(device: torch.device) -> Iterator[None]:
-    """Work on a stream of its own while the block runs, on a GPU: from the usual one no graph can be captured."""
-    if device.type != "cuda":
-        yield
-        return
-    outer, stream = torch.cuda.current_stream(device), torch.cuda.Stream(device)
-    stream.wait_stream(outer)
-    with torch.cuda.stream(stream):
-        yield
-    outer.wait_stream(stream)
-
-
-@contextmanager
 def compile_cache(folder: Path) -> Iterator[None]:
     """Have torch.compile keep what it makes in a folder while the block runs.
 
@@ -142,10 +130,8 @@ class Step:
     world: World
     listener: Listener
     compiler: str | None
-    taken: int = 0
-    """Steps that were taken by this object."""
-    graph: Any = None
-    """The captured step, once there is one; False where there will be none."""
+    run: Work = field(init=False)
+    """Takes a step, captured where that is possible."""
     compute: Compute | None = None
     """Images, tables and weights -> terms of the loss, once an epoch has begun."""
     now: Tables = field(init=False)
@@ -158,7 +144,9 @@ class Step:
         self.gradients = Gradients(list(self.training.networks.parameters()), self.world)
         # Ranks would capture their exchange too; that was never tried on several GPUs, and a graph that hangs cannot
         # be told from one that waits.
-        self.graph = None if device.type == "cuda" and self.world.size == 1 else False
+        self.run = self._advance
+        if self.world.size == 1:
+            self.run = repeated(self._advance, self._state, device, self._captured, plain_calls=PLAIN_STEPS)
 
     def begin(self) -> None:
         """Fill the tables for the epoch and the step at which the training is; compile, before the first step."""
@@ -172,18 +160,14 @@ class Step:
 
     def __call__(self) -> None:
         """Take the next step of the epoch, and add its terms to the training's sums."""
-        if self.graph is None and self.taken == WARM_STEPS:
-            self._capture()
-        if self.graph:
-            self.graph.replay()
-        else:
-            self._advance()
-        self.taken += 1
+        self.run()
         self.training.step += 1
 
     def _advance(self) -> None:
         optimizer = self.training.optimizer
         for group in optimizer.param_groups:
+            # Changes no number of a fused step: Adam refuses to be captured without it, and warns where it is idle.
+            group["capturable"] = self.images.is_cuda and torch.cuda.is_current_stream_capturing()
             if isinstance(group["lr"], Tensor):
                 group["lr"].copy_(self.now.rates.index_select(0, self.now.position)[0])
             else:
@@ -207,49 +191,17 @@ class Step:
         settings, steps = self.cell.optimisation, len(self.now.rates)
         return learning_rate(settings, self.training.epoch * steps + self.training.step, settings.epochs * steps)
 
-    # ------------------------------------------------------------------------------ the whole step as one graph
-
-    def _capture(self) -> None:
-        """Capture the step, and keep the graph if its replay gives the same bits as the step itself."""
-        began = time.perf_counter()
-        try:
-            self.graph = captured(self._advance)
-            reason = self._difference()
-        except RuntimeError as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        if reason is not None:
-            self.graph = False
-            self.listener.event("not_captured", f"the step runs uncaptured, kernel by kernel: {reason}")
-            return
-        self._tell({"captured": True, "capture_seconds": round(time.perf_counter() - began, 3)})
-
-    def _difference(self) -> str | None:
-        """Return in what a replayed step differs from one that is not, None if in nothing; neither step counts."""
-        state = self._state()
-        before = [value.clone() for value in state]
-        self.graph.replay()
-        replayed = [value.clone() for value in state]
-        for value, old in zip(state, before, strict=True):
-            value.copy_(old)
-        self._advance()
-        differ = sum(not torch.equal(value, other) for value, other in zip(state, replayed, strict=True))
-        for value, old in zip(state, before, strict=True):
-            value.copy_(old)
-        return f"{differ} of {len(state)} tensors differ after a replayed step" if differ else None
-
     def _state(self) -> list[Tensor]:
         """Return every tensor that a step changes."""
         training = self.training
         moments = [value for of in training.optimizer.state.values() for value in of.values()]
         return [*training.networks.state_dict().values(), *moments, *training.sums.values(), self.now.position]
 
-
-def captured(function: Callable[[], None]) -> Any:
-    """Return a CUDA graph of what a function launches on the current stream; nothing is computed by capturing."""
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
-        function()
-    return graph
+    def _captured(self, reason: str | None) -> None:
+        if reason is None:
+            self._tell({"captured": True})
+        else:
+            self.listener.event("not_captured", reason)
 
 
 # ---------------------------------------------------------------------------------- forward and backward
