@@ -6,7 +6,9 @@ gives the same numbers on CPU and GPU, so a view does not know its batch, its ra
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -134,13 +136,24 @@ def draw(settings: config.Views, *, seed: int, epoch: int, indices: Tensor, view
 # ---------------------------------------------------------------------------------- rendering
 
 
-def render(images: Tensor, parameters: Parameters, settings: config.Views) -> Tensor:
+Plan = Literal["sorted", "batched", "triton"]
+
+
+def render(
+    images: Tensor,
+    parameters: Parameters,
+    settings: config.Views,
+    *,
+    plan: Plan | None = None,
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Tensor:
     """Apply one view's parameters: uint8 (n, 3, size, size) -> float32 (n, 3, size, size) in [0, 1].
 
     In order (Table 1 of the study): crop, resize, flip, colour jitter in each image's own order; then blur and
-    solarize where the settings have them. Each is as in torchvision.transforms.v2.functional. Two plans give the same
-    views: on a CPU, chunk by chunk with each operation only where it is due; on other devices and under torch.compile
-    every operation on every image and then a choice, which needs no data-dependent shape and no word from the host.
+    solarize where the settings have them. Each is as in torchvision.transforms.v2.functional. Three plans give the same
+    views, to within rounding: "sorted", on a CPU, chunk by chunk with each operation only where it is due; "batched",
+    every operation on every image and then a choice, which needs no data-dependent shape and no word from the host;
+    "triton", on a GPU, one kernel that reads bytes and writes views. Without one named, `plan_for` the images is taken.
     Raises ValueError for images that are not what is asked for, or smaller than crop or blur need.
     """
     size = images.shape[-1]
@@ -153,15 +166,61 @@ def render(images: Tensor, parameters: Parameters, settings: config.Views) -> Te
         raise ValueError(f"views.crop={settings.crop}: choose at most the images' side, {size}")
     if settings.blur_kernel is not None and settings.blur_kernel // 2 >= size:
         raise ValueError(f"views.blur_kernel={settings.blur_kernel}: choose less than twice the images' side, {size}")
-    if images.device.type == "cpu" and not torch.compiler.is_compiling():
-        return _render_sorted(images, parameters, settings)
+    views = _PLANS[plan or plan_for(images)](images, parameters, settings, memory_format)
+    return views.contiguous(memory_format=memory_format)
+
+
+def plan_for(images: Tensor) -> Plan:
+    """Return the plan for images: the kernel where it is compiled for a GPU, for there Triton has what it needs.
+
+    Triton also needs a C compiler, and who runs uncompiled may have none: there, and without Triton, "batched".
+    """
+    if not torch.compiler.is_compiling():
+        return "sorted" if images.device.type == "cpu" else "batched"
+    return "triton" if images.device.type == "cuda" and _triton_holds(images.shape[-1]) else "batched"
+
+
+@torch.compiler.assume_constant_result
+def _triton_holds(size: int) -> bool:
+    """Tell whether Triton is installed and its kernel holds images of this size."""
+    try:
+        from dae_ssl.training.render_triton import LARGEST_SIZE
+    except ImportError:
+        return False
+    return size <= LARGEST_SIZE
+
+
+def _render_triton(
+    images: Tensor, parameters: Parameters, settings: config.Views, memory_format: torch.memory_format
+) -> Tensor:
+    """Render by the kernel; blur needs a pixel's neighbours, and so it and what comes after it follow as operations."""
+    from dae_ssl.training.render_triton import rendered
+
+    p, blurs = parameters, settings.blur_kernel is not None
+    views = rendered(
+        images, p.top, p.left, p.flip, p.brightness, p.contrast, p.saturation, p.hue, p.order, p.solarize,
+        crop=settings.crop,
+        jitter=settings.jitter > 0,
+        threshold=settings.solarize_threshold if settings.solarize > 0 and not blurs else None,
+        channels_last=memory_format == torch.channels_last,
+        operations=(BRIGHTNESS, CONTRAST, SATURATION),
+        gray_weights=GRAY_WEIGHTS,
+    )  # fmt: skip
+    return _finish(views, parameters, settings) if blurs else views
+
+
+def _render_batched(
+    images: Tensor, parameters: Parameters, settings: config.Views, _memory_format: torch.memory_format
+) -> Tensor:
     views = _crop_gather(images, parameters, settings)
     if settings.jitter > 0:
         views = _jitter_all(views, parameters)
     return _finish(views, parameters, settings)
 
 
-def _render_sorted(images: Tensor, parameters: Parameters, settings: config.Views) -> Tensor:
+def _render_sorted(
+    images: Tensor, parameters: Parameters, settings: config.Views, _memory_format: torch.memory_format
+) -> Tensor:
     """Render with the images whose hue turns at the same step side by side: turning hues is the dearest operation."""
     places = (parameters.order == HUE).int().argmax(1).argsort(stable=True)
     views = []
@@ -172,6 +231,13 @@ def _render_sorted(images: Tensor, parameters: Parameters, settings: config.View
             chunk = _jitter_sorted(chunk, chosen)
         views.append(_finish(chunk, chosen, settings))
     return torch.cat(views).index_select(0, places.argsort())
+
+
+_PLANS: dict[Plan, Callable[[Tensor, Parameters, config.Views, torch.memory_format], Tensor]] = {
+    "sorted": _render_sorted,
+    "batched": _render_batched,
+    "triton": _render_triton,
+}
 
 
 def _sources(parameters: Parameters, crop: int, size: int) -> tuple[Tensor, Tensor]:
