@@ -1,8 +1,11 @@
 """Views as one Triton kernel: a program makes one view of one image, from its bytes to its pixels, in registers.
 
 Read are the bytes of the image and a row of parameters, written is the view: 15 KB an image of 32 x 32, where separate
-operations move 330 KB. `dae_ssl.training.views.render` is the user; this module needs Triton, which not every machine has.
+operations move 330 KB. `dae_ssl.training.views.render` is the user; Triton, which this needs, is not on every machine.
 """
+
+# Types within a kernel are Triton's to infer.
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False, disallow-untyped-decorators=False
 
 from collections.abc import Sequence
 

@@ -180,7 +180,7 @@ def plan_for(images: Tensor) -> Plan:
     return "triton" if images.device.type == "cuda" and _triton_holds(images.shape[-1]) else "batched"
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _triton_holds(size: int) -> bool:
     """Tell whether Triton is installed and its kernel holds images of this size."""
     try:
