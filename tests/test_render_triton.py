@@ -38,8 +38,8 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 # ---------------------------------------------------------------------------------- the interpreter's process
 
 
-def kernel_views(images, parameters, settings, memory_format=torch.contiguous_format):
-    return views.render(images, parameters, settings, plan="triton", memory_format=memory_format)
+def kernel_views(images, parameters, settings, memory_format=torch.contiguous_format, rows=None):
+    return views.render(images, parameters, settings, rows=rows, plan="triton", memory_format=memory_format)
 
 
 def compiled_kernel_views(images, parameters, settings):
@@ -55,8 +55,10 @@ def check_operation(images, parameters):
     for channels_last in (False, True):
         settings = {"crop": 28, "jitter": True, "threshold": 0.5, "channels_last": channels_last}
         settings |= {"operations": [0, 1, 2], "gray_weights": list(views.GRAY_WEIGHTS)}
-        rows = [getattr(parameters, name) for name in names]
-        torch.library.opcheck(rendered, (images, *rows), settings, test_utils=("test_schema", "test_faketensor"))
+        given = [getattr(parameters, name) for name in names]
+        for rows in (None, torch.arange(len(images)).flip(0)):
+            checks = ("test_schema", "test_faketensor")
+            torch.library.opcheck(rendered, (images, rows, *given), settings, test_utils=checks)
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +179,14 @@ def test_images_and_parameters_may_lie_anywhere_in_memory(interpreted, images):
     )
 
 
+@pytest.mark.parametrize("settings", [STUDY, EVERYTHING], ids=["study", "everything"])
+def test_an_image_may_have_any_row_of_the_parameters(interpreted, images, settings):
+    images, parameters = images[::6], draw(settings, n=100)
+    rows = torch.tensor([99, 0, 5, 5, 64, 31, 2, 77])
+    expected = interpreted(kernel_views, images, parameters[rows], settings)
+    assert torch.equal(interpreted(kernel_views, images, parameters, settings, torch.contiguous_format, rows), expected)
+
+
 # ---------------------------------------------------------------------------------- plans and compilers
 
 
@@ -209,7 +219,7 @@ def traced_for_cuda(settings, size=SIZE):
 @pytest.mark.parametrize("settings", [STUDY, STILL], ids=["study", "still"])
 def test_compiled_for_a_gpu_a_view_is_one_launch(settings):
     calls, result = traced_for_cuda(settings)
-    assert calls == ["dae_ssl.rendered.default", "contiguous"]  # which copies nothing: it is as asked for
+    assert calls == ["dae_ssl.rendered.default"]
     assert result.device.type == "cuda"
     assert result.is_contiguous(memory_format=torch.channels_last)
 
@@ -252,7 +262,7 @@ def resources(size, *, channels_last, solarize, folder):
 
     block = triton.next_power_of_2(size * size)
     floats = dict.fromkeys(("brightness", "contrast", "saturation", "hue"), "*fp32")
-    whole = dict.fromkeys(("top", "left", "order"), "*i64")
+    whole = dict.fromkeys(("rows", "top", "left", "order"), "*i64")
     types = {"images": "*u8", "views": "*fp32", "flip": "*i1", "solarize": "*i1"} | floats | whole
     constants = {
         "CROP": size - 4, "SIZE": size, "BLOCK": block,

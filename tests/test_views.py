@@ -347,6 +347,22 @@ def test_an_image_is_rendered_the_same_in_any_company(images):
         assert torch.equal(views.render(many[i : i + 1], parameters[i : i + 1], EVERYTHING), whole[i : i + 1])
 
 
+@pytest.mark.parametrize("plan", ["sorted", "batched"])
+def test_an_image_may_have_any_row_of_the_parameters(images, plan):
+    parameters, rows = draw(EVERYTHING, n=1000), torch.arange(len(images)).flip(0) * 20
+    expected = views.render(images, parameters[rows], EVERYTHING, plan=plan)
+    assert torch.equal(views.render(images, parameters, EVERYTHING, rows=rows, plan=plan), expected)
+
+
+@pytest.mark.parametrize("settings", [config.Views(), EVERYTHING, STILL], ids=["study", "everything", "still"])
+def test_channels_may_lie_last_in_memory(images, settings):
+    parameters = draw(settings, n=len(images))
+    for plan in ("sorted", "batched"):
+        last = views.render(images, parameters, settings, plan=plan, memory_format=torch.channels_last)
+        assert last.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(last, views.render(images, parameters, settings, plan=plan))
+
+
 def test_other_sizes_than_cifars_are_rendered():
     settings = config.Views(crop=40, jitter=0.0)
     images = torch.randint(0, 256, (4, 3, 48, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))

@@ -18,8 +18,8 @@ LARGEST_SIZE = 128
 """Pixels, the side of the largest image that a program's registers hold."""
 PIXELS_A_WARP = 128
 
-# Rows of parameters begin anywhere, and a kernel compiled anew for each alignment of each would gain nothing.
-_ROWS = ["top", "left", "flip", "brightness", "contrast", "saturation", "hue", "order", "solarize"]
+# A batch's parameters begin anywhere, and a kernel compiled anew for each alignment of each would gain nothing.
+_PARAMETERS = ["rows", "top", "left", "flip", "brightness", "contrast", "saturation", "hue", "order", "solarize"]
 
 
 @triton.jit
@@ -95,9 +95,9 @@ def _turned(red, green, blue, turns):
     return red, green, blue
 
 
-@triton.jit(do_not_specialize_on_alignment=["images", *_ROWS])
+@triton.jit(do_not_specialize_on_alignment=["images", *_PARAMETERS])
 def view_kernel(
-    images, views, top, left, flip, brightness, contrast, saturation, hue, order, solarize,
+    images, views, rows, top, left, flip, brightness, contrast, saturation, hue, order, solarize,
     CROP: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr,
     CHANNEL_STRIDE: tl.constexpr, PIXEL_STRIDE: tl.constexpr,
     JITTER: tl.constexpr, SOLARIZE: tl.constexpr, THRESHOLD: tl.constexpr,
@@ -106,28 +106,31 @@ def view_kernel(
 ):  # fmt: skip
     """Make the view of the image whose number is the program's; BLOCK is the power of two that holds its pixels."""
     image = tl.program_id(0).to(tl.int64)
+    row = image
+    if rows is not None:
+        row = tl.load(rows + image)
     start = image * (3 * SIZE * SIZE)
     pixel = tl.arange(0, BLOCK)
     inside = pixel < SIZE * SIZE
-    place = (tl.load(top + image).to(tl.int32), tl.load(left + image).to(tl.int32), tl.load(flip + image) != 0)
+    place = (tl.load(top + row).to(tl.int32), tl.load(left + row).to(tl.int32), tl.load(flip + row) != 0)
     # Pixels beyond the image, where its size is no power of two, repeat its first.
     red, green, blue = _cropped(images + start, place[0], place[1], place[2], tl.where(inside, pixel, 0), CROP, SIZE)
     if JITTER:
         for step in range(4):
-            operation = tl.load(order + image * 4 + step)
+            operation = tl.load(order + row * 4 + step)
             if operation == BRIGHTNESS:
-                red, green, blue = _blended(red, green, blue, tl.load(brightness + image), 0.0)
+                red, green, blue = _blended(red, green, blue, tl.load(brightness + row), 0.0)
             elif operation == CONTRAST:
                 gray = red * RED + green * GREEN + blue * BLUE
                 mean = tl.sum(tl.where(inside, gray, 0.0), axis=0) / (SIZE * SIZE)
-                red, green, blue = _blended(red, green, blue, tl.load(contrast + image), mean)
+                red, green, blue = _blended(red, green, blue, tl.load(contrast + row), mean)
             elif operation == SATURATION:
                 gray = red * RED + green * GREEN + blue * BLUE
-                red, green, blue = _blended(red, green, blue, tl.load(saturation + image), gray)
+                red, green, blue = _blended(red, green, blue, tl.load(saturation + row), gray)
             else:
-                red, green, blue = _turned(red, green, blue, tl.load(hue + image))
+                red, green, blue = _turned(red, green, blue, tl.load(hue + row))
     if SOLARIZE:
-        due = tl.load(solarize + image) != 0
+        due = tl.load(solarize + row) != 0
         red = tl.where(due & (red >= THRESHOLD), 1 - red, red)
         green = tl.where(due & (green >= THRESHOLD), 1 - green, green)
         blue = tl.where(due & (blue >= THRESHOLD), 1 - blue, blue)
@@ -140,6 +143,7 @@ def view_kernel(
 @torch.library.custom_op("dae_ssl::rendered", mutates_args=())
 def rendered(
     images: Tensor,
+    rows: Tensor | None,
     top: Tensor,
     left: Tensor,
     flip: Tensor,
@@ -159,19 +163,20 @@ def rendered(
 ) -> Tensor:
     """Return a view of each image: uint8 (n, 3, size, size) -> float32 (n, 3, size, size), one launch.
 
-    The tensors after `images` are as in `views.Parameters`. `jitter` tells whether colours are jittered at all,
-    `threshold` from where values are inverted in images that solarize, or that none does, and `channels_last` how the
-    view lies in memory. `operations` numbers brightness, contrast and saturation in `order`, `gray_weights` weighs red,
-    green and blue. An operation of its own, so that torch.compile takes it as it is: without gradient, as images are.
+    `rows` and the tensors after it are as in `views.render` and `views.Parameters`. `jitter` tells whether colours are
+    jittered at all, `threshold` from where values are inverted in images that solarize, or that none does, and
+    `channels_last` how the view lies in memory. `operations` numbers brightness, contrast and saturation in `order`,
+    `gray_weights` weighs red, green and blue. An operation of its own, so that torch.compile takes it as it is; it has
+    no gradient, for images are data.
     """
     size = images.shape[-1]
     made = _empty(images, channels_last)
     block = triton.next_power_of_2(size * size)
-    rows = (top, left, flip, brightness, contrast, saturation, hue, order, solarize)
+    parameters = (top, left, flip, brightness, contrast, saturation, hue, order, solarize)
     with torch.cuda.device_of(images):
         # Products and sums are not fused, so that values depend neither on Triton's default nor on its interpreter.
         view_kernel[(len(images),)](
-            images.contiguous(), made, *(row.contiguous() for row in rows),
+            images.contiguous(), made, rows, *(parameter.contiguous() for parameter in parameters),
             CROP=crop, SIZE=size, BLOCK=block,
             CHANNEL_STRIDE=made.stride(1), PIXEL_STRIDE=made.stride(3),
             JITTER=jitter, SOLARIZE=threshold is not None, THRESHOLD=threshold or 0.0,
@@ -183,7 +188,7 @@ def rendered(
 
 
 @rendered.register_fake
-def _fake_rendered(images: Tensor, *_rows: Tensor, channels_last: bool, **_settings: object) -> Tensor:
+def _fake_rendered(images: Tensor, *_parameters: Tensor | None, channels_last: bool, **_settings: object) -> Tensor:
     return _empty(images, channels_last)
 
 

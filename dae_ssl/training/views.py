@@ -6,7 +6,6 @@ gives the same numbers on CPU and GPU, so a view does not know its batch, its ra
 
 import dataclasses
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -144,6 +143,7 @@ def render(
     parameters: Parameters,
     settings: config.Views,
     *,
+    rows: Tensor | None = None,
     plan: Plan | None = None,
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Tensor:
@@ -154,19 +154,22 @@ def render(
     views, to within rounding: "sorted", on a CPU, chunk by chunk with each operation only where it is due; "batched",
     every operation on every image and then a choice, which needs no data-dependent shape and no word from the host;
     "triton", on a GPU, one kernel that reads bytes and writes views. Without one named, `plan_for` the images is taken.
+    `rows`, int64 (n,), tells which row of the parameters is each image's; without it they are taken in order.
     Raises ValueError for images that are not what is asked for, or smaller than crop or blur need.
     """
-    size = images.shape[-1]
-    if images.dtype != torch.uint8 or images.shape != (len(parameters.top), 3, size, size):
+    size, n = images.shape[-1], len(parameters.top if rows is None else rows)
+    if images.dtype != torch.uint8 or images.shape != (n, 3, size, size):
         given = f"{images.dtype} {tuple(images.shape)}"
-        raise ValueError(
-            f"images={given}: choose uint8 ({len(parameters.top)}, 3, size, size), a row of parameters each"
-        )
+        raise ValueError(f"images={given}: choose uint8 ({n}, 3, size, size), a row of parameters each")
     if settings.crop > size:
         raise ValueError(f"views.crop={settings.crop}: choose at most the images' side, {size}")
     if settings.blur_kernel is not None and settings.blur_kernel // 2 >= size:
         raise ValueError(f"views.blur_kernel={settings.blur_kernel}: choose less than twice the images' side, {size}")
-    views = _PLANS[plan or plan_for(images)](images, parameters, settings, memory_format)
+    plan = plan or plan_for(images)
+    if plan == "triton":
+        return _render_triton(images, parameters, settings, rows, memory_format)
+    render_whole = _render_sorted if plan == "sorted" else _render_batched
+    views = render_whole(images, parameters if rows is None else parameters[rows], settings)
     return views.contiguous(memory_format=memory_format)
 
 
@@ -191,14 +194,18 @@ def _triton_holds(size: int) -> bool:
 
 
 def _render_triton(
-    images: Tensor, parameters: Parameters, settings: config.Views, memory_format: torch.memory_format
+    images: Tensor,
+    parameters: Parameters,
+    settings: config.Views,
+    rows: Tensor | None,
+    memory_format: torch.memory_format,
 ) -> Tensor:
     """Render by the kernel; blur needs a pixel's neighbours, and so it and what comes after it follow as operations."""
     from dae_ssl.training.render_triton import rendered
 
     p, blurs = parameters, settings.blur_kernel is not None
-    views = rendered(
-        images, p.top, p.left, p.flip, p.brightness, p.contrast, p.saturation, p.hue, p.order, p.solarize,
+    views: Tensor = rendered(
+        images, rows, p.top, p.left, p.flip, p.brightness, p.contrast, p.saturation, p.hue, p.order, p.solarize,
         crop=settings.crop,
         jitter=settings.jitter > 0,
         threshold=settings.solarize_threshold if settings.solarize > 0 and not blurs else None,
@@ -206,21 +213,20 @@ def _render_triton(
         operations=(BRIGHTNESS, CONTRAST, SATURATION),
         gray_weights=GRAY_WEIGHTS,
     )  # fmt: skip
-    return _finish(views, parameters, settings) if blurs else views
+    if not blurs:
+        return views
+    views = _finish(views, parameters if rows is None else parameters[rows], settings)
+    return views.contiguous(memory_format=memory_format)
 
 
-def _render_batched(
-    images: Tensor, parameters: Parameters, settings: config.Views, _memory_format: torch.memory_format
-) -> Tensor:
+def _render_batched(images: Tensor, parameters: Parameters, settings: config.Views) -> Tensor:
     views = _crop_gather(images, parameters, settings)
     if settings.jitter > 0:
         views = _jitter_all(views, parameters)
     return _finish(views, parameters, settings)
 
 
-def _render_sorted(
-    images: Tensor, parameters: Parameters, settings: config.Views, _memory_format: torch.memory_format
-) -> Tensor:
+def _render_sorted(images: Tensor, parameters: Parameters, settings: config.Views) -> Tensor:
     """Render with the images whose hue turns at the same step side by side: turning hues is the dearest operation."""
     places = (parameters.order == HUE).int().argmax(1).argsort(stable=True)
     views = []
@@ -231,13 +237,6 @@ def _render_sorted(
             chunk = _jitter_sorted(chunk, chosen)
         views.append(_finish(chunk, chosen, settings))
     return torch.cat(views).index_select(0, places.argsort())
-
-
-_PLANS: dict[Plan, Callable[[Tensor, Parameters, config.Views, torch.memory_format], Tensor]] = {
-    "sorted": _render_sorted,
-    "batched": _render_batched,
-    "triton": _render_triton,
-}
 
 
 def _sources(parameters: Parameters, crop: int, size: int) -> tuple[Tensor, Tensor]:
