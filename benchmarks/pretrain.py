@@ -27,7 +27,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
-import kornia.augmentation as K
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -112,6 +111,8 @@ def with_loader(options: Options, device: torch.device) -> Callable[[], Iterable
 
 def with_kornia(options: Options, device: torch.device) -> Callable[[], Iterable[list[Tensor]]]:
     """Return what gives a turn's batches, clean images and two views, made by kornia on the device."""
+    import kornia.augmentation as K
+
     images = options.images().to(device)
     transform = nn.Sequential(
         K.RandomCrop((SETTINGS.crop, SETTINGS.crop)),

@@ -11,7 +11,6 @@ import argparse
 import itertools
 from collections.abc import Callable
 
-import kornia.augmentation as K
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -50,7 +49,7 @@ class TwoViews(Dataset[tuple[Tensor, Tensor]]):
         return self.transform(image), self.transform(image)
 
 
-def ours(images: Tensor, batch: int) -> Callable[[], int]:
+def ours(images: Tensor, batch: int, plan: views.Plan | None = None) -> Callable[[], int]:
     """Return a side that makes both views of all images, batch by batch, compiled where they are on a GPU."""
     render = torch.compile(views.render) if images.is_cuda else views.render
     epochs = itertools.count()
@@ -63,7 +62,7 @@ def ours(images: Tensor, batch: int) -> Callable[[], int]:
             rows = slice(start, start + batch)
             clean = images.index_select(0, order[rows])
             for parameters in drawn:
-                render(clean, parameters[rows], SETTINGS)
+                render(clean, parameters[rows], SETTINGS, plan=plan)
         return _finished(2 * len(images), images)
 
     return work
@@ -71,6 +70,8 @@ def ours(images: Tensor, batch: int) -> Callable[[], int]:
 
 def with_kornia(images: Tensor, batch: int) -> Callable[[], int]:
     """Return a side that makes both views of all images with kornia's batched augmentations, each image its own."""
+    import kornia.augmentation as K
+
     transform = torch.nn.Sequential(
         K.RandomCrop((SETTINGS.crop, SETTINGS.crop)),
         K.Resize((SIZE, SIZE), align_corners=False),

@@ -1,29 +1,28 @@
 """What is drawn follows Table 1 and a published generator; what is rendered agrees with torchvision image by image."""
 
 import dataclasses
-import itertools
 
 import pytest
 import torch
 import torchvision.transforms.v2.functional as tv
 from scipy import stats
-from sklearn.datasets import load_digits
+from viewed import (
+    EVERYTHING,
+    ORDERS,
+    SIZE,
+    STILL,
+    assert_close_but_at_the_threshold,
+    draw,
+    example_images,
+    in_all_orders,
+)
 
 from dae_ssl import config
 from dae_ssl.training import views
 
-SIZE = 32
-ORDERS = list(itertools.permutations(range(4)))
-STILL = config.Views(crop=SIZE, flip=0.0, jitter=0.0)
-EVERYTHING = config.Views(crop=20, jitter=1.0, blur_kernel=3, solarize=0.5)
 CHANCE = 1e-4
 """Least p-value of the tests of distributions: there are dozens, at fixed seeds, and a wrong one is far below."""
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-
-
-def draw(settings=None, *, seed=0, epoch=0, n=4000, view=0, indices=None):
-    indices = torch.arange(n) if indices is None else indices
-    return views.draw(settings or config.Views(), seed=seed, epoch=epoch, indices=indices, view=view, size=SIZE)
 
 
 def fields(parameters):
@@ -36,19 +35,7 @@ def same(one, other):
 
 @pytest.fixture(scope="module")
 def images():
-    """48 images: noise, smooth colours, two-colour drawings of digits, gray ones, one colour only, black, white."""
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randint(0, 256, (12, 3, SIZE, SIZE), generator=generator, dtype=torch.uint8)
-    coarse = torch.randint(0, 256, (12, 3, 5, 5), generator=generator, dtype=torch.uint8)
-    smooth = tv.resize(coarse, [SIZE, SIZE])
-    ink = torch.from_numpy(load_digits().images[:12]).float()[:, None] / 16
-    ink = tv.resize(ink, [SIZE, SIZE])
-    paper, pen = torch.rand(2, 12, 3, 1, 1, generator=generator)
-    digits = ((paper * (1 - ink) + pen * ink) * 255).round().to(torch.uint8)
-    gray = smooth[:6, :1].expand(-1, 3, -1, -1)
-    corners = torch.tensor(list(itertools.product((0, 255), repeat=3)), dtype=torch.uint8)
-    flat = corners[[0, 1, 2, 4, 6, 7], :, None, None].expand(-1, -1, SIZE, SIZE)
-    return torch.cat([noise, smooth, digits, gray, flat])
+    return example_images()
 
 
 # ---------------------------------------------------------------------------------- the generator
@@ -66,7 +53,7 @@ def hexadecimal(text):
     return [int(word, 16) for word in text.split()]
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_cuda)])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[pytest.mark.cuda, needs_cuda])])
 @pytest.mark.parametrize(("counter", "key", "expected"), KNOWN_ANSWERS)
 def test_philox_gives_the_published_answers(counter, key, expected, device):
     counter = tuple(torch.tensor([word], device=device) for word in hexadecimal(counter))
@@ -313,10 +300,7 @@ def test_each_jitter_operation_alone_is_torchvisions(images, change):
 def test_all_orders_of_jitter_are_torchvisions(images, strength):
     settings = config.Views(crop=28, jitter=strength)
     many = images.repeat(2, 1, 1, 1)
-    parameters = dataclasses.replace(
-        draw(settings, n=len(many)), order=torch.tensor(ORDERS)[torch.arange(len(many)) % 24]
-    )
-    assert_as_torchvision(many, parameters, settings)
+    assert_as_torchvision(many, in_all_orders(draw(settings, n=len(many))), settings)
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 5, 23])
@@ -361,6 +345,22 @@ def test_an_image_is_rendered_the_same_in_any_company(images):
     assert torch.equal(views.render(many[some], parameters[some], EVERYTHING), whole[some])
     for i in range(24, 48):
         assert torch.equal(views.render(many[i : i + 1], parameters[i : i + 1], EVERYTHING), whole[i : i + 1])
+
+
+@pytest.mark.parametrize("plan", ["sorted", "batched"])
+def test_an_image_may_have_any_row_of_the_parameters(images, plan):
+    parameters, rows = draw(EVERYTHING, n=1000), torch.arange(len(images)).flip(0) * 20
+    expected = views.render(images, parameters[rows], EVERYTHING, plan=plan)
+    assert torch.equal(views.render(images, parameters, EVERYTHING, rows=rows, plan=plan), expected)
+
+
+@pytest.mark.parametrize("settings", [config.Views(), EVERYTHING, STILL], ids=["study", "everything", "still"])
+def test_channels_may_lie_last_in_memory(images, settings):
+    parameters = draw(settings, n=len(images))
+    for plan in ("sorted", "batched"):
+        last = views.render(images, parameters, settings, plan=plan, memory_format=torch.channels_last)
+        assert last.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(last, views.render(images, parameters, settings, plan=plan))
 
 
 def test_other_sizes_than_cifars_are_rendered():
@@ -427,6 +427,7 @@ def test_compiled_views_are_the_same_views(images):
     assert_close_but_at_the_threshold(ours, theirs, parameters, EVERYTHING)
 
 
+@pytest.mark.cuda
 @needs_cuda
 def test_views_are_drawn_alike_on_cpu_and_gpu():
     on_gpu = draw(EVERYTHING, indices=torch.arange(5000, device="cuda"), epoch=3)
@@ -435,6 +436,7 @@ def test_views_are_drawn_alike_on_cpu_and_gpu():
     assert torch.equal(order.cpu(), views.permutation(5000, seed=1, epoch=2))
 
 
+@pytest.mark.cuda
 @needs_cuda
 @pytest.mark.parametrize("settings", [config.Views(), EVERYTHING, STILL], ids=["study", "everything", "still"])
 def test_views_are_rendered_alike_on_cpu_and_gpu(images, settings):
@@ -443,12 +445,3 @@ def test_views_are_rendered_alike_on_cpu_and_gpu(images, settings):
     ours = views.render(images, parameters, settings)
     theirs = views.render(images.cuda(), on_gpu, settings).cpu()
     assert_close_but_at_the_threshold(ours, theirs, parameters, settings)
-
-
-def assert_close_but_at_the_threshold(ours, theirs, parameters, settings):
-    solarizes = parameters.solarize[:, None, None, None] & (settings.solarize > 0)
-    # A value within rounding of the threshold may fall on either side: v on one plan, 1 - v on the other.
-    threshold = settings.solarize_threshold
-    close = solarizes & ((ours - threshold).abs().minimum((1 - ours - threshold).abs()) < 1e-5)
-    assert close.float().mean() < 0.01
-    assert ((ours - theirs).abs() * ~close).max() < 1e-5

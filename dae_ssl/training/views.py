@@ -7,6 +7,7 @@ gives the same numbers on CPU and GPU, so a view does not know its batch, its ra
 import dataclasses
 import itertools
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -134,27 +135,91 @@ def draw(settings: config.Views, *, seed: int, epoch: int, indices: Tensor, view
 # ---------------------------------------------------------------------------------- rendering
 
 
-def render(images: Tensor, parameters: Parameters, settings: config.Views) -> Tensor:
+Plan = Literal["sorted", "batched", "triton"]
+
+
+def render(
+    images: Tensor,
+    parameters: Parameters,
+    settings: config.Views,
+    *,
+    rows: Tensor | None = None,
+    plan: Plan | None = None,
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Tensor:
     """Apply one view's parameters: uint8 (n, 3, size, size) -> float32 (n, 3, size, size) in [0, 1].
 
     In order (Table 1 of the study): crop, resize, flip, colour jitter in each image's own order; then blur and
-    solarize where the settings have them. Each is as in torchvision.transforms.v2.functional. Two plans give the same
-    views: on a CPU, chunk by chunk with each operation only where it is due; on other devices and under torch.compile
-    every operation on every image and then a choice, which needs no data-dependent shape and no word from the host.
+    solarize where the settings have them. Each is as in torchvision.transforms.v2.functional. Three plans give the same
+    views, to within rounding: "sorted", on a CPU, chunk by chunk with each operation only where it is due; "batched",
+    every operation on every image and then a choice, which needs no data-dependent shape and no word from the host;
+    "triton", on a GPU, one kernel that reads bytes and writes views. Without one named, `plan_for` the images is taken.
+    `rows`, int64 (n,), tells which row of the parameters is each image's; without it they are taken in order.
     Raises ValueError for images that are not what is asked for, or smaller than crop or blur need.
     """
-    size = images.shape[-1]
-    if images.dtype != torch.uint8 or images.shape != (len(parameters.top), 3, size, size):
+    size, n = images.shape[-1], len(parameters.top if rows is None else rows)
+    if images.dtype != torch.uint8 or images.shape != (n, 3, size, size):
         given = f"{images.dtype} {tuple(images.shape)}"
-        raise ValueError(
-            f"images={given}: choose uint8 ({len(parameters.top)}, 3, size, size), a row of parameters each"
-        )
+        raise ValueError(f"images={given}: choose uint8 ({n}, 3, size, size), a row of parameters each")
     if settings.crop > size:
         raise ValueError(f"views.crop={settings.crop}: choose at most the images' side, {size}")
     if settings.blur_kernel is not None and settings.blur_kernel // 2 >= size:
         raise ValueError(f"views.blur_kernel={settings.blur_kernel}: choose less than twice the images' side, {size}")
-    if images.device.type == "cpu" and not torch.compiler.is_compiling():
-        return _render_sorted(images, parameters, settings)
+    plan = plan or plan_for(images)
+    if plan == "triton":
+        return _render_triton(images, parameters, settings, rows, memory_format)
+    render_whole = _render_sorted if plan == "sorted" else _render_batched
+    views = render_whole(images, parameters if rows is None else parameters[rows], settings)
+    return views.contiguous(memory_format=memory_format)
+
+
+def plan_for(images: Tensor) -> Plan:
+    """Return the plan for images: the kernel where it is compiled for a GPU, for there Triton has what it needs.
+
+    Triton also needs a C compiler, and who runs uncompiled may have none: there, and without Triton, "batched".
+    """
+    if not torch.compiler.is_compiling():
+        return "sorted" if images.device.type == "cpu" else "batched"
+    return "triton" if images.device.type == "cuda" and _triton_holds(images.shape[-1]) else "batched"
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _triton_holds(size: int) -> bool:
+    """Tell whether Triton is installed and its kernel holds images of this size."""
+    try:
+        from dae_ssl.training.render_triton import LARGEST_SIZE
+    except ImportError:
+        return False
+    return size <= LARGEST_SIZE
+
+
+def _render_triton(
+    images: Tensor,
+    parameters: Parameters,
+    settings: config.Views,
+    rows: Tensor | None,
+    memory_format: torch.memory_format,
+) -> Tensor:
+    """Render by the kernel; blur needs a pixel's neighbours, and so it and what comes after it follow as operations."""
+    from dae_ssl.training.render_triton import rendered
+
+    p, blurs = parameters, settings.blur_kernel is not None
+    views: Tensor = rendered(
+        images, rows, p.top, p.left, p.flip, p.brightness, p.contrast, p.saturation, p.hue, p.order, p.solarize,
+        crop=settings.crop,
+        jitter=settings.jitter > 0,
+        threshold=settings.solarize_threshold if settings.solarize > 0 and not blurs else None,
+        channels_last=memory_format == torch.channels_last,
+        operations=(BRIGHTNESS, CONTRAST, SATURATION),
+        gray_weights=GRAY_WEIGHTS,
+    )  # fmt: skip
+    if not blurs:
+        return views
+    views = _finish(views, parameters if rows is None else parameters[rows], settings)
+    return views.contiguous(memory_format=memory_format)
+
+
+def _render_batched(images: Tensor, parameters: Parameters, settings: config.Views) -> Tensor:
     views = _crop_gather(images, parameters, settings)
     if settings.jitter > 0:
         views = _jitter_all(views, parameters)
