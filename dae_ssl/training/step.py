@@ -31,8 +31,6 @@ from dae_ssl.training.views import Parameters, draw, permutation, render
 PLAIN_STEPS = 3
 """Steps taken kernel by kernel before one is captured, in which compiler and libraries set up what they keep."""
 
-Table = Mapping[str, Tensor]
-"""The fields of `Parameters` for every step and image, (steps, b, ...)."""
 Compute = Callable[[Tensor, "Tables", Mapping[str, Tensor]], Mapping[str, Tensor]]
 
 
@@ -48,11 +46,15 @@ class Listener(Protocol):
 
 @dataclass(frozen=True)
 class Tables:
-    """What the steps of an epoch read, on the device, b images of this rank in each; the same memory in every epoch."""
+    """What the steps of an epoch read, on the device: b images of this rank in each, one step after another.
+
+    The memory is the same in every epoch.
+    """
 
     rows: Tensor
-    """int64 (steps, b), the images of each step."""
-    views: tuple[Table, Table]
+    """int64 (steps x b,), images in the order in which they are seen."""
+    views: tuple[Parameters, Parameters]
+    """Both views of each of them."""
     rates: Tensor
     """float32 (steps,), learning rates."""
     position: Tensor
@@ -64,7 +66,9 @@ class Tables:
             mine.copy_(theirs)
 
     def _tensors(self) -> Iterator[Tensor]:
-        yield from (self.rows, *self.views[0].values(), *self.views[1].values(), self.rates, self.position)
+        yield from (self.rows, self.rates, self.position)
+        for view in self.views:
+            yield from (getattr(view, part.name) for part in dataclasses.fields(view))
 
 
 def tables(cell: Cell, images: Tensor, share: slice, epoch: int, step: int) -> Tables:
@@ -75,18 +79,13 @@ def tables(cell: Cell, images: Tensor, share: slice, epoch: int, step: int) -> T
     settings, device = cell.optimisation, images.device
     steps = len(images) // settings.batch_size
     order = permutation(len(images), seed=cell.seed, epoch=epoch, device=device)[: steps * settings.batch_size]
+    rows = order.view(steps, settings.batch_size)[:, share].flatten()
 
-    def by_step(values: Tensor) -> Tensor:
-        return values.view(steps, settings.batch_size, *values.shape[1:])[:, share].contiguous()
-
-    def view(number: int) -> Table:
-        drawn = draw(cell.views, seed=cell.seed, epoch=epoch, indices=order, view=number, size=images.shape[-1])
-        return {part.name: by_step(getattr(drawn, part.name)) for part in dataclasses.fields(drawn)}
+    def view(number: int) -> Parameters:
+        return draw(cell.views, seed=cell.seed, epoch=epoch, indices=rows, view=number, size=images.shape[-1])
 
     rates = [learning_rate(settings, epoch * steps + n, settings.epochs * steps) for n in range(steps)]
-    return Tables(
-        by_step(order), (view(1), view(2)), torch.tensor(rates, device=device), torch.tensor([step], device=device)
-    )
+    return Tables(rows, (view(1), view(2)), torch.tensor(rates, device=device), torch.tensor([step], device=device))
 
 
 def learning_rate(settings: Optimisation, step: int, steps: int) -> float:
@@ -211,19 +210,15 @@ def forward_pass(step: Step) -> tuple[Compute, dict[str, Any]]:
     """Return images, tables and weights -> the terms of the loss at the table's position, and how that is computed."""
     cell, method, networks, world = step.cell, step.method, step.training.networks, step.world
     narrow = torch.autocast(world.device.type, torch.bfloat16, enabled=cell.precision == "bf16")
+    own, layout = step.share.stop - step.share.start, torch.channels_last
 
     def compute(images: Tensor, now: Tables, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        def at_step(table: Tensor) -> Tensor:
-            return table.index_select(0, now.position).squeeze(0)
-
-        shown = images.index_select(0, at_step(now.rows))
-        clean = unit_interval(shown).contiguous(memory_format=torch.channels_last)
+        here = now.position * own + torch.arange(own, device=images.device)
+        shown = images.index_select(0, now.rows.index_select(0, here))
+        clean = unit_interval(shown).contiguous(memory_format=layout)
         view1 = view2 = clean
         if method.augments:
-            view1, view2 = (
-                render(shown, Parameters(**{name: at_step(table) for name, table in view.items()}), cell.views)
-                for view in now.views
-            )
+            view1, view2 = (render(shown, view, cell.views, rows=here, memory_format=layout) for view in now.views)
         with narrow:
             return method.forward(networks, clean, view1, view2, weights, world)
 
