@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -287,7 +286,7 @@ def test_compiled_training_is_exactly_resumable_whatever_the_cache_and_one_graph
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Adam's learning rate be a tensor, and views be rendered without a word from the host."""
     began = Step.begin
-    monkeypatch.setattr(steps_of, "render", partial(render, plan="batched"))
+    monkeypatch.setattr(steps_of, "render", lambda *given, **named: render(*given, **named | {"plan": "batched"}))
 
     def begin(step: Step) -> None:
         for group in step.training.optimizer.param_groups:

@@ -26,7 +26,7 @@ from dae_ssl.replay import Work, repeated
 from dae_ssl.training.checkpoint import Training
 from dae_ssl.training.methods.base import SelfSupervised
 from dae_ssl.training.networks import unit_interval
-from dae_ssl.training.views import Parameters, draw, permutation, render
+from dae_ssl.training.views import Parameters, Plan, draw, permutation, render
 
 PLAIN_STEPS = 3
 """Steps taken kernel by kernel before one is captured, in which compiler and libraries set up what they keep."""
@@ -208,6 +208,28 @@ class Step:
 
 def forward_pass(step: Step) -> tuple[Compute, dict[str, Any]]:
     """Return images, tables and weights -> the terms of the loss at the table's position, and how that is computed."""
+    if step.compiler is None:
+        return _written_out(step, None), {"compiled": False}
+    began = time.perf_counter()
+    plans: tuple[Plan | None, ...] = (None, "batched") if step.images.is_cuda else (None,)
+    for plan in plans:  # what fails with the kernel for views may do without it
+        # Dynamo stops compiling, without a word, after a few functions from one place: every cell has one of its own.
+        torch.compiler.reset()
+        compiled: Compute = torch.compile(
+            _written_out(step, plan), backend=step.compiler, dynamic=False, fullgraph=True
+        )
+        reason = _fails(compiled, step)
+        # Ranks that run different code could wait for each other for ever.
+        if not step.world.any(reason is not None):
+            return compiled, {"compiled": True, "compile_seconds": round(time.perf_counter() - began, 3)}
+        if step.world.first:
+            instead = "running uncompiled" if plan == plans[-1] else "trying without the kernel for views"
+            step.listener.event("not_compiled", f"torch.compile failed, {instead}: {reason or 'on another rank'}")
+    return _written_out(step, None), {"compiled": False}
+
+
+def _written_out(step: Step, plan: Plan | None) -> Compute:
+    """Return the forward pass as it is written, views rendered by a plan, or by the one that suits the images."""
     cell, method, networks, world = step.cell, step.method, step.training.networks, step.world
     narrow = torch.autocast(world.device.type, torch.bfloat16, enabled=cell.precision == "bf16")
     own, layout = step.share.stop - step.share.start, torch.channels_last
@@ -218,24 +240,13 @@ def forward_pass(step: Step) -> tuple[Compute, dict[str, Any]]:
         clean = unit_interval(shown).contiguous(memory_format=layout)
         view1 = view2 = clean
         if method.augments:
-            view1, view2 = (render(shown, view, cell.views, rows=here, memory_format=layout) for view in now.views)
+            view1, view2 = (
+                render(shown, view, cell.views, rows=here, plan=plan, memory_format=layout) for view in now.views
+            )
         with narrow:
             return method.forward(networks, clean, view1, view2, weights, world)
 
-    if step.compiler is None:
-        return compute, {"compiled": False}
-    # Dynamo stops compiling, without a word, after a few functions from one place in the code: each cell has its own.
-    torch.compiler.reset()
-    began = time.perf_counter()
-    compiled: Compute = torch.compile(compute, backend=step.compiler, dynamic=False, fullgraph=True)
-    reason = _fails(compiled, step)
-    # Ranks that run different code could wait for each other for ever.
-    if not world.any(reason is not None):
-        return compiled, {"compiled": True, "compile_seconds": round(time.perf_counter() - began, 3)}
-    if world.first:
-        reason = reason or "on another rank"
-        step.listener.event("not_compiled", f"torch.compile failed, running uncompiled: {reason}")
-    return compute, {"compiled": False}
+    return compute
 
 
 def _fails(compute: Compute, step: Step) -> str | None:
@@ -248,6 +259,5 @@ def _fails(compute: Compute, step: Step) -> str | None:
     except Exception as error:
         return (str(error).strip() or type(error).__name__).splitlines()[0]
     finally:
-        for parameter in step.training.networks.parameters():
-            parameter.grad = None
+        step.gradients.clear()
     return None
