@@ -31,7 +31,7 @@ def compute(asked: Asked, again: Callable[[], Asked], same_cells: Sequence[str],
     """
     minutes, before = asked.options["minutes"], set[NodeId]()
     over = Deadline(None if minutes is None else began + 60 * minutes)
-    kept, open_lanes = _kept(asked), _lanes(asked)
+    open_lanes, kept = _lanes(asked), _kept(asked)
     os.environ.setdefault("MLFLOW_TRACKING_URI", server.tracking_uri(asked.store.root))
     with stop_requests() as request, contextlib.ExitStack() as stack:
         for lane in open_lanes:
@@ -41,16 +41,16 @@ def compute(asked: Asked, again: Callable[[], Asked], same_cells: Sequence[str],
             missing = {node.id for node in planned.missing()}
             for cell in asked.cells:
                 cells.describe(cell, asked.store)
+            if planned.left():
+                print(planned.left())
             if not missing:
                 if kept is not None:
                     kept.write(asked, asked.cells)
                 nothing = "everything is there" if before else "nothing is missing"
-                print(f"{planned.left() or nothing}: python -m jobs.report {shlex.join(same_cells)}")
+                print(f"{nothing}: python -m jobs.report {shlex.join(same_cells)}")
                 return 0
             if missing == before:
                 raise StoreError(f"{asked.store.root}: {len(missing)} nodes were computed and are not there: {missing}")
-            if planned.left():
-                print(planned.left())
             failed = _run(asked, planned, open_lanes, kept, lambda: request() or over())
             if failed:
                 print(f"{failed} nodes failed: python -m jobs.status {shlex.join(same_cells)}", file=sys.stderr)

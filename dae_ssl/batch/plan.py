@@ -96,9 +96,9 @@ class Plan:
         left = [id for id in self.wanted if id not in planned | self.done | self.queued]
         unread = sum(stage in self.stages for stage, _ in left)
         named = ",".join(stage for stage in config.STAGES if stage in self.stages)
-        reasons = {"of other stages": len(left) - unread, "since what they read is not there": unread}
-        words = " and ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
-        return f"only={named}: {len(left)} missing nodes are left, {words}" if left else ""
+        counts = {"of other stages": len(left) - unread, "whose parents are not there": unread}
+        words = " and ".join(f"{count} {which}" for which, count in counts.items() if count)
+        return f"only={named} leaves nodes that are missing: {words}" if left else ""
 
 
 def nodes(cells: Iterable[Cell]) -> dict[NodeId, Wanted]:

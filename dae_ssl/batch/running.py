@@ -156,6 +156,7 @@ class Run:
                 lane.stop()
             if lane.busy and seconds >= GRACE_SECONDS:
                 lane.kill()
+                self.show.still(lane.number)
                 self.order.ended(lane.node, TRY_AGAIN)
 
     def _hear(self, lane: Lane, answer: Sequence[Any], *, stopping: bool) -> bool:
