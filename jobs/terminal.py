@@ -62,7 +62,7 @@ class Board:
         if not sys.stderr.isatty():
             self._print(lane, what, done, total)
             return
-        if lane not in self._bars or self._bars[lane].desc != f"{what}: ":
+        if lane not in self._bars or self._bars[lane].desc != what:
             self.still(lane)
             self._bars[lane] = tqdm(desc=what, total=total, initial=done, position=lane, leave=False, unit="step")
         self._bars[lane].update(done - self._bars[lane].n)

@@ -385,3 +385,21 @@ def test_progress_in_a_file_is_a_line_a_minute_for_each_lane(
     board.still(0)
     board.progress(0, "cell 2: pretrain", 1, 1000)
     assert capsys.readouterr().err == "", "what has just begun is not told yet"
+
+
+def test_progress_on_a_terminal_is_a_bar_for_each_lane_and_goes_on_from_where_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "100")
+    board = Board()
+    for step in range(40, 46):
+        board.progress(0, "cell 0: pretrain", step, 100)
+        board.progress(1, "cell 1: probe", step - 39, 10)
+        time.sleep(0.11)
+    board.still(0)
+    board.still(1)
+    printed = capsys.readouterr().err
+    assert "cell 0: pretrain:  45%" in printed
+    assert "cell 1: probe:  60%" in printed
+    assert printed.count("00:00<?, ?step/s") == 2, "each bar begins once"

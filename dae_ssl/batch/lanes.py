@@ -101,6 +101,8 @@ class Lane:
 
     def give(self, node: Wanted) -> None:
         """Have a node computed."""
+        if self._process is not None and self._process.poll() is not None:  # it died while it had nothing to do
+            self.kill()
         if self._process is None:
             self._start()
         self._node, self.busy = node, True

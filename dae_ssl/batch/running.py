@@ -119,9 +119,11 @@ class Run:
     def to_the_end(self, stop: Callable[[], bool], beside: Callable[[Sequence[Wanted]], None]) -> None:
         """Compute until nothing is free and nothing under way, or for GRACE_SECONDS at most after a request to stop.
 
-        `beside` is called with the nodes that are newly done, while the lanes are at work on others.
+        `beside` is called once the lanes have begun, and then with the nodes that are newly done, while the lanes are
+        at work on others.
         """
-        stopping, done = None, list[Wanted]()
+        stopping: float | None = None
+        done: list[Wanted] | None = []
         while True:
             if stopping is None and stop():
                 stopping = self.clock()
@@ -130,7 +132,8 @@ class Run:
                 self._give()
             else:
                 self._end(self.clock() - stopping)
-            beside(done)
+            if done is not None:
+                beside(done)
             busy = [lane for lane in self.lanes if lane.busy]
             if not busy:
                 return
@@ -138,7 +141,7 @@ class Run:
             done = [
                 lane.node for lane in busy for answer in lane.answers()
                 if self._hear(lane, answer, stopping=stopping is not None)
-            ]  # fmt: skip
+            ] or None  # fmt: skip
 
     def _give(self) -> None:
         """Give every lane that is free a node, if one is free for it."""
