@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -44,7 +45,18 @@ OUTCOMES = "outcomes.jsonl"
 
 def encoder_name(epoch: int) -> str:
     """Return the product that holds the encoder as it was after an epoch; 0 is before the first."""
-    return f"encoder-epoch{epoch:04d}.pt"
+    return f"encoder-epoch{epoch:04d}.safetensors"
+
+
+def encoder_names(epoch: int) -> tuple[str, ...]:
+    """Return every name that product may have: today's, and the one it had while encoders were PyTorch files."""
+    return encoder_name(epoch), f"encoder-epoch{epoch:04d}.pt"
+
+
+def encoder_epoch(name: str) -> int | None:
+    """Return the epoch of an encoder's product, or None for another product."""
+    match = re.fullmatch(r"encoder-epoch(\d{4,})\.(?:safetensors|pt)", name)
+    return int(match[1]) if match else None
 
 
 def pictures_name(epoch: int) -> str:

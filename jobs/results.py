@@ -4,7 +4,11 @@ python -m jobs.results save experiment=study scale=small to=results/study-small.
 python -m jobs.results load results/study-small.jsonl store=store
 
 What is loaded is shown by jobs.report, copied by jobs.sync_mlflow, and not computed again. A file that is there already
-is added to. No weights and no features travel: a node that needs these has them computed again.
+is added to. Features do not travel, and weights only where they are asked for: a node that needs what stayed behind has
+it computed again.
+
+  weights=true         save: also the final encoders, as weights/KEY.safetensors beside the file, listed in a README.md
+  weights=FOLDER       save: in another folder; load: from it (else from `weights` beside the file, where that is)
 """
 
 import argparse
@@ -14,12 +18,17 @@ from pathlib import Path
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
+from dae_ssl.batch import encoders
 from dae_ssl.batch.archive import Archive
+from dae_ssl.batch.encoders import Encoder
 from dae_ssl.config import Cell, ConfigError, require
 from dae_ssl.experiments.form import Pictures, Strengths
 from dae_ssl.store import Store, StoreError
 from jobs import experiment, flags
 from jobs.experiment import Asked
+
+BESIDE = "weights"
+"""The folder of encoders beside a file of results."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -31,11 +40,12 @@ def main(arguments: Sequence[str]) -> None:
 
 def save(arguments: Sequence[str]) -> None:
     """Write what the store has of an experiment's cells."""
-    asked = experiment.asked(arguments, to=None)
+    asked = experiment.asked(arguments, to=None, weights=None)
     if asked.options["to"] is None:
         raise ConfigError("to is not given: name a file, as in to=results/study-small.jsonl")
     path = Path(str(asked.options["to"]))
     require(not path.is_dir(), "to", str(path), "a file, as in to=results/study-small.jsonl")
+    folder = weights_folder(asked.options["weights"], path)
     archive = Archive.read(path)
     new = archive.add(asked.cells, asked.store, pictured=pictured(asked))
     if not archive.nodes:
@@ -47,6 +57,19 @@ def save(arguments: Sequence[str]) -> None:
     there = len(wanted & archive.nodes.keys())
     print(f"{path}: {len(archive.nodes)} nodes of {len(archive.cells)} cells, {new} of them new; "
           f"{there} of the {len(wanted)} of {asked.experiment.name}")  # fmt: skip
+    if folder is not None:
+        new = encoders.save(archive, folder, asked.cells, asked.store)
+        print(f"{folder}: {len(encoders.found(archive, folder))} encoders, {new} of them new")
+
+
+def weights_folder(given: object, path: Path) -> Path | None:
+    """Return where the encoders of a file of results are to be: `true` is beside it, None and `false` are nowhere."""
+    require(given is None or isinstance(given, bool | str), "weights", given, "true, or a folder")
+    if given is None or given in (False, "false"):
+        return None
+    folder = path.parent / BESIDE if given in (True, "true") else Path(str(given))
+    require(not folder.exists() or folder.is_dir(), "weights", str(folder), "a folder")
+    return folder
 
 
 def pictured(asked: Asked) -> list[Cell]:
@@ -63,19 +86,32 @@ def load(arguments: Sequence[str]) -> None:
     """Put files of results into a store."""
     parser = argparse.ArgumentParser(prog="python -m jobs.results load")
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
+    parser.add_argument("--weights", metavar="FOLDER", help="of encoders; `weights` beside a file, where that is")
     flags.add_store(parser)
-    given = flags.parsed(parser, arguments, "store")
+    given = flags.parsed(parser, arguments, "store", "weights")
     require(bool(given.files), "files", [], "one or more that jobs.results save has written")
     for path in given.files:  # all of them, before the first is loaded
         name, equals, _ = str(path).partition("=")
-        require(not equals or path.exists(), "option", name, "store=FOLDER, or the name of a file")
+        require(not equals or path.exists(), "option", name, "store=FOLDER, weights=FOLDER, or the name of a file")
         require(path.is_file(), "file", str(path), "one that is there, written by jobs.results save")
     archives = {path: Archive.read(path) for path in given.files}
     for path, archive in archives.items():
         require(bool(archive.nodes), "file", str(path), "one that holds results")
+    brought = {path: _brought(archive, path, given.weights) for path, archive in archives.items()}
+    named = given.weights in (None, "false") or any(brought.values())
+    require(named, "weights", given.weights, "a folder that holds encoders of these results, as KEY.safetensors")
     for path, archive in archives.items():
         new = archive.load(Store(given.store))
         print(f"{given.store}: {new} of {len(archive.nodes)} nodes of {path} are new")
+        if files := brought[path]:
+            new = encoders.load(files, Store(given.store))
+            print(f"{given.store}: {new} of {len(files)} encoders of {next(iter(files)).parent} are new")
+
+
+def _brought(archive: Archive, path: Path, given: str | None) -> dict[Path, Encoder]:
+    """Return the encoders that come with a file of results."""
+    folder = weights_folder("true" if given is None else given, path)
+    return {} if folder is None else encoders.found(archive, folder)
 
 
 if __name__ == "__main__":

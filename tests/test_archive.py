@@ -209,6 +209,8 @@ def test_node_that_the_store_has_stays_as_it_is(measured: tuple[Store, Cell], tm
         (lambda entry: entry["files"].pop("probe.json"), "is missing"),
         (lambda entry: entry["record"]["products"]["probe.json"].update(sha256="0"), "is not what its record names"),
         (lambda entry: entry.pop("record"), "KeyError"),
+        (lambda entry: entry["record"].update(left_behind={"networks.pt": {"bytes": 1}}), "KeyError, 'sha256'"),
+        (lambda entry: entry["record"].update(left_behind={"networks.pt": {"bytes": 1, "sha256": 2}}), "SHA-256"),
     ],
 )
 def test_result_that_is_not_what_it_says_is_refused_in_one_line_and_nothing_is_written(

@@ -3,6 +3,7 @@
 A line of JSON for each cell, then for each node: its commit record with figures, versions, device and seconds; and
 its log and its small products, compressed. Loaded into another store such a node counts as done, since its numbers are
 there; its record names what was left behind, and it is computed again only if something is to be read from that.
+Encoders travel beside the file, in a folder that `encoders` knows.
 """
 
 import base64
@@ -91,6 +92,12 @@ class Archive:
 
     def load(self, place: Store) -> int:
         """Put every node that a store lacks into it, and return how many; what it has stays as it is."""
+        for cell in self.described():
+            cells.describe(cell, place)
+        return sum(_unpack(entry, place.node(stage, key)) for (stage, key), entry in self.nodes.items())
+
+    def described(self) -> list[Cell]:
+        """Return the cells. Raises ArchiveError for one that this version does not know."""
         known = []
         for key, settings in self.cells.items():
             try:
@@ -99,9 +106,12 @@ class Archive:
                 raise ArchiveError(f"cell {key} is none that this version knows: {error}") from error
             if config.cell_key(known[-1]) != key:
                 raise ArchiveError(f"cell {key} is not the key of its settings")
-        for cell in known:
-            cells.describe(cell, place)
-        return sum(_unpack(entry, place.node(stage, key)) for (stage, key), entry in self.nodes.items())
+        return known
+
+    def records(self, cell: Cell) -> dict[str, dict[str, Any]]:
+        """Return the commit records of a cell's stages that count as done."""
+        entries = {stage: self.nodes.get((stage, key)) for stage, key in config.keys(cell).items()}
+        return done.counted(cell, {stage: entry["record"] for stage, entry in entries.items() if entry is not None})
 
 
 def _tells_more(entry: Mapping[str, Any], known: Mapping[str, Any] | None) -> bool:
@@ -131,6 +141,9 @@ def _check(entry: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} is no product's name")
         if name != store.LOG and store.sha256_of(_plain(packed)) != record["products"][name]["sha256"]:
             raise ValueError(f"{name} of {entry['stage']} {entry['key']} is not what its record names")
+    for facts in (record["products"] | record.get(store.LEFT_BEHIND, {})).values():
+        if not (isinstance(facts["bytes"], int) and isinstance(facts["sha256"], str)):
+            raise ValueError(f"{entry['stage']} {entry['key']} names a product without its size and SHA-256")
     if missing := record["products"].keys() - files.keys():
         raise ValueError(f"{sorted(missing)[0]} of {entry['stage']} {entry['key']} is missing")
 

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TypeVar
 
 from dae_ssl import config
-from dae_ssl.batch.done import done
+from dae_ssl.batch.done import Record, done, misses
 from dae_ssl.batch.profile import Profile, Resources
 from dae_ssl.config import Cell, require
 from dae_ssl.store import Store
@@ -118,10 +118,18 @@ def nodes(cells: Iterable[Cell]) -> dict[NodeId, Wanted]:
 
 def finished(wanted: Mapping[NodeId, Wanted], store: Store) -> frozenset[NodeId]:
     """Return the nodes that are done and were computed from what their parents hold now."""
+    return _finished(wanted, _committed(wanted, store))
+
+
+def _committed(wanted: Mapping[NodeId, Wanted], store: Store) -> dict[NodeId, Record]:
     begun = {stage: store.keys(stage) for stage in config.STAGES}
     records = {id: store.node(*id).record() for id in wanted if id[1] in begun[id[0]]}
-    known = {id: record for id, record in records.items() if record is not None}
-    return frozenset(done({id: node.parent for id, node in wanted.items()}, known))
+    return {id: record for id, record in records.items() if record is not None}
+
+
+def _finished(wanted: Mapping[NodeId, Wanted], records: Mapping[NodeId, Record]) -> frozenset[NodeId]:
+    parents = {id: node.parent for id, node in wanted.items()}
+    return frozenset(done(parents, records, lambda id, parent: misses(wanted[id].cell, id[0], parent)))
 
 
 def chosen(only: object) -> frozenset[str]:
@@ -147,8 +155,9 @@ def make(
     index; a smaller one of the profile is kept to. A node whose parent is neither there nor on its way is not planned.
     """
     wanted = nodes(cells)
-    there = finished(wanted, store)
-    wanted = _for_their_readers(wanted, there)
+    records = _committed(wanted, store)
+    there = _finished(wanted, records)
+    wanted = _for_their_readers(wanted, there, records)
     waiting = {id: spot for id, spot in queued.items() if id in wanted and id not in there}
     size = min(array_size, profile.array_size or array_size)
     arrays: list[Array] = []
@@ -166,14 +175,17 @@ def make(
     return Plan(wanted, there, frozenset(waiting), tuple(arrays), frozenset(stages))
 
 
-def _for_their_readers(wanted: Mapping[NodeId, Wanted], there: frozenset[NodeId]) -> dict[NodeId, Wanted]:
-    """Return the nodes, each missing one told as of a cell that has a missing node which reads it.
+def _for_their_readers(
+    wanted: Mapping[NodeId, Wanted], there: frozenset[NodeId], records: Mapping[NodeId, Record]
+) -> dict[NodeId, Wanted]:
+    """Return the nodes, one that left behind what a missing node reads told as of that node's cell.
 
-    Who computes it can then see from that cell alone that it has to be there with all of its products.
+    Who computes it can then see from that cell alone that it has to be there with that product.
     """
     found = dict(wanted)
     for id, node in reversed(list(wanted.items())):
-        if id not in there and node.parent is not None and node.parent not in there:
+        above = None if node.parent is None else records.get(node.parent)
+        if id not in there and node.parent is not None and above is not None and misses(node.cell, node.stage, above):
             found[node.parent] = replace(found[node.parent], cell=found[id].cell)
     return found
 

@@ -26,9 +26,10 @@ from dae_ssl.evaluation.reconstruction import match
 from dae_ssl.lock import held
 from dae_ssl.store import Node, Store, StoreError, appearing, write_bytes, write_json
 from dae_ssl.training import networks as nets
-from dae_ssl.training.checkpoint import States, deserialise, serialise
+from dae_ssl.training.checkpoint import States, serialise
 from dae_ssl.training.monitor import evenly, passed_through, pictures
 from dae_ssl.training.pretrain import SAVE_SECONDS, pretrain
+from dae_ssl.training.weights import load_encoder, packed
 
 PICTURED_IMAGES = 16
 MATCHED_IMAGES = 1000
@@ -110,7 +111,7 @@ def _done(cell: Cell, stage: str, place: Place) -> dict[str, Any] | None:
         place.tell(f"{node.path} is damaged (a product is missing or has another size): computing it again")
     elif record is None and committed is not None and done.outdated(committed, parent_record(cell, stage, place.store)):
         place.tell(f"{node.path} was made from an earlier {cell.parent(stage)} of this cell: computing it again")
-    elif record is None and committed is not None and store.LEFT_BEHIND in committed:
+    elif record is None and committed is not None and committed.get(store.LEFT_BEHIND):
         place.tell(f"{node.path} came without its products, which are to be read: computing it again")
     for name, digests in (record or {}).get("inputs", {}).items():
         prepared = place.store.data(name).record()
@@ -137,7 +138,7 @@ def _worked_seconds(log: Path) -> float:
 
 def _pretrain_stage(cell: Cell, node: Node, log: Log, place: Place) -> dict[str, Any]:
     if not cell.method.trains:
-        _write_encoder(node, 0, _random_encoder(cell))
+        _write_encoder(cell, node, 0, _random_encoder(cell))
         return {}
     trained = _pretrain(cell, node, log, place)
     write_bytes(node.product(store.NETWORKS), serialise(trained.state_dict()))
@@ -196,7 +197,7 @@ class _Watch:
         self.place.progress("pretrain", epoch * steps + step, self.cell.optimisation.epochs * steps)
 
     def keep(self, epoch: int, networks: nn.ModuleDict) -> None:
-        _write_encoder(self.node, epoch, networks["encoder"])
+        _write_encoder(self.cell, self.node, epoch, networks["encoder"])
         content = io.BytesIO()
         np.savez(content, allow_pickle=False, **pictures(networks, self.cell, self.shown))
         write_bytes(self.node.product(store.pictures_name(epoch)), content.getvalue())
@@ -209,12 +210,7 @@ def _features_stage(cell: Cell, node: Node, log: Log, place: Place) -> dict[str,
     device = place.world.device
     encode: Callable[[Tensor], Tensor] = nets.pixels
     if cell.method.has_encoder:
-        source = place.store.node("pretrain", config.key(cell, "pretrain"))
-        source.verify()
-        epoch = config.stage_settings(cell, "features")["epoch"]
-        encoder = nets.encoder()
-        encoder.load_state_dict(deserialise(source.product(store.encoder_name(epoch)).read_bytes()))
-        encode = nets.frozen(encoder, device)
+        encode = nets.frozen(load_encoder(_encoder(cell, place.store)), device)
     splits = data.evaluation_splits(place.store, cell.data, device)
     with appearing(node.product(store.FEATURES)) as path:
         features.write(
@@ -300,8 +296,22 @@ def _random_encoder(cell: Cell) -> nn.Module:
     return encoder
 
 
-def _write_encoder(node: Node, epoch: int, encoder: nn.Module) -> None:
-    write_bytes(node.product(store.encoder_name(epoch)), serialise(encoder.state_dict()))
+def _write_encoder(cell: Cell, node: Node, epoch: int, encoder: nn.Module) -> None:
+    """Write an encoder with what it is, so that the file can be told without the record beside it."""
+    settings = json.dumps(config.stage_settings(cell, "pretrain"), sort_keys=True)
+    content = packed(encoder.state_dict(), {"format": "pt", "settings": settings, "epoch": str(epoch)})
+    write_bytes(node.product(store.encoder_name(epoch)), content)
+
+
+def _encoder(cell: Cell, where: Store) -> Path:
+    """Return the file of the encoder that a cell's features are made with, verified."""
+    node = where.node("pretrain", config.key(cell, "pretrain"))
+    products = node.verify()["products"]
+    for name in done.reads(cell, "features"):
+        if name in products:
+            return node.product(name)
+    name, *_ = done.reads(cell, "features")
+    raise StoreError(f"{node.product(name)} is not there, though pretraining is done: delete {node.path} and run again")
 
 
 def _features(cell: Cell, where: Store) -> tuple[Path, Mapping[str, str], int]:

@@ -1,0 +1,124 @@
+"""Weights as safetensors: a file of named tensors that every framework reads, and nothing in it can run.
+
+The length of the header in 8 bytes; the header, JSON padded with spaces to a multiple of 8, that tells of each tensor
+its dtype, shape and place; then the tensors' values, row by row and without gaps. Every number is little-endian, as
+the machines that PyTorch runs on. The format is huggingface/safetensors'; its library is not needed.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dae_ssl.store import StoreError
+from dae_ssl.training import networks
+from dae_ssl.training.checkpoint import deserialise
+
+DTYPES = {
+    "U8": torch.uint8, "I8": torch.int8, "I16": torch.int16, "F16": torch.float16, "BF16": torch.bfloat16,
+    "I32": torch.int32, "F32": torch.float32, "F64": torch.float64, "I64": torch.int64,
+}  # fmt: skip
+"""What is written and read, in the library's order: it lays the last of these out first."""
+METADATA = "__metadata__"
+LONGEST_HEADER = 100_000_000
+"""Bytes; the library's bound."""
+
+
+class WeightsError(StoreError):
+    """A file that holds no weights, damaged ones or another network's; the message is one line with the reason."""
+
+
+def packed(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
+    """Return tensors as the bytes of a file; equal ones give equal bytes, however they lie in memory."""
+    names = {dtype: name for name, dtype in DTYPES.items()}
+    ranks = {dtype: rank for rank, dtype in enumerate(DTYPES.values())}
+    header: dict[str, Any] = {METADATA: dict(sorted(metadata.items()))} if metadata else {}
+    values, end = [], 0
+    for name in sorted(tensors, key=lambda name: (-ranks[tensors[name].dtype], name)):
+        tensor = tensors[name].detach().cpu().contiguous()
+        values.append(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        start, end = end, end + len(values[-1])
+        header[name] = {"dtype": names[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + b"".join(values)
+
+
+def unpacked(content: bytes) -> dict[str, Tensor]:
+    """Return the tensors of a file. Raises WeightsError unless every byte of it is accounted for, and once."""
+    header, values = _split(content)
+    places = [(*_place(name, told), name) for name, told in header.items() if name != METADATA]
+    found, end = {}, 0
+    for start, stop, dtype, shape, name in sorted(places, key=lambda place: place[:2]):
+        _require(start == end, f"{name} begins at byte {start}, where {end} is the first that is free")
+        _require(stop <= len(values), f"{name} ends at byte {stop} of {len(values)}")
+        end = stop
+        flat = torch.frombuffer(bytearray(values[start:stop]), dtype=dtype) if stop > start else torch.empty(0)
+        found[name] = flat.to(dtype).reshape(shape)
+    _require(end == len(values), f"{len(values) - end} bytes at its end belong to no tensor")
+    return found
+
+
+def load_encoder(path: Path) -> nn.Sequential:
+    """Return the encoder that a product of pretraining holds, images (n, 3, 32, 32) in [0, 1] -> representations.
+
+    Raises WeightsError for a file that is no encoder of this suite.
+    """
+    encoder = networks.encoder()
+    try:
+        content = path.read_bytes()
+        # Encoders were PyTorch files once; of these no more than tensors and plain values is unpickled.
+        encoder.load_state_dict(deserialise(content) if path.suffix == ".pt" else unpacked(content))
+    except Exception as error:  # for a damaged PyTorch file any
+        reason = " ".join(str(error).split())
+        raise WeightsError(f"{path} holds no encoder of this suite, or a damaged one: {reason}") from error
+    return encoder.eval()
+
+
+def _split(content: bytes) -> tuple[dict[str, Any], memoryview]:
+    """Return a file's header, its metadata checked, and the values behind it."""
+    _require(len(content) >= 8, f"it has {len(content)} bytes")
+    length = int.from_bytes(content[:8], "little")
+    _require(length <= min(len(content) - 8, LONGEST_HEADER), f"a header of {length} bytes in {len(content)}")
+    try:
+        header = json.loads(content[8 : 8 + length].decode(), object_pairs_hook=_without_repetition)
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"no safetensors: its header is no JSON: {error}") from error
+    _require(isinstance(header, dict), "its header is no JSON object")
+    metadata = header.get(METADATA, {})
+    _require(isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values()),
+             f"{METADATA} holds something other than texts")  # fmt: skip
+    return header, memoryview(content)[8 + length :]
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands in it twice")
+    return found
+
+
+def _place(name: str, told: Any) -> tuple[int, int, torch.dtype, tuple[int, ...]]:
+    """Return where a tensor's values start and stop, their dtype and shape, which agree with each other."""
+    complete = isinstance(told, dict) and told.keys() == {"dtype", "shape", "data_offsets"}
+    _require(complete, f"{name} is not told by dtype, shape and data_offsets")
+    dtype = DTYPES.get(str(told["dtype"]))
+    if dtype is None:
+        raise WeightsError(f"no safetensors that this program reads: {name} has dtype {told['dtype']}")
+    shape, offsets = told["shape"], told["data_offsets"]
+    for numbers in (shape, offsets):
+        whole = isinstance(numbers, list) and all(type(number) is int and number >= 0 for number in numbers)
+        _require(whole, f"{name} has shape {shape} and data_offsets {offsets}")
+    size = math.prod(shape) * dtype.itemsize
+    _require(len(offsets) == 2 and offsets[1] - offsets[0] == size,
+             f"{name} has {size} bytes by its dtype and shape, and data_offsets {offsets}")  # fmt: skip
+    return offsets[0], offsets[1], dtype, tuple(shape)
+
+
+def _require(condition: bool, otherwise: str) -> None:
+    if not condition:
+        raise WeightsError(f"no safetensors, or a damaged file: {otherwise}")
