@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dae_ssl import config
-from dae_ssl.batch import cells, lanes, plan, server
+from dae_ssl.batch import cells, encoders, lanes, plan, server
 from dae_ssl.batch.archive import Archive
 from dae_ssl.batch.interrupt import stop_requests
 from dae_ssl.batch.lanes import Lane
@@ -110,13 +110,16 @@ class Kept:
 
     path: Path
     archive: Archive
-    weights: bool
+    folder: Path | None
+    """Of the encoders."""
 
     def write(self, asked: Asked, finished: Iterable[Cell]) -> None:
-        """Add what the store has of some cells. Raises StoreError when the file cannot be written."""
+        """Add what the store has of some cells. Raises StoreError for what cannot be written."""
         added = list(finished)
         self.archive.add(added, asked.store, pictured=results.pictured(asked))
         self.archive.write(self.path)
+        if self.folder is not None:
+            encoders.save(self.archive, self.folder, added, asked.store)
 
 
 def _kept(asked: Asked) -> Kept | None:
@@ -126,7 +129,7 @@ def _kept(asked: Asked) -> Kept | None:
         return None
     path = Path(str(given))
     require(isinstance(given, str) and not path.is_dir(), "archive", given, "a file, as in archive=results/study.jsonl")
-    kept = Kept(path, Archive.read(path), asked.options["weights"])
+    kept = Kept(path, Archive.read(path), results.weights_folder(asked.options["weights"], path))
     kept.write(asked, [])  # what cannot be written is told before anything is computed
     return kept
 

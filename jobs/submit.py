@@ -8,7 +8,7 @@ python -m jobs.submit experiment=study profile=local minutes=25 archive=study.js
   minutes=N            stop after so many with what is under way saved: the next cells in order, as time permits
   lanes=N              so many nodes at the same time; two on each GPU, one without, k-means beside them
   archive=FILE         write what the store has of these cells to a file of results, after every finished cell
-  weights=true         and their final encoders beside it
+  weights=true         and their final encoders beside it, as jobs.results does
   only=STAGE           nothing of other stages, so that GPUs pretrain and other machines evaluate
 
 The same command again sends only what is missing and not queued. Nothing that is killed, this command included, loses
@@ -28,7 +28,7 @@ from jobs import experiment, here
 from jobs.experiment import Asked
 from jobs.plan import print_arrays, spots
 
-OPTIONS = {"minutes": None, "lanes": None, "archive": None, "weights": False, "only": None}
+OPTIONS = {"minutes": None, "lanes": None, "archive": None, "weights": None, "only": None}
 """This command's own, with their defaults."""
 LOCAL = {"minutes": "SLURM has time limits", "lanes": "SLURM has arrays, and packing", "archive": "jobs.results saves",
          "weights": "jobs.results saves"}  # fmt: skip
@@ -59,7 +59,8 @@ def require_possible(asked: Asked) -> None:
     require(timed, "minutes", minutes, "a number above 0")
     counted = several is None or (isinstance(several, int) and not isinstance(several, bool) and several >= 1)
     require(counted, "lanes", several, "a whole number above 0")
-    require(not options["weights"] or options["archive"] is not None, "weights", True, "false, or name an archive=FILE")
+    beside = options["weights"] in (None, False) or options["archive"] is not None
+    require(beside, "weights", options["weights"], "false, or name an archive=FILE, beside which they are written")
 
 
 def wanted(cell: Cell, stages: frozenset[str]) -> set[plan.NodeId]:

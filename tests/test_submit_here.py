@@ -1,5 +1,6 @@
 """An experiment computed on this machine: cell after cell or side by side, in time, and kept as it is finished."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -200,7 +201,7 @@ def test_finished_cell_is_kept_before_the_next_is_done(
         return [{stage for stage, key in nodes if (stage, key) in archive.nodes} for nodes in found]
 
     monkeypatch.setattr(Archive, "write", written)
-    assert submit.main([*TINY, f"store={store}", f"archive={file}"]) == 0
+    assert submit.main([*TINY, f"store={store}", f"archive={file}", "weights=true"]) == 0
     finished = [(cells, nodes) for cells, nodes in seen if cells]
     assert finished[0][0] == 1
     assert 4 <= finished[0][1] < 8
@@ -208,6 +209,11 @@ def test_finished_cell_is_kept_before_the_next_is_done(
     loaded = tmp_path / "loaded"
     results.main(["load", str(file), f"store={loaded}"])
     assert len(done(loaded, *TINY)) == 12
+    last = {node: files["encoder-epoch0002.safetensors"] for node, files in products(store).items() if "pret" in node}
+    assert len(last) == 3
+    for node, digest in last.items():
+        encoder = (tmp_path / "weights" / f"{node.rpartition('/')[2]}.safetensors").read_bytes()
+        assert hashlib.sha256(encoder).hexdigest() == digest
     before = file.read_bytes()
     assert submit.main([*TINY, f"store={store}", f"archive={file}"]) == 0
     assert file.read_bytes() == before
