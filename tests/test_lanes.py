@@ -20,13 +20,14 @@ from dae_ssl.batch.lanes import Kind, Lane, deal
 from dae_ssl.batch.plan import NodeId, Wanted
 from dae_ssl.batch.profile import Profile
 from dae_ssl.batch.running import Deadline, Order, Run
-from dae_ssl.batch.tasks import DONE, FAILED
+from dae_ssl.batch.tasks import DONE, FAILED, TRY_AGAIN
 from dae_ssl.config import Cell, ConfigError
 from dae_ssl.store import Store
 from jobs import terminal
 from jobs.terminal import Board
 
 ALL = frozenset(config.STAGES)
+ROOT = Path(__file__).parents[1]
 
 
 def cell(seed: int) -> Cell:
@@ -107,11 +108,13 @@ def test_lane_finishes_the_cell_that_it_has_and_others_begin_the_next() -> None:
     first, second = taken(0), taken(1)
     assert (name(first), name(second)) == ("pretrain 0", "pretrain 1")
     assert order.next(ALL - {"pretrain"}, own[0]) is None, "its parent is under way"
+    order.ended(first, TRY_AGAIN)
     order.ended(second, DONE)
     second = taken(1)
-    assert name(second) == "features 1", "though cell 2 could begin as well"
+    assert name(second) == "features 1", "though cell 0 has to begin again, and cell 2 could begin"
     order.ended(second, DONE)
-    assert [name(taken(1)), name(taken(1)), name(taken(1))] == ["probe 1", "kmeans 1", "pretrain 2"]
+    assert [name(taken(1)), name(taken(1))] == ["probe 1", "kmeans 1"]
+    assert [name(taken(0)), name(taken(1))] == ["pretrain 0", "pretrain 2"]
     assert order.next(ALL, own[1]) is None
     order.ended(first, DONE)
     assert name(taken(0)) == "features 0"
@@ -346,22 +349,34 @@ def test_deadline_is_told_by_the_clock() -> None:
     assert not Deadline(None, clock=lambda: now)()
 
 
-def test_processes_of_lanes_die_with_the_process_that_started_them(tmp_path: Path) -> None:
-    """The real thing, as far as it is without torch: `jobs.run_nodes --lane` waiting for a node."""
-    program = (
-        "import subprocess, sys, time\n"
-        "lane = subprocess.Popen([sys.executable, '-m', 'jobs.run_nodes', '--lane', '--store', sys.argv[1]],"
-        " stdin=subprocess.PIPE)\nprint(lane.pid, flush=True)\ntime.sleep(60)"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+BUSY = """
+import pathlib, subprocess, sys, time
+if sys.argv[1] == "lane":
+    from dae_ssl.batch import lane, tasks
+    from dae_ssl.batch.profile import Resources
+    tasks.run = lambda *_: (sys.stderr.write("busy\\n"), sys.stderr.flush(), time.sleep(60))
+    sys.exit(lane.serve(tasks.Work(store=pathlib.Path(), resources=Resources(), items=()), lambda _cell: []))
+lane = subprocess.Popen([sys.executable, __file__, "lane"], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+lane.stdin.write(b'{"stage": "kmeans", "key": "k", "settings": {}, "cell": "c"}\\n')
+lane.stdin.flush()
+lane.stderr.readline()
+print(lane.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_lane_dies_with_the_process_that_started_it_also_while_it_is_busy(tmp_path: Path) -> None:
+    (tmp_path / "busy.py").write_text(BUSY)
+    command, environment = [sys.executable, str(tmp_path / "busy.py"), "parent"], {"PYTHONPATH": str(ROOT)}
+    parent = subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     lane = int(parent.stdout.readline())
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     parent.stdout.close()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 20
     while Path(f"/proc/{lane}").exists() and Path(f"/proc/{lane}/stat").read_text().split()[2] != "Z":
-        assert time.monotonic() < deadline, "it waits for ever"
+        assert time.monotonic() < deadline, "it computes on"
         time.sleep(0.05)
 
 

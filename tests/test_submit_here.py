@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,9 +19,11 @@ from dae_ssl import config
 from dae_ssl.batch import plan, running
 from dae_ssl.batch.archive import Archive
 from dae_ssl.batch.interrupt import Stopped, stop_requests, stopping
-from dae_ssl.config import ConfigError
+from dae_ssl.config import Cell, ConfigError
 from dae_ssl.store import StoreError
 from jobs import experiment, here, results, status, submit
+from jobs.experiment import Asked
+from jobs.terminal import Board
 
 TINY = ["experiment=tour", "data.pretrain=tiny", "data.evaluate=tiny", "data.validation_images=6", "probe.epochs=3",
         "optimisation.batch_size=8", "optimisation.epochs=2", "optimisation.checkpoints=[1]", "kmeans.clusters=3",
@@ -217,6 +219,24 @@ def test_finished_cell_is_kept_before_the_next_is_done(
     before = file.read_bytes()
     assert submit.main([*TINY, f"store={store}", f"archive={file}"]) == 0
     assert file.read_bytes() == before
+
+
+def test_file_that_cannot_be_written_for_once_ends_nothing_and_takes_the_cell_later(store: Path) -> None:
+    asked = experiment.asked([*TINY, f"store={store}"], **submit.OPTIONS)
+    nodes, written = list(plan.nodes(asked.cells).values()), list[int]()
+
+    class Full(here.Kept):
+        def write(self, _asked: Asked, finished: Iterable[Cell]) -> None:
+            written.append(len(list(finished)))
+            if len(written) == 2:
+                raise StoreError("no space left")
+
+    finished = here.Finished(Full(store, Archive({}, {}), None), asked, {node.id for node in nodes}, Board())
+    finished([])
+    of_first = [node for node in nodes if node.cell == asked.cells[0]]
+    for node in (*of_first, *(node for node in nodes if node.cell == asked.cells[1])):
+        finished([node])
+    assert written == [3, 1, 1, 1], "what was there before; the first, in vain; again at once; the second"
 
 
 @pytest.mark.slow
