@@ -11,12 +11,6 @@ from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import OverrideParseException
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config, experiments
 from dae_ssl.batch import cells
@@ -25,18 +19,19 @@ from dae_ssl.batch.queue import SlurmError
 from dae_ssl.config import Cell, ConfigError
 from dae_ssl.experiments import Experiment, Section
 from dae_ssl.store import Store, StoreError
-from jobs import settings
+from jobs import scales, settings, values
 
 PROFILES = Path(__file__).parents[1] / "slurm" / "profiles"
-SCALES = Path(__file__).parent / "conf"
+LOCAL = Profile(name="local", launcher="local")
+"""This machine, no scheduler: the same plan, one node after another, with progress. It is read from no file."""
 USAGE = """
   experiment=NAME      which cells; see dae_ssl/experiments
-  profile=NAME         how they run: slurm/profiles/NAME.yaml, or the path of such a file (local)
+  profile=NAME         how they run: local, here; slurm/profiles/NAME.yaml, or the path of such a file (local)
   store=FOLDER         where nodes are ($DAE_SSL_STORE, else ./store)
   seeds=[0,1,2]        each row is computed for each of them (the experiment's own: one, or the study's three)
   floors=false         leave out the random encoder and the raw pixels
   mlflow_experiment=N  what it is called in MLflow (dae_ssl)
-  scale=small          all cells smaller, with keys of their own: the reduced study; see jobs/conf/scale
+  scale=small          all cells smaller, with keys of their own: the reduced study; see jobs/scales.py
   SETTING=VALUE        of every cell alike, as optimisation.epochs=2, but what makes a row the row it is
 """
 
@@ -119,59 +114,54 @@ def _seeds(given: Any, experiment: Experiment) -> list[int]:
 
 def _parsed(arguments: Sequence[str], own: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], str]:
     """Return the command's own options, the changes to every cell as nested settings, and what these are called."""
-    try:
-        overrides = OverridesParser.create().parse_overrides(list(arguments))
-    except OverrideParseException as error:
-        raise ConfigError(
-            f"{error.override!r} is not understood: write NAME=VALUE, as in experiment=methods"
-        ) from error
-    given, scales, changed, called = dict(own), OmegaConf.create(), OmegaConf.create(), []
+    words = values.parsed(arguments)
+    given, changed, called = dict(own), [], []
     parts = [part for part in settings.PARTS if part != "seed"]  # which the experiment gives, by `seeds`
-    known = [*own, "scale", *parts]
-    for override in overrides:
-        name, value = override.key_or_group, override.value()
+    for name, value in words:
         if name in own:
             same = own[name] is None or isinstance(value, type(own[name]))
             config.require(same, name, value, "true or false" if isinstance(own[name], bool) else "a name")
             given[name] = value
-        elif name in ("scale", "variant"):
-            scales = OmegaConf.merge(scales, _scale(name, str(value)))
+        elif name in scales.GROUPS:
             called.append(str(value))
         elif name.partition(".")[0] in parts:
-            try:
-                OmegaConf.update(changed, name, value)
-            except OmegaConfBaseException as error:
-                given_as = override.input_line or name
-                raise ConfigError(f"{given_as} is no value for all cells alike: give one plain value") from error
+            changed.append((name, value))
         else:
+            known = [*own, "scale", *parts]
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]}? " if close else ""
             raise ConfigError(f"unknown setting {name}: {hint}choose from {', '.join(known)}")
-    changes: Any = OmegaConf.to_container(OmegaConf.merge(scales, changed), resolve=True)
-    own_changes: Any = OmegaConf.to_container(changed)
-    if own_changes:
-        called.append(hashlib.sha256(json.dumps(own_changes, sort_keys=True).encode()).hexdigest()[:8])
-    return given, changes, "-".join(called)
-
-
-def _scale(group: str, name: str) -> Any:
-    path = SCALES / group / f"{name}.yaml"
-    config.require(path.exists(), group, name, ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))))
-    return OmegaConf.load(path)
+    changes = values.nested(changed)
+    if changes:
+        called.append(hashlib.sha256(json.dumps(changes, sort_keys=True).encode()).hexdigest()[:8])
+    return given, experiments.merged(settings.scaled(words), changes), "-".join(called)
 
 
 def profile(name: str) -> Profile:
     """Return the profile of a name, or of a path to a file. Raises ConfigError, one line, if it cannot be."""
+    if name == LOCAL.name:
+        return LOCAL
     path = Path(name) if name.endswith((".yaml", ".yml")) else PROFILES / f"{name}.yaml"
-    known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
+    known = ", ".join(sorted([LOCAL.name, *(p.stem for p in PROFILES.glob("*.yaml"))]))
     config.require(path.is_file(), "profile", name, f"{known}, or the path of a .yaml file")
+    return Profile.of(path.stem, _read(path))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+        from yaml import YAMLError
+    except ModuleNotFoundError as error:
+        told = "OmegaConf, which reads it, is not installed here: pip install omegaconf, or choose profile=local"
+        raise ConfigError(f"profile {path}: {told}") from error
     try:
         given: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except (YAMLError, OmegaConfBaseException, OSError) as error:
         raise ConfigError(f"profile {path}: {' '.join(str(error).split())}") from error
     if not isinstance(given, dict):
         raise ConfigError(f"profile {path}: write settings, as in partition: gpu")
-    return Profile.of(path.stem, given)
+    return given
 
 
 def run(command: Any, arguments: Sequence[str], usage: str | None) -> NoReturn:

@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> None:
             given = settings.compose([argument for argument in arguments if argument != "--describe"])
             one = settings.cell(given)
             if "--describe" in arguments:
-                cells.describe(one, Store(Path(given.store)))
+                cells.describe(one, Store(Path(given["store"])))
             print(f"{config.cell_key(one)}  {config.title(one)}")
             for stage in one.stages():
                 print(f"  {stage:9} {config.key(one, stage)}")

@@ -32,7 +32,7 @@ def compute(asked: Asked, again: Callable[[], Asked], same_cells: Sequence[str],
     minutes, before = asked.options["minutes"], set[NodeId]()
     over = Deadline(None if minutes is None else began + 60 * minutes)
     open_lanes, kept = _lanes(asked), _kept(asked)
-    os.environ.setdefault("MLFLOW_TRACKING_URI", server.tracking_uri(asked.store.root))
+    server.copied_here(asked.store.root)
     with stop_requests() as request, contextlib.ExitStack() as stack:
         for lane in open_lanes:
             stack.enter_context(lane)

@@ -28,8 +28,8 @@ def main(arguments: Sequence[str]) -> None:
             asked.experiment, asked.sections, asked.floors, asked.store, variant=asked.variant, tell=print
         )
     else:
-        given = settings.compose(list(arguments))
-        cell, store = settings.cell(given), Store(Path(given.store))
+        given = settings.compose(arguments)
+        cell, store = settings.cell(given), Store(Path(given["store"]))
         cells.describe(cell, store)
         page = write_cell_page(cell, store, cells.floors(cell))
     print(page.resolve())

@@ -16,10 +16,13 @@ import signal
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser  # the parser that hydra.main reads the command line with
-from omegaconf import DictConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import OverrideParseException
+from omegaconf import DictConfig, OmegaConf
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config, data
@@ -30,7 +33,7 @@ from dae_ssl.config import Cell, ConfigError
 from dae_ssl.distributed import World, world
 from dae_ssl.store import Store, StoreError
 from dae_ssl.training.pretrain import Diverged
-from jobs import settings
+from jobs import scales, settings
 from jobs.terminal import Terminal
 
 
@@ -38,7 +41,8 @@ from jobs.terminal import Terminal
 def main(given: DictConfig) -> None:
     """Run the cell of a composed configuration; exit 2 for bad input, 1 when it diverged, 128 + signal when stopped."""
     try:
-        cell, store = settings.cell(given), Store(Path(given.store))
+        plain: Any = OmegaConf.to_container(given, resolve=True)
+        cell, store = settings.cell(plain), Store(Path(given.store))
         data.require_fits(store, cell)
         run(cell, store, given)
     except (ConfigError, StoreError) as error:
@@ -105,13 +109,39 @@ def _summary(shown: dict[str, Cell], store: Store, page: Path, uri: str | None, 
             print(f"MLflow: {opened}")
 
 
+def check(overrides: list[str]) -> None:
+    """Raise ConfigError for an override that names no setting.
+
+    Hydra would refuse it too, but in many lines and without the choices.
+    """
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+    except OverrideParseException as error:
+        raise ConfigError(f"{error.override!r} is not understood: write NAME=VALUE, as in method.alpha=1") from error
+    for override in parsed:
+        for name in _swept(override) if override.key_or_group in scales.GROUPS else ():
+            scales.chosen(override.key_or_group, name)
+    own = [override for override in parsed if not _is_for_hydra(override.key_or_group)]
+    methods = [name for override in own if override.key_or_group == "method" for name in _swept(override)]
+    settings.check([override.key_or_group for override in own], methods)
+
+
+def _is_for_hydra(name: str) -> bool:
+    return name in scales.GROUPS or name.replace("/", ".").split(".", maxsplit=1)[0] == "hydra"
+
+
+def _swept(override: Any) -> list[Any]:
+    value = override.value()
+    return list(value.list) if override.is_sweep_override() and hasattr(value, "list") else [value]
+
+
 def entry() -> None:
     """Refuse misspelt settings in one line, then hand over to Hydra."""
     settings.register()
     asked = get_args_parser().parse_known_args()[0]
     if not (asked.help or asked.hydra_help or asked.info):
         try:
-            settings.check(asked.overrides)
+            check(asked.overrides)
         except ConfigError as error:
             settings.fail(error, 2)
     main()

@@ -18,7 +18,7 @@ from dae_ssl import config
 from dae_ssl.batch import cells
 from dae_ssl.config import Cell, ConfigError
 from dae_ssl.store import Store
-from jobs import settings
+from jobs import run_cell, settings
 
 TINY = [
     "data.pretrain=tiny", "data.evaluate=tiny", "data.validation_images=6", "optimisation.batch_size=8",
@@ -196,6 +196,19 @@ def test_bad_setting_is_one_line_that_names_the_choices(overrides: list[str], sa
         settings.cell(settings.compose(overrides))
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_mistakes_in_a_sweep_are_one_line_too_before_hydra_sees_it() -> None:
+    run_cell.check(["method=dae,simclr", "seed=1,2", "method.alpha=0,1", "+scale=demo", "hydra/launcher=slurm"])
+    for overrides, said in (
+        (["method=dae,smclr"], "method='smclr': choose ae, dae"),
+        (["method=ae", "+scale=dmo"], "scale='dmo': choose demo, miniature, small"),
+        (["method=ae", "sed=1,2"], "unknown setting sed: did you mean seed?"),
+        (["method=ae", "seed"], "'seed' is not understood: write NAME=VALUE"),
+    ):
+        with pytest.raises(ConfigError) as refused:
+            run_cell.check(overrides)
+        assert str(refused.value).startswith(said)
 
 
 @pytest.mark.parametrize(

@@ -285,7 +285,9 @@ def test_report_of_a_store_that_is_not_there_is_one_line(tmp_path: Path) -> None
         (["experiment=tour", "seeds=[1,1]"], "seeds=[1, 1]: choose different whole numbers"),
         (["experiment=tour", "floors=7"], "floors=7: choose true or false"),
         (["experiment=tour", "+scale=none"], "scale='none': choose demo, miniature, small"),
-        (["experiment=tour", "optimisation.epochs=1,2"], "optimisation.epochs=1,2 is no value for all cells alike"),
+        (["experiment=tour", "scale=[demo]"], "scale=['demo']: choose demo, miniature, small"),
+        (["experiment=tour", "views=1", "views.crop=2"], "views.crop=2: choose settings below views, or a value for"),
+        (["experiment=tour", "optimisation.epochs=1,2"], "optimisation.epochs=1,2 is more than one value: give one"),
         (["experiment=tour", "optimisation.epochs=two"], "optimisation.epochs='two': choose a whole number"),
         (["experiment=tour", "optimisation.epoch=2"], "did you mean optimisation.epochs?"),
         (["experiment=tour", "views=[1]"], "views=[1]: choose settings below it"),
@@ -319,6 +321,11 @@ def test_profile_that_cannot_be_is_one_line_that_names_it(written: str, said: st
     assert "mine" in str(refused.value)
     assert "secret" not in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_local_profile_is_the_one_that_says_no_more_than_that_it_is_local(tmp_path: Path) -> None:
+    (tmp_path / "local.yaml").write_text("launcher: local\nstages: {pretrain: {ranks_per_node: 1}}\n")
+    assert experiment.profile("local") == experiment.profile(str(tmp_path / "local.yaml"))
 
 
 @pytest.mark.parametrize("path", sorted(experiment.PROFILES.glob("*.yaml")), ids=lambda path: path.stem)

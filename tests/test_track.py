@@ -20,7 +20,7 @@ import pytest
 
 from dae_ssl.batch import track
 from dae_ssl.batch.log import Log, curves, read
-from dae_ssl.batch.server import AwayError, TrackError, client, settings, tracking_uri
+from dae_ssl.batch.server import AwayError, TrackError, client, copied_here, settings, tracking_uri
 from dae_ssl.batch.track import CellRun, LiveCopy, copy
 from dae_ssl.config import ConfigError
 from dae_ssl.store import StoreError
@@ -239,6 +239,31 @@ def test_default_tracking_uri_is_a_database_in_the_store(tmp_path: Path, monkeyp
     assert tracking_uri(Path("store")) == "http://tracking:5000"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     assert tracking_uri(Path("store")).startswith("sqlite:///")
+
+
+@pytest.mark.parametrize(
+    ("there", "before", "after", "lines"),
+    [
+        (True, None, "sqlite:///{store}/mlflow.db", 0),
+        (True, "http://tracking:5000", "http://tracking:5000", 0),
+        (True, "", "", 0),
+        (False, None, "", 1),
+        (False, "http://me:secret@tracking:5000", "", 1),
+        (False, "", "", 0),
+    ],
+)
+def test_nodes_computed_here_are_copied_where_mlflow_is_installed_and_asked_for(
+    there: bool, before: str | None, after: str, lines: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: there or None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", before or "")  # so that it is as it was afterwards
+    if before is None:
+        monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    said: list[str] = []
+    copied_here(tmp_path, said.append)
+    assert os.environ["MLFLOW_TRACKING_URI"] == after.format(store=tmp_path)
+    assert len(said) == lines
+    assert "secret" not in "".join(said)
 
 
 def test_status_that_mlflow_does_not_know_is_refused(tmp_path: Path) -> None:

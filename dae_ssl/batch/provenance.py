@@ -83,13 +83,14 @@ def image_identity(image: str) -> str:
 def git_commit() -> str | None:
     """Return the commit that the code was run from, marked when files differ from it; None outside a checkout.
 
-    DAE_SSL_COMMIT says it of a snapshot of the package, and a file COMMIT beside the package in a container image.
+    DAE_SSL_COMMIT says it of a snapshot of the package, and a file COMMIT beside the package of a copy without .git, as
+    in a container image.
     """
-    if stated := os.environ.get("DAE_SSL_COMMIT"):
-        return stated
     folder = Path(dae_ssl.__file__).parent
+    if stated := os.environ.get("DAE_SSL_COMMIT", "").strip():
+        return stated
     with contextlib.suppress(OSError):
-        return folder.with_name("COMMIT").read_text() or None
+        return folder.with_name("COMMIT").read_text().strip() or None
     try:
         commit = _git(folder, "rev-parse", "HEAD")
         changed = _git(folder, "status", "--porcelain", "--", ".", "../jobs", "../slurm", "../hydra_plugins")

@@ -1,4 +1,7 @@
-"""Batch scripts, and handing them to sbatch. The one user of submitit, which composes them."""
+"""Batch scripts, and handing them to sbatch. The one user of submitit, which composes them.
+
+It is imported where a script is composed or sent, so that a machine which computes everything itself need not have it.
+"""
 
 import contextlib
 import os
@@ -9,15 +12,15 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from submitit.core.utils import FailedJobError, FailedSubmissionError
-from submitit.slurm.slurm import SlurmExecutor
+from typing import TYPE_CHECKING, Any
 
 from dae_ssl.batch.profile import Profile, Resources, passed, stated
 from dae_ssl.batch.queue import SlurmError
 from dae_ssl.batch.snapshot import Source
 from dae_ssl.store import OUTCOMES, Node, Store
+
+if TYPE_CHECKING:
+    from submitit.slurm.slurm import SlurmExecutor
 
 LOGS = "logs"
 
@@ -32,12 +35,14 @@ def executor(
     name: str,
     comment: str,
     further: Mapping[str, str | bool],
-) -> SlurmExecutor:
+) -> "SlurmExecutor":
     """Return what composes and sends the batch scripts of a submission.
 
     Its tasks ask for `resources`, run `source`, print into `folder`, and are followed by slurm/after_task.sh, outside
     any container. `further` are options of sbatch as they are.
     """
+    from submitit.slurm.slurm import SlurmExecutor
+
     code = store.snapshot(source.snapshot).path.resolve()
     made = SlurmExecutor(folder.path.resolve() / LOGS, python=shlex.join(python(profile)))
     options = dict(_option(option) for option in (*profile.sbatch, *resources.sbatch)) | dict(further)
@@ -55,7 +60,7 @@ def executor(
 class Script:
     """The batch script of an array whose tasks run a command."""
 
-    composer: SlurmExecutor
+    composer: "SlurmExecutor"
     command: Sequence[str]
     tasks: int
 
@@ -122,6 +127,8 @@ def sending(profile: Profile, what: str) -> Iterator[None]:
     What sbatch is started with is what the job gets, so nothing of the shell that submits reaches a job by accident,
     such as the SLURM_* of a job it runs in itself. Raises SlurmError, one line in SLURM's own words, when it refuses.
     """
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
     before, kept = dict(os.environ), passed(profile)
     os.environ.clear()
     os.environ.update(kept)

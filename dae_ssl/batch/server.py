@@ -4,12 +4,13 @@ What is written to a run, and when, is `track`'s.
 """
 
 import contextlib
+import importlib.util
 import json
 import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,20 @@ class AwayError(TrackError):
 def tracking_uri(store_root: Path) -> str:
     """Return MLFLOW_TRACKING_URI if it is set, else the SQLite file `mlflow.db` in the store."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store_root.resolve() / 'mlflow.db'}"
+
+
+def copied_here(store_root: Path, tell: Callable[[str], None] = print) -> None:
+    """Have this process and those it starts copy to `tracking_uri`; without MLflow nowhere, which is told once.
+
+    It is MLFLOW_TRACKING_URI that tells every node where its cell is copied to; an empty one says that it is not.
+    """
+    wanted = os.environ.get("MLFLOW_TRACKING_URI")
+    if importlib.util.find_spec("mlflow") is not None:
+        os.environ.setdefault("MLFLOW_TRACKING_URI", tracking_uri(store_root))
+    elif wanted != "":
+        os.environ["MLFLOW_TRACKING_URI"] = ""
+        where = f" at {address(wanted)}" if wanted else ""
+        tell(f"MLflow is not installed here, so nothing is copied to it{where} now: {_later(wanted or '')}")
 
 
 def prepare(uri: str, name: str) -> str:
@@ -156,6 +171,8 @@ def _tags() -> dict[str, str]:
 def _why_away(error: Exception) -> str:
     """Return what keeps a server from being used, in words that tell what to do."""
     said = " ".join(str(error).split())
+    if isinstance(error, ModuleNotFoundError):
+        return f"cannot be used: {error.name} is not installed here"
     if "Invalid Host header" in said:
         return "does not answer to this name: start it with --allowed-host NAME"
     if re.search(r"error code 40[13]\b", said):
@@ -177,9 +194,12 @@ def told(uri: str, what: str) -> str:
         line = line.replace(secret[1], "***")
     line = re.sub(r"://[^/\s]*@", "://***@", line)
     line = line if len(line) <= 500 else f"{line[:499]}…"
+    return f"{line} (nothing is lost, the logs hold every point: {_later(uri)})"
+
+
+def _later(uri: str) -> str:
     place = f"MLFLOW_TRACKING_URI={address(uri)} " if uri.startswith("http") else ""
-    later = f"`{place}python -m jobs.sync_mlflow` copies them later"
-    return f"{line} (nothing is lost, the logs hold every point: {later})"
+    return f"`{place}python -m jobs.sync_mlflow` copies them later"
 
 
 def address(uri: str) -> str:

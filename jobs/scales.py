@@ -1,0 +1,58 @@
+"""Settings that go together under a name: `scale=demo`, or `+scale=demo` for jobs.run_cell.
+
+`jobs.settings` makes them options of Hydra; settings given beside them come after them.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dae_ssl.config import require
+
+Settings = Mapping[str, Any]
+
+# The smallest cell that does all that a cell does, on a CPU in half a minute: to see that an installation works.
+MINIATURE: Settings = {
+    "data": {"pretrain": "digits", "evaluate": "digits", "validation_images": 1000},
+    "views": {"flip": 0.0, "crop": 24},
+    "optimisation": {"epochs": 1, "batch_size": 64, "learning_rate": 0.001, "checkpoints": []},
+    "probe": {"epochs": 5},
+    "kmeans": {"restarts": 1},
+}
+
+# scikit-learn's digits, small enough for two CPU cores: `make demo`. Digits are not mirrored, and a few hundred steps
+# need a larger learning rate than the study's.
+DEMO: Settings = {
+    "data": {"pretrain": "digits", "evaluate": "digits", "validation_images": 297},
+    "views": {"flip": 0.0, "crop": 24},
+    "optimisation": {"epochs": 14, "batch_size": 64, "learning_rate": 0.001, "checkpoints": [1, 3, 7]},
+    "probe": {"epochs": 60},
+}
+
+# The reduced study: every experiment on real CIFAR, a cell in minutes on a CPU. It shows that the whole path works, and
+# what of the study's claims in words already shows; its numbers are not the study's. It has a hundredth of the study's
+# steps, which need a larger learning rate, and sees a 750th of its images.
+SMALL: Settings = {
+    "data": {"pretrain_images": 4000, "evaluate_images": 13000},
+    "optimisation": {"epochs": 5, "batch_size": 64, "learning_rate": 0.001, "checkpoints": [1, 2, 3, 4]},
+    "probe": {"epochs": 60},
+    "kmeans": {"restarts": 2},
+}
+
+# The published code's choices where it disagrees with the text, but for the losses, which are named with the method:
+# method.embedding=repelling_cosine, method.contrast=published_contrast.
+PUBLISHED_CODE: Settings = {
+    "views": {"frozen": True, "crop": 24},
+    "optimisation": {"schedule": "constant", "epochs": 200},
+    "probe": {"epochs": 150},
+}
+
+GROUPS: Mapping[str, Mapping[str, Settings]] = {
+    "scale": {"demo": DEMO, "miniature": MINIATURE, "small": SMALL},
+    "variant": {"published_code": PUBLISHED_CODE},
+}
+
+
+def chosen(group: str, name: object) -> Settings:
+    """Return the settings of a name in a group. Raises ConfigError for a name that is not in it."""
+    require(str(name) in GROUPS[group], group, name, ", ".join(GROUPS[group]))
+    return GROUPS[group][str(name)]

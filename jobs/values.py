@@ -1,0 +1,117 @@
+"""NAME=VALUE -> a name and a plain value, as Hydra would read it, without Hydra.
+
+    null  true  7  1e-3  word  'any text'  [1,2]  and nothing, which is the empty text
+
+That is all that one cell takes. Of Hydra's grammar (hydra/grammar/*.g4) it leaves out what stands for several values
+or is computed: sweeps, functions, interpolations, dictionaries, deletions. `jobs.run_cell` has those from Hydra.
+"""
+
+import math
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from dae_ssl.config import ConfigError
+
+_NAME = re.compile(r"\+{0,2}([A-Za-z_][\w-]*(?:\.[A-Za-z_][\w-]*)*)=[ \t]*", re.ASCII)
+_QUOTED = re.compile(r"""(['"])((?:\\\\)*|.*?[^\\](?:\\\\)*)\1""", re.DOTALL)
+_BARE = re.compile(r"(?:\\[\\()\[\]{}:=, \t]|[ \t]*:[ \t]*|[ \t]+(?!\Z|[] \t:,])|[\w/\-\\+.$%*@?|])+", re.ASCII)
+_ESCAPED = re.compile(r"\\([\\()\[\]{}:=, \t])")
+_WHOLE = r"(?:0|[1-9](?:_?\d)*)"
+_POINT = rf"(?:{_WHOLE}\.|{_WHOLE}?\.\d(?:_?\d)*)"
+_INT = re.compile(rf"[+-]?{_WHOLE}", re.ASCII)
+_FLOAT = re.compile(rf"[+-]?(?:{_POINT}|(?:{_WHOLE}|{_POINT})e[+-]?\d(?:_?\d)*|inf|nan)", re.ASCII | re.IGNORECASE)
+_WORDS = {"null": None, "true": True, "false": False}
+
+
+def parsed(arguments: Iterable[str]) -> list[tuple[str, Any]]:
+    """Return the name and value of each argument; a `+` before a name, as Hydra may want it, says nothing here.
+
+    Raises ConfigError for one that is not understood.
+    """
+    return [_parsed(argument) for argument in arguments]
+
+
+def nested(given: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Return `a.b.c` and its value as {"a": {"b": {"c": value}}}, later ones in the place of earlier ones.
+
+    Raises ConfigError for a setting below one that has a value itself.
+    """
+    found: dict[str, Any] = {}
+    for name, value in given:
+        *above, last = name.split(".")
+        inner = found
+        for part in above:
+            inner = inner.setdefault(part, {})
+            if not isinstance(inner, dict):
+                raise ConfigError(f"{name}={value!r}: choose settings below {part}, or a value for it, not both")
+        inner[last] = value
+    return found
+
+
+def _parsed(argument: str) -> tuple[str, Any]:
+    begun = _NAME.match(argument)
+    if begun is None:
+        raise ConfigError(f"{argument!r} is not understood: write NAME=VALUE, as in method.alpha=1")
+    if begun.end() == len(argument):
+        return begun[1], ""
+    value, end = _element(argument, begun.end())
+    if argument.startswith(",", end):
+        raise ConfigError(f"{argument} is more than one value: give one, or a list, as in [1,2]")
+    if end < len(argument):
+        raise _refused(argument)
+    return begun[1], value
+
+
+def _element(argument: str, start: int) -> tuple[Any, int]:
+    """Return the value that begins at `start`, and where it ends."""
+    if argument.startswith("[", start):
+        return _list(argument, start)
+    if quoted := _QUOTED.match(argument, start):
+        return _unquoted(quoted[2], quoted[1]), quoted.end()
+    bare = _BARE.match(argument, start)
+    if bare is None:
+        raise _refused(argument)
+    return _plain(bare[0], argument), _past_space(argument, bare.end())
+
+
+def _list(argument: str, start: int) -> tuple[list[Any], int]:
+    found: list[Any] = []
+    place = _past_space(argument, start + 1)
+    while not argument.startswith("]", place):
+        if found:
+            if not argument.startswith(",", place):
+                raise _refused(argument)
+            place = _past_space(argument, place + 1)
+        value, place = _element(argument, place)
+        found.append(value)
+        place = _past_space(argument, place)
+    return found, place + 1
+
+
+def _past_space(argument: str, place: int) -> int:
+    return place + len(argument[place:]) - len(argument[place:].lstrip(" \t"))
+
+
+def _plain(text: str, argument: str) -> Any:
+    """Return what a text without quotes stands for."""
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    if _INT.fullmatch(text):
+        return int(text)
+    if _FLOAT.fullmatch(text):
+        number = float(text)
+        if not math.isfinite(number):
+            raise ConfigError(f"{argument}: {text} is no finite number: give one, or put the word in quotes")
+        return number
+    return _ESCAPED.sub(r"\1", text)
+
+
+def _unquoted(text: str, quote: str) -> str:
+    r"""Return a text without the backslashes that protect quotes in it, or others at its end: it\'s -> it's."""
+    return re.sub(rf"\\+(?={quote}|\Z)", lambda found: "\\" * (len(found[0]) // 2), text)
+
+
+def _refused(argument: str) -> ConfigError:
+    told = "write NAME=VALUE, where VALUE is a number, a word, a list as in [1,2], or any text in quotes"
+    return ConfigError(f"{argument!r} is not understood: {told}")

@@ -1,0 +1,157 @@
+"""NAME=VALUE without Hydra: what Hydra's own parser makes of the same words, and one line for everything else."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ValueType
+from hydra.errors import HydraException
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+import dae_ssl.training.methods  # noqa: F401  (registers every method)
+from dae_ssl import config
+from dae_ssl.config import Cell, ConfigError, Method
+from jobs import scales, values
+from jobs import settings as job_settings
+
+HYDRA = OverridesParser.create()
+
+
+def by_hydra(word: str) -> tuple[str, Any] | None:
+    """Return the name and the plain, finite value that Hydra reads; None where it reads something else, or refuses."""
+    try:
+        override = HYDRA.parse_override(word)
+    except (HydraException, ValueError):
+        return None
+    plain = override.value_type is ValueType.ELEMENT and is_plain(value := override.value())
+    return (override.key_or_group, value) if plain else None
+
+
+def is_plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(is_plain(item) for item in value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return not isinstance(value, Mapping)
+
+
+def by_us(word: str) -> tuple[str, Any] | None:
+    try:
+        (found,) = values.parsed([word])
+    except ConfigError:
+        return None
+    return found
+
+
+WORDS = [
+    "seed=1", "a.b.c=x", "+scale=demo", "++seed=7", "x=", "x= 1", "x=1 ", "x=null", "x=NULL", "x=true", "x=FALSE",
+    "x=yes", "x=0", "x=-3", "x=+3", "x=007", "x=1_000", "x=1__0", "x=1.", "x=.5", "x=1e-3", "x=1E+3", "x=1.5e2", "x=e5",
+    "x=1.5.2", "x=inf", "x=-Inf", "x=nan", "x=1e999", "x=two words", "x=/scratch/a-b_c.d@e", "x=C:\\d", "x=http://h:1/p",
+    "x='1e3'", "x=\"two, words\"", "x=''", "x='it\\'s'", "x='end\\\\'", "x='größe'", "x=größe", "x='a'b", "x='a' ",
+    "x=[]", "x=[ ]", "x=[1,2]", "x=[ 1 , 'a b' ,null, [1e-3, b c ] ]", "x=[1,]", "x=[,1]", "x=[1", "x=[1]]", "x=[1] ",
+    "x=1,2", "x=a\\,b", "x=a=b", "x=a(b)", "x=int(3)", "x=choice(1,2)", "x={a: 1}", "x=[{a: 1}]", "~x=1", "~x", "x",
+    "=1", "", "a/b@c", "a..b=1", "1a=1", "a.1=x", "x=\\", "x=a\\ ", "x=$", "x=#", "x=a;b", "x=*?|%",
+]  # fmt: skip
+
+NOT_FOR_CELLS = ("~x=1", "a.1=x", "=1", "x=int(3)")
+"""A deletion, an item of a list, a whole configuration, and a function."""
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_word_means_what_hydra_takes_it_for_or_is_refused(word: str) -> None:
+    if word in NOT_FOR_CELLS:
+        assert (by_hydra(word) is None, by_us(word)) == (False, None)
+    else:
+        assert repr(by_us(word)) == repr(by_hydra(word)), "1, 1.0 and True differ"
+
+
+ATOMS = ["null", "true", "inf", "1e3", "1_0", "0", "12", "3.", ".5", "e5", "a", "b-c", "é", "\\", "'", '"', "\t",
+         *"-+/ ,[]:$%=~@?*|.{}("]  # fmt: skip
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(st.sampled_from(ATOMS), max_size=8).map("".join))
+@example("a: ")
+@example("'a\\\\\\'b'")
+def test_any_text_is_read_as_by_hydra_or_refused_where_it_is_no_plain_value(text: str) -> None:
+    if "${" not in text:  # which Hydra reads as a text that stands for another
+        assert repr(by_us(f"a.b={text}")) == repr(by_hydra(f"a.b={text}"))
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("seed", "'seed' is not understood: write NAME=VALUE"),
+        ("seed=1,2", "seed=1,2 is more than one value: give one, or a list"),
+        ("method.alpha=inf", "method.alpha=inf: inf is no finite number"),
+        ("store=${oc.env:HOME}", "'store=${oc.env:HOME}' is not understood: write NAME=VALUE, where VALUE is"),
+        ("views={crop: 24}", "'views={crop: 24}' is not understood"),
+    ],
+)
+def test_word_that_is_not_understood_is_told_with_what_can_be_written(word: str, said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        values.parsed([word])
+    assert str(refused.value).startswith(said)
+
+
+def test_names_with_points_are_settings_below_others() -> None:
+    assert values.nested([("a.b", 1), ("a.c.d", [2]), ("a.b", 3)]) == {"a": {"b": 3, "c": {"d": [2]}}}
+    with pytest.raises(ConfigError, match=r"a\.b=2: choose settings below a, or a value for it"):
+        values.nested([("a", 1), ("a.b", 2)])
+
+
+# ---------------------------------------------------------------------------------- one cell, with Hydra and without
+
+
+def by_hydra_composed(words: list[str]) -> tuple[Cell, str]:
+    """Return the cell and the store that `jobs.run_cell` would take."""
+    job_settings.register()
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(Path(job_settings.__file__).parent / "conf")):
+        plain: Any = OmegaConf.to_container(hydra.compose("run_cell", words), resolve=True)
+    return job_settings.cell(plain), plain["store"]
+
+
+CHANGES: list[list[str]] = [
+    [],
+    ["seed=3", "precision=bf16", "store=elsewhere", "floors=false", "device=cpu", "mlflow_experiment=null"],
+    ["+scale=demo"],
+    ["optimisation.epochs=2", "+scale=small", "optimisation.checkpoints=[1]"],
+    ["+variant=published_code", "+scale=miniature", "views.crop=20", "++seed=1"],
+    ["views.blur_kernel=3", "views.frozen=true", "data.pretrain_images=50", "data.evaluate='1e3'", "views.flip=1"],
+    ["probe.seeds=[1, 2]", "probe.learning_rates=[1e-3,0.01]", "probe.labels_per_class=10", "kmeans.restarts=1.0"],
+    ["optimisation.checkpoints=[]", "data.pretrain=null-set", "seed=1", "seed=2", "features.epoch=null"],
+]
+
+
+@pytest.mark.parametrize("words", CHANGES, ids=" ".join)
+@pytest.mark.parametrize("method", sorted(Method.registry))
+def test_cell_is_the_one_that_hydra_composes_of_the_same_words(method: str, words: list[str]) -> None:
+    own = [f"method.{name}={value}" for name, value in config.settings(config.method(method, {})).items()][1:]
+    whole = [*words, *own, f"method={method}"]
+    without, (with_hydra, store) = job_settings.compose(whole), by_hydra_composed(whole)
+    assert job_settings.cell(without) == with_hydra
+    assert without["store"] == store
+
+
+def test_every_scale_and_variant_is_known_to_hydra_and_without_it() -> None:
+    cells = set()
+    for group, options in scales.GROUPS.items():
+        for name in options:
+            words = ["method=dae", f"+{group}={name}"]
+            cells.add(config.cell_key(job_settings.cell(job_settings.compose(words))))
+            assert job_settings.cell(job_settings.compose(words)) == by_hydra_composed(words)[0]
+    assert len(cells) == 4
+
+
+def test_store_is_that_of_the_environment_unless_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAE_SSL_STORE", "there")
+    assert job_settings.compose(["method=ae"])["store"] == by_hydra_composed(["method=ae"])[1] == "there"
+    assert job_settings.compose(["method=ae", "store=here"])["store"] == "here"
+    with pytest.raises(ConfigError, match="store=5: choose a folder"):
+        job_settings.compose(["method=ae", "store=5"])
