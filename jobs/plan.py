@@ -4,6 +4,7 @@ python -m jobs.plan experiment=methods profile=gpu4
 python -m jobs.plan experiment=methods profile=gpu4 trial=true      times a few steps first, where this command runs:
 srun --gpus=4 torchrun --standalone --nproc-per-node=4 -m jobs.plan experiment=methods profile=gpu4 trial=true
 srun --gpus=1 python -m jobs.plan experiment=methods profile=gpu4-packed trial=true      both: which way is cheaper
+python -m jobs.plan experiment=methods profile=gpu4 only=pretrain   or several stages, as in only=[pretrain,features]
 """
 
 import os
@@ -27,7 +28,8 @@ USUAL_ARRAY_SIZE = 1001
 
 def main(arguments: Sequence[str]) -> None:
     """Print the plan."""
-    asked = experiment.asked(arguments, trial=False)
+    asked = experiment.asked(arguments, trial=False, only=None)
+    plan.chosen(asked.options["only"])
     if asked.options["trial"]:
         for line in trial.run(asked.cells, asked.store, asked.profile.device):
             print(line)
@@ -55,7 +57,8 @@ def _planned(asked: Asked) -> tuple[dict[NodeId, tuple[Spot, queue.Queued]], Pla
     except SlurmError as error:
         print(f"no SLURM cluster is reachable from here, so what is queued is not known ({str(error)[:60]}...)")
         size = asked.profile.array_size or USUAL_ARRAY_SIZE
-        return {}, plan.make(asked.cells, asked.store, asked.profile, queued={}, array_size=size)
+        stages = plan.chosen(asked.options.get("only"))
+        return {}, plan.make(asked.cells, asked.store, asked.profile, queued={}, array_size=size, stages=stages)
 
 
 def _unprepared(asked: Asked) -> list[str]:
@@ -68,7 +71,8 @@ def make(asked: Asked, active: Mapping[NodeId, tuple[Spot, queue.Queued]]) -> Pl
     """Return the plan, given where SLURM has nodes. Raises SlurmError if SLURM does not tell its limits."""
     slurm = asked.profile.launcher == "slurm" and queue.available()
     size = queue.array_size() if slurm else asked.profile.array_size or USUAL_ARRAY_SIZE
-    return plan.make(asked.cells, asked.store, asked.profile, queued=spots(active), array_size=size)
+    stages = plan.chosen(asked.options.get("only"))
+    return plan.make(asked.cells, asked.store, asked.profile, queued=spots(active), array_size=size, stages=stages)
 
 
 def queued(asked: Asked) -> dict[NodeId, tuple[Spot, queue.Queued]]:
@@ -126,10 +130,13 @@ def _other_cells(asked: Asked) -> list[config.Cell]:
 
 def print_arrays(planned: Plan) -> None:
     """Print the arrays that would be sent, with their resources."""
-    print(f"\n{len(planned.arrays)} arrays to send" + (":" if planned.arrays else ": nothing is missing"))
+    nothing = ": nothing" if planned.left() else ": nothing is missing"
+    print(f"\n{len(planned.arrays)} arrays to send" + (":" if planned.arrays else nothing))
     for array in planned.arrays:
         after = f", each after its own of {array.after}" if array.after else ""
         print(f"  {array.name:14}{len(array.tasks):6} tasks  {_words(array.resources)}{after}")
+    if left := planned.left():
+        print(left)
 
 
 def _words(resources: Resources) -> str:

@@ -1,8 +1,12 @@
 """What a person who watches is shown."""
 
 import sys
+import time
 
 from tqdm import tqdm
+
+EVERY_SECONDS = 60.0
+"""How often progress is told where there is no terminal."""
 
 
 class Terminal:
@@ -31,9 +35,50 @@ class Terminal:
         if what != self._what or self._bar is None:
             self.__exit__()
             # On a terminal ten times a second, in a file one line a minute.
-            seconds = 0.1 if sys.stderr.isatty() else 60
+            seconds = 0.1 if sys.stderr.isatty() else EVERY_SECONDS
             self._what, self._bar = (
                 what,
                 tqdm(desc=what, total=total, initial=done - 1, mininterval=seconds, unit="step"),
             )
         self._bar.update(done - self._bar.n)
+
+
+class Board:
+    """Lines, and under them the progress of every lane that works: a bar each, or in a file a line a minute."""
+
+    def __init__(self) -> None:
+        self._bars: dict[int, tqdm] = {}
+        self._told: dict[int, tuple[str, float, int, float]] = {}
+        """By lane, where there is no terminal: what it does, since when and from where on, and when that was told."""
+
+    def tell(self, line: str) -> None:
+        tqdm.write(line)
+        sys.stdout.flush()
+
+    def warn(self, line: str) -> None:
+        tqdm.write(line, file=sys.stderr)
+
+    def progress(self, lane: int, what: str, done: int, total: int) -> None:
+        if not sys.stderr.isatty():
+            self._print(lane, what, done, total)
+            return
+        if lane not in self._bars or self._bars[lane].desc != what:
+            self.still(lane)
+            self._bars[lane] = tqdm(desc=what, total=total, initial=done, position=lane, leave=False, unit="step")
+        self._bars[lane].update(done - self._bars[lane].n)
+
+    def _print(self, lane: int, what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        known, since, first, told = self._told.get(lane, ("", now, done, now))
+        if known != what:
+            since, first, told = now, done, now
+        if now - told >= EVERY_SECONDS:
+            print(tqdm.format_meter(done, total, now - since, ncols=0, prefix=what, unit="step", initial=first),
+                  file=sys.stderr)  # fmt: skip
+            told = now
+        self._told[lane] = (what, since, first, told)
+
+    def still(self, lane: int) -> None:
+        self._told.pop(lane, None)
+        if lane in self._bars:
+            self._bars.pop(lane).close()

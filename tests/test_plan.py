@@ -114,6 +114,42 @@ def test_nothing_is_planned_of_what_is_done_or_queued(tmp_path: Path) -> None:
     assert found.queued == queued.keys()
 
 
+def test_only_nodes_of_the_asked_stages_are_planned_and_the_others_are_told(tmp_path: Path) -> None:
+    cells = [dae(), dae(seed=1)]
+    trains = planned(cells, tmp_path, stages={"pretrain"})
+    assert {stage for stage, _ in every_node(trains)} == {"pretrain"}
+    assert trains.left() == "only=pretrain leaves nodes that are missing: 6 of other stages"
+    both = planned(cells, tmp_path, stages={"features", "pretrain"})
+    assert [array.after for array in both.arrays] == [None, "pretrain-0"]
+    assert parents_match(both)
+    assert planned(cells, tmp_path).left() == ""
+
+
+def test_node_whose_parent_is_neither_there_nor_on_its_way_is_left(tmp_path: Path) -> None:
+    cells = [dae(), dae(seed=1), dae(seed=2)]
+    commit(tmp_path, cells[0], "pretrain")
+    queued = {("pretrain", config.key(cells[1], "pretrain")): Spot("7", 3)}
+    found = planned(cells, tmp_path, stages={"features"}, queued=queued)
+    assert every_node(found) == [("features", config.key(cell, "features")) for cell in cells[:2]]
+    assert parents_match(found, queued)
+    told = "only=features leaves nodes that are missing: 7 of other stages and 1 whose parents are not there"
+    assert found.left() == told
+
+
+@pytest.mark.parametrize(
+    ("only", "stages"),
+    [(None, set(config.STAGES)), ("probe", {"probe"}), (["pretrain", "features"], {"pretrain", "features"})],
+)
+def test_stages_are_named_one_or_several(only: object, stages: set[str]) -> None:
+    assert plan.chosen(only) == stages
+
+
+@pytest.mark.parametrize("only", ["probes", [], ["pretrain", "x"], 3, True])
+def test_stage_that_is_none_is_one_line(only: object) -> None:
+    with pytest.raises(config.ConfigError, match=r"only=.*: choose pretrain, features, probe, kmeans, or several"):
+        plan.chosen(only)
+
+
 def test_node_whose_product_was_deleted_is_planned_with_its_dependents_and_nothing_else(tmp_path: Path) -> None:
     cells = [dae(seed=seed) for seed in range(3)]
     for cell in cells:

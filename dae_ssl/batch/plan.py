@@ -5,7 +5,7 @@ its parent's, at the parent's index, so that SLURM can pair them task by task (`
 children there are several such arrays. Children of finished parents wait for nothing.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TypeVar
@@ -13,7 +13,7 @@ from typing import TypeVar
 from dae_ssl import config
 from dae_ssl.batch.done import Record, done, misses
 from dae_ssl.batch.profile import Profile, Resources
-from dae_ssl.config import Cell
+from dae_ssl.config import Cell, require
 from dae_ssl.store import Store
 
 T = TypeVar("T")
@@ -83,10 +83,22 @@ class Plan:
     done: frozenset[NodeId]
     queued: frozenset[NodeId]
     arrays: tuple[Array, ...]
+    stages: frozenset[str] = frozenset(config.STAGES)
+    """Those that were to be planned."""
 
     def missing(self) -> Iterator[Wanted]:
         """Yield the nodes that would be computed, in order of stages."""
         return (node for array in self.arrays for task in array.tasks for node in task.nodes)
+
+    def left(self) -> str:
+        """Return in a line how many missing nodes are not planned and why; "" where all are."""
+        planned = {node.id for node in self.missing()}
+        left = [id for id in self.wanted if id not in planned | self.done | self.queued]
+        unread = sum(stage in self.stages for stage, _ in left)
+        named = ",".join(stage for stage in config.STAGES if stage in self.stages)
+        counts = {"of other stages": len(left) - unread, "whose parents are not there": unread}
+        words = " and ".join(f"{count} {which}" for which, count in counts.items() if count)
+        return f"only={named} leaves nodes that are missing: {words}" if left else ""
 
 
 def nodes(cells: Iterable[Cell]) -> dict[NodeId, Wanted]:
@@ -120,13 +132,27 @@ def _finished(wanted: Mapping[NodeId, Wanted], records: Mapping[NodeId, Record])
     return frozenset(done(parents, records, lambda id, parent: misses(wanted[id].cell, id[0], parent)))
 
 
+def chosen(only: object) -> frozenset[str]:
+    """Return the stages that `only=` names, one or several; all of them for None. Raises ConfigError."""
+    names = config.STAGES if only is None else only if isinstance(only, list) else [only]
+    known = bool(names) and all(name in config.STAGES for name in names)
+    require(known, "only", only, f"{', '.join(config.STAGES)}, or several, as in [pretrain,features]")
+    return frozenset(map(str, names))
+
+
 def make(
-    cells: Iterable[Cell], store: Store, profile: Profile, *, queued: Mapping[NodeId, Spot], array_size: int
+    cells: Iterable[Cell],
+    store: Store,
+    profile: Profile,
+    *,
+    queued: Mapping[NodeId, Spot],
+    array_size: int,
+    stages: Collection[str] = config.STAGES,
 ) -> Plan:
-    """Plan the nodes that are neither done nor queued.
+    """Plan the nodes of some stages that are neither done nor queued.
 
     `queued` says where SLURM has nodes already. `array_size` is MaxArraySize of the cluster, one more than the largest
-    index; a smaller one of the profile is kept to.
+    index; a smaller one of the profile is kept to. A node whose parent is neither there nor on its way is not planned.
     """
     wanted = nodes(cells)
     records = _committed(wanted, store)
@@ -137,12 +163,16 @@ def make(
     arrays: list[Array] = []
     spots = dict(waiting)
     for stage in config.STAGES:
-        missing = [node for id, node in wanted.items() if id[0] == stage and id not in there and id not in waiting]
+        reads = {None} | there | spots.keys()
+        missing = [
+            node for id, node in wanted.items()
+            if id[0] == stage in stages and id not in there and id not in waiting and node.parent in reads
+        ]  # fmt: skip
         free = _free(missing, spots, profile, size)
         for number, array in enumerate((*free, *_following(missing, spots, profile))):
             arrays.append(replace(array, name=f"{stage}-{number}"))
             spots |= {node.id: Spot(arrays[-1].name, task.index) for task in array.tasks for node in task.nodes}
-    return Plan(wanted, there, frozenset(waiting), tuple(arrays))
+    return Plan(wanted, there, frozenset(waiting), tuple(arrays), frozenset(stages))
 
 
 def _for_their_readers(

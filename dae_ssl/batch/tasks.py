@@ -30,6 +30,8 @@ from dae_ssl.store import CELL, Store, StoreError
 
 DONE, FAILED, BAD_INPUT, TRY_AGAIN = 0, 1, 2, 75
 """Exit codes, beside 128 + signal for a task that was asked to stop; as slurm/after_task.sh reads them."""
+SAVE_SECONDS = 30.0
+"""How often pretraining saves its state, where no profile says so."""
 VERDICTS = "DAE_SSL_RANK_CODES"
 """Names the folder in which each rank of this machine leaves its exit code, if it comes to have one."""
 TASK_CODES = "DAE_SSL_TASK_CODES"
@@ -53,7 +55,7 @@ class Work:
     resources: Resources
     items: tuple[Item, ...]
     device: str = "auto"
-    save_seconds: float = 30.0
+    save_seconds: float = SAVE_SECONDS
     mlflow_experiment: str = "dae_ssl"
 
 

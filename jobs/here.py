@@ -1,0 +1,171 @@
+"""What `jobs.submit` does with a local profile: the plan computed on this machine, on one lane or several."""
+
+import contextlib
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dae_ssl import config
+from dae_ssl.batch import cells, encoders, lanes, plan, server
+from dae_ssl.batch.archive import Archive
+from dae_ssl.batch.interrupt import stop_requests
+from dae_ssl.batch.lanes import Lane
+from dae_ssl.batch.plan import NodeId, Plan, Wanted
+from dae_ssl.batch.running import Deadline, Order, Run
+from dae_ssl.config import Cell, require
+from dae_ssl.store import StoreError
+from jobs import results
+from jobs.experiment import Asked
+from jobs.terminal import Board
+
+
+def compute(asked: Asked, again: Callable[[], Asked], same_cells: Sequence[str], began: float) -> int:
+    """Compute what is missing, and return the exit code; what one cell fails at leaves the others alone.
+
+    Results may ask for more cells, as a grid goes on where its edge is best: `again` is what is asked for then.
+    `same_cells` are the arguments by which other commands find these cells. After `minutes`, counted from `began` on
+    the monotonic clock, it stops with what is under way saved, and returns 0: the same command goes on.
+    """
+    minutes, before = asked.options["minutes"], set[NodeId]()
+    over = Deadline(None if minutes is None else began + 60 * minutes)
+    open_lanes, kept = _lanes(asked), _kept(asked)
+    server.copied_here(asked.store.root)
+    with stop_requests() as request, contextlib.ExitStack() as stack:
+        for lane in open_lanes:
+            stack.enter_context(lane)
+        while True:
+            planned = _plan(asked)
+            missing = {node.id for node in planned.missing()}
+            for cell in asked.cells:
+                cells.describe(cell, asked.store)
+            if planned.left():
+                print(planned.left())
+            if not missing:
+                if kept is not None:
+                    kept.write(asked, asked.cells)
+                nothing = "everything is there" if before else "nothing is missing"
+                print(f"{nothing}: python -m jobs.report {shlex.join(same_cells)}")
+                return 0
+            if missing == before:
+                raise StoreError(f"{asked.store.root}: {len(missing)} nodes were computed and are not there: {missing}")
+            failed = _run(asked, planned, open_lanes, kept, lambda: request() or over())
+            if failed:
+                print(f"{failed} nodes failed: python -m jobs.status {shlex.join(same_cells)}", file=sys.stderr)
+            if request.number is not None:
+                return 128 + request.number
+            if over() and (left := sum(1 for _ in _plan(asked).missing())):
+                print(f"stopped after {minutes:g} minutes, as asked; {left} nodes are left: the same command goes on")
+                return 0
+            if failed:
+                return 1
+            asked, before = again(), missing
+
+
+def _plan(asked: Asked) -> Plan:
+    stages = plan.chosen(asked.options["only"])
+    return plan.make(asked.cells, asked.store, asked.profile, queued={}, array_size=10**9, stages=stages)
+
+
+def _lanes(asked: Asked) -> list[Lane]:
+    """Return the lanes of this machine, whose processes start with the first node that each is given."""
+    profile, resources = asked.profile, asked.profile.stages.pretrain
+    command = [
+        sys.executable, *(f"-W{option}" for option in sys.warnoptions), "-m", "jobs.run_nodes", "--lane",
+        f"--store={asked.store.root.resolve()}", f"--nodes={resources.nodes}",
+        f"--ranks-per-node={resources.ranks_per_node}", f"--cpus-per-node={resources.cpus_per_node}",
+        f"--save-seconds={profile.save_seconds}", f"--mlflow-experiment={asked.mlflow_experiment}",
+    ]  # fmt: skip
+    kinds = lanes.deal(asked.options["lanes"], profile, lanes.gpus(profile.device), len(os.sched_getaffinity(0)))
+    return [Lane(number, kind, command) for number, kind in enumerate(kinds)]
+
+
+def _run(asked: Asked, planned: Plan, at_work: Sequence[Lane], kept: "Kept | None", stop: Callable[[], bool]) -> int:
+    """Compute a plan, those nodes first that the first cells need; return how many failed or were left out for it."""
+    places = {id: place for place, cell in reversed(list(enumerate(asked.cells))) for id in config.keys(cell).items()}
+    nodes = sorted(planned.missing(), key=lambda node: (places[node.id], config.STAGES.index(node.stage)))
+    labels = {config.cell_key(cell): label for label, cell in asked.labelled}
+
+    def called(node: Wanted) -> str:
+        others = f" and {node.cells - 1} more cells" if node.cells > 1 else ""
+        return f"{labels[config.cell_key(node.cell)]}{others}"
+
+    order, board = Order(nodes, asked.profile.max_failures), Board()
+    finished = None if kept is None else Finished(kept, asked, {node.id for node in nodes}, board)
+    run = Run(order, at_work, board, asked.store, called)
+    run.to_the_end(stop, finished or (lambda _done: None))
+    if kept is not None and finished is not None:
+        kept.write(asked, [*finished.due.values(), *finished.begun.values()])
+    return order.count("failed", "left out")
+
+
+# ---------------------------------------------------------------------------------- what is kept of it
+
+
+@dataclass
+class Kept:
+    """A file of results to which finished cells are added, with their encoders beside it if these are asked for."""
+
+    path: Path
+    archive: Archive
+    folder: Path | None
+    """Of the encoders."""
+
+    def write(self, asked: Asked, finished: Iterable[Cell]) -> None:
+        """Add what the store has of some cells. Raises StoreError for what cannot be written."""
+        added = list(finished)
+        self.archive.add(added, asked.store, pictured=results.pictured(asked))
+        self.archive.write(self.path)
+        if self.folder is not None:
+            encoders.save(self.archive, self.folder, added, asked.store)
+
+
+def _kept(asked: Asked) -> Kept | None:
+    """Return the file of results that is asked for, as it is. Raises ConfigError or StoreError for what is none."""
+    given = asked.options["archive"]
+    if given is None:
+        return None
+    path = Path(str(given))
+    require(isinstance(given, str) and not path.is_dir(), "archive", given, "a file, as in archive=results/study.jsonl")
+    kept = Kept(path, Archive.read(path), results.weights_folder(asked.options["weights"], path))
+    kept.write(asked, [])  # what cannot be written is told before anything is computed
+    return kept
+
+
+@dataclass
+class Finished:
+    """Takes note of nodes as they are done, and adds every cell that is finished to the file of results.
+
+    What the store had before is added when it is called first, which is once the lanes are at work.
+    """
+
+    kept: Kept
+    asked: Asked
+    missing: set[NodeId]
+    board: Board
+    due: dict[str, Cell] = field(default_factory=dict)
+    """Cells to be added, by key."""
+    begun: dict[str, Cell] = field(default_factory=dict)
+    """Cells that have more than the file tells, and are not finished."""
+
+    def __post_init__(self) -> None:
+        self.due = {config.cell_key(cell): cell for cell in self.asked.cells}
+
+    def __call__(self, done: Sequence[Wanted]) -> None:
+        """Take note of nodes that are done."""
+        fresh = {node.id for node in done}
+        self.missing -= fresh
+        for cell in self.asked.cells if fresh else ():
+            key, nodes = config.cell_key(cell), set(config.keys(cell).items())
+            if nodes & fresh:
+                self.begun[key] = cell
+                if not nodes & self.missing:
+                    self.due[key] = self.begun.pop(key)
+        if self.due:
+            try:
+                self.kept.write(self.asked, self.due.values())
+                self.due.clear()
+            except StoreError as error:  # as a full disk, which is no reason to lose what is under way
+                self.board.warn(f"not kept yet: {error}")
