@@ -34,12 +34,12 @@ def serve(work: Work, ranks: Callable[[str], Sequence[str]]) -> int:
     """
     die_with_parent()
     with _answers() as answers, stop_requests() as request:
-        told = _told(answers)
+        told, memo = _told(answers), tasks.one_memo()
         for line in sys.stdin:
             given = json.loads(line)
             command = ranks(given.pop("cell"))
             stopped = 128 + request.number if request.number is not None else None
-            code = stopped or tasks.run(replace(work, items=(Item(**given),)), command, told)
+            code = stopped or tasks.run(replace(work, items=(Item(**given),)), command, told, memo)
             _free_memory()
             _say(answers, "ended", code)
     return 0

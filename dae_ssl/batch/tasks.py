@@ -9,6 +9,7 @@ The process that starts ranks imports no torch: it has to be awake within a seco
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import signal
@@ -19,14 +20,18 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dae_ssl import config, lock
 from dae_ssl.batch.interrupt import Stopped, StopRequest, die_with_parent, stop_requests, stopping
 from dae_ssl.batch.profile import Resources
 from dae_ssl.config import ConfigError
 from dae_ssl.store import CELL, Store, StoreError
+
+if TYPE_CHECKING:
+    from dae_ssl.data import Memo
 
 DONE, FAILED, BAD_INPUT, TRY_AGAIN = 0, 1, 2, 75
 """Exit codes, beside 128 + signal for a task that was asked to stop; as slurm/after_task.sh reads them."""
@@ -147,8 +152,20 @@ def accounted(compute: Callable[[], int]) -> int:
     return code
 
 
-def run(work: Work, command: Sequence[str], told: Told = Told()) -> int:
-    """Compute the task's nodes and return its exit code.
+def one_memo() -> Callable[[], "Memo"]:
+    """Return what gives a memo of what was read, always the same, made when first asked for: making it needs torch."""
+
+    @functools.cache
+    def made() -> "Memo":
+        from dae_ssl.data import Memo
+
+        return Memo()
+
+    return made
+
+
+def run(work: Work, command: Sequence[str], told: Told = Told(), memo: Callable[[], "Memo"] | None = None) -> int:
+    """Compute the task's nodes and return its exit code; with a memo, what earlier tasks read is not read again.
 
     `command` is how this process was started; with `--only N` added it computes the N-th node and no other, in as many
     processes as that takes, each with its share of the processors unless OMP_NUM_THREADS is set. A node that fails
@@ -157,22 +174,23 @@ def run(work: Work, command: Sequence[str], told: Told = Told()) -> int:
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, work.resources.cpus_per_node // _processes(work)))
     if work.resources.packing > 1 and len(work.items) > 1 and work.items[0].stage == "pretrain":
         return _run_packed(work, command, threads, told)
-    codes = []
+    codes, memo = [], memo or one_memo()
     for number, item in enumerate(work.items):
         several = work.resources.ranks > 1 and item.stage == "pretrain"
-        codes.append(_run_ranks(work, number, command, threads, told) if several else run_here(work, item, told))
+        alone = partial(run_here, work, item, told, memo)
+        codes.append(_run_ranks(work, number, command, threads, told) if several else alone())
         if codes[-1] not in (DONE, FAILED, BAD_INPUT):
             return codes[-1]
     return max(codes, default=DONE)
 
 
-def run_here(work: Work, item: Item, told: Told = Told()) -> int:
+def run_here(work: Work, item: Item, told: Told = Told(), memo: Callable[[], "Memo"] | None = None) -> int:
     """Compute a node in this process, which may be one of several ranks, and return its exit code."""
     if os.environ.get("RANK", "0") != "0":
         told = Told(tell=lambda _line: None)
     verdict = None
     try:
-        verdict = _computed(work, item, told)
+        verdict = _computed(work, item, told, memo or one_memo())
     except Stopped as stopped:
         told.tell(f"{stopped}: goes on when it is run again")
         lost = item.stage != "pretrain" and stopped.number == signal.SIGUSR2
@@ -196,7 +214,7 @@ def run_here(work: Work, item: Item, told: Told = Told()) -> int:
     return verdict
 
 
-def _computed(work: Work, item: Item, told: Told) -> int:
+def _computed(work: Work, item: Item, told: Told, memo: Callable[[], "Memo"]) -> int:
     import dae_ssl.training.methods  # noqa: F401  (registers every method)
     from dae_ssl import data
     from dae_ssl.batch import cells, track
@@ -218,7 +236,7 @@ def _computed(work: Work, item: Item, told: Told) -> int:
             if not ranks.first:
                 return DONE
             ranks = World(0, 1, ranks.device)
-        place = Place(store, ranks, told.tell, told.progress, save_seconds=work.save_seconds)
+        place = Place(store, ranks, told.tell, told.progress, save_seconds=work.save_seconds, memo=memo())
         if item.stage == "pretrain" and cell.method.trains:
             cells.pretrain(cell, place)
         else:
