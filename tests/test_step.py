@@ -149,6 +149,15 @@ def test_every_method_and_loss_is_compiled_whole_also_from_the_ninth_cell_of_a_p
         assert compiled.logged[1]["loss"] == pytest.approx(plain.logged[1]["loss"], rel=1e-3), name
 
 
+@pytest.mark.parametrize("stop_after", [STEPS, STEPS + 1])
+def test_a_compiled_run_goes_on_from_the_end_of_an_epoch_and_from_amid_one(stop_after: int, tmp_path: Path) -> None:
+    whole, watch = train(L2, tmp_path / "whole", Watch(), "eager"), Watch()
+    with pytest.raises(Interrupted):
+        train(L2, tmp_path / "parts", Watch(stop_after=stop_after), "eager")
+    assert train(L2, tmp_path / "parts", watch, "eager") == whole
+    assert ([kind for kind, _ in watch.events], watch.how["compiled"]) == (["resumed"], True)
+
+
 def test_a_step_that_breaks_the_graph_is_told_and_runs_uncompiled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

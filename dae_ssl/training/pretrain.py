@@ -85,7 +85,8 @@ def pretrain(
         keeper = _Keeper(training, world, states, watch, steps, save_seconds)
         while training.epoch < settings.epochs:
             began, done_before = time.perf_counter(), training.step
-            step.begin()
+            if done_before < steps:
+                step.begin()
             while training.step < steps:
                 step()
                 keeper.after_step()

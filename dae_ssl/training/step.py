@@ -148,7 +148,10 @@ class Step:
             self.run = repeated(self._advance, self._state, device, self._captured, plain_calls=PLAIN_STEPS)
 
     def begin(self) -> None:
-        """Fill the tables for the epoch and the step at which the training is; compile, before the first step."""
+        """Fill the tables for the epoch and the step at which the training is; compile, before the first of all.
+
+        That step must be one of the epoch's: where none is left, there is nothing to try the compiled step on.
+        """
         drawn = tables(self.cell, self.images, self.share, self.training.epoch, self.training.step)
         if self.compute is None:
             self.now = drawn
@@ -178,8 +181,9 @@ class Step:
         optimizer.step()
         sums = self.training.sums
         for name, value in terms.items():
-            sums.setdefault(name, torch.zeros((), dtype=torch.float64, device=self.images.device))
-            sums[name] += value.detach().double()
+            if name not in sums:
+                sums[name] = torch.zeros((), dtype=torch.float64, device=self.images.device)
+            sums[name] += value.detach().double()  # in place: a captured step adds to these very tensors
         self.now.position.add_(1)
 
     def _tell(self, facts: Mapping[str, Any]) -> None:
