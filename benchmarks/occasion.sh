@@ -24,7 +24,7 @@ passed() { echo "== $(($(date +%s) - began)) s: $*"; }
 if [ "${CHECK:--k bf16}" != no ]; then
     passed "the step on this device"
     # shellcheck disable=SC2086  # several options
-    "$python" -m pytest -o addopts= -p no:cacheprovider -q -m cuda ${CHECK:--k bf16} \
+    "$python" -m pytest -o addopts= -W ignore::pytest.PytestConfigWarning -p no:cacheprovider -q -m cuda ${CHECK:--k bf16} \
         tests/test_step.py tests/test_views.py tests/test_render_triton.py tests/test_probe.py tests/test_features.py \
         >"$out/check.txt" 2>&1
     tail -n 15 "$out/check.txt"
@@ -40,7 +40,7 @@ if [ -f results/study.jsonl ]; then
     "$python" -m jobs.results load results/study.jsonl store="$store"
 fi
 passed "cells"
-left=$((60 * minutes - ($(date +%s) - began) - 20)) # seconds; the last lanes need some to save what they have
+left=$((60 * minutes - ($(date +%s) - began) - 40)) # seconds; lanes that are asked to stop need some
 [ "$left" -gt 0 ] || { echo "no time is left for cells" >&2; exit 1; }
 "$python" -m jobs.submit experiment="$experiment" profile=local minutes="$(awk "BEGIN { print $left / 60 }")" \
     lanes="${LANES:-2}" archive="$out/study.jsonl" weights=true store="$store" "$@"
