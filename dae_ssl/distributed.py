@@ -89,7 +89,8 @@ class Gradients:
             loss.backward()
             return
         # Taken as they come, and copied by one kernel: backward() would add them to the buffer one after another.
-        gradients = torch.autograd.grad(loss, self.parameters)
+        # One that has no part in the loss gets zeros, which leave it as it is.
+        gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
         torch._foreach_copy_(self.views, gradients)
         self.world.sum(self.buffer).div_(self.world.size)
         for parameter, view in zip(self.parameters, self.views, strict=True):

@@ -170,6 +170,8 @@ def run(command: Any, arguments: Sequence[str], usage: str | None) -> NoReturn:
         sys.exit(command(list(arguments)) or 0)
     except (ConfigError, StoreError, SlurmError) as error:
         settings.fail(error, 2)
+    except ModuleNotFoundError as error:
+        settings.fail_without(error)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:

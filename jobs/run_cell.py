@@ -18,11 +18,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import hydra
-from hydra._internal.utils import get_args_parser  # the parser that hydra.main reads the command line with
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from jobs import scales, settings
+
+try:
+    import hydra
+    from hydra._internal.utils import get_args_parser  # the parser that hydra.main reads the command line with
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import OverrideParseException
+    from omegaconf import DictConfig, OmegaConf
+except ModuleNotFoundError as absent:
+    settings.fail_without(absent)
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config, data
@@ -33,7 +38,6 @@ from dae_ssl.config import Cell, ConfigError
 from dae_ssl.distributed import World, world
 from dae_ssl.store import Store, StoreError
 from dae_ssl.training.pretrain import Diverged
-from jobs import scales, settings
 from jobs.terminal import Terminal
 
 

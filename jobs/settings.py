@@ -76,6 +76,19 @@ def cell(given: Mapping[str, Any]) -> Cell:
     return config.cell({part: given[part] for part in (*PARTS, "method") if part in given})
 
 
+NOT_EVERYWHERE = {"hydra": "hydra-core", "omegaconf": "omegaconf", "submitit": "submitit", "mlflow": "mlflow"}
+"""Packages that only some commands need, and what they are installed as."""
+
+
+def fail_without(error: ModuleNotFoundError) -> None:
+    """End the program with one line where a package is missing that only some commands need; else raise the error."""
+    package = NOT_EVERYWHERE.get(str(error.name).partition(".")[0])
+    if package is None:
+        raise error
+    told = f"pip install {package}; without it, jobs.submit computes experiments on this machine (profile=local)"
+    fail(f"this command needs {package}, which is not installed here: {told}", 2)
+
+
 def fail(reason: object, code: int) -> None:
     """End the program with one line on standard error."""
     print(f"error: {reason}", file=sys.stderr)

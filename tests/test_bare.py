@@ -195,6 +195,12 @@ def test_profile_in_yaml_without_its_reader_is_one_line(bare: Bare, tmp_path: Pa
     assert re.fullmatch(wanted, refused.stderr), refused.stderr
 
 
+def test_command_that_needs_more_than_is_there_says_so_in_one_line(bare: Bare, tmp_path: Path) -> None:
+    refused = bare.run("-m", "jobs.run_cell", "method=dae", f"store={tmp_path}")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert re.fullmatch(r"error: this command needs hydra-core, which is not installed here: .*\n", refused.stderr)
+
+
 # ---------------------------------------------------------------------------------- which commit it is
 
 

@@ -85,6 +85,8 @@ def test_every_record_says_where_its_result_comes_from(finished: tuple[Store, st
         assert record["device"]
         assert record["seconds"] > 0
         assert all(len(product["sha256"]) == 64 for product in record["products"].values())
+        if stage == "pretrain":
+            assert (record["compiled"], record["captured"]) == (False, False), "on a CPU the step runs as it is"
 
 
 def test_same_command_again_computes_nothing(finished: tuple[Store, str]) -> None:
