@@ -6,7 +6,7 @@ the probe), k-means apart, which runs on processors beside the next cell's train
 Cells differ in their seed and run one after another in one process, as a task's do, so that the second one shows what
 is done once for all. Every stage is the product's own; pretraining alone is cut to a handful of steps. `rest` is what
 a stage spends outside its named parts: waiting for its lock, verifying, hashing and committing; of `pretrain` it is
-all but the epochs, so that it holds compiling, reading images, monitoring and keeping.
+all but the steps, so that it holds compiling, reading images, drawing, monitoring and keeping.
 
     python -m benchmarks.cell                                       the size of the study, synthetic images
     python -m benchmarks.cell --images 1500 --test 300 --batch 64 --probe-epochs 20 --restarts 1      a quick look
@@ -139,7 +139,7 @@ def timed(cell: Cell, place: Place) -> Seconds:
 def split(node: Node, seconds: float) -> dict[str, float]:
     """Return the parts of a stage that took so many seconds, and the rest of them."""
     parts = dict((node.record() or {}).get("parts", {}))
-    steps = curves(node.log).get("epoch_seconds", [])
+    steps = curves(node.log).get("step_seconds", [])
     parts |= {"steps": sum(value for _, value, _ in steps)} if steps else {}
     return parts | {"rest": seconds - sum(parts.values())}
 

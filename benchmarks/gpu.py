@@ -40,6 +40,7 @@ from dae_ssl import config
 from dae_ssl.batch.provenance import device_name
 from dae_ssl.distributed import arithmetic, world
 from dae_ssl.evaluation import features, probe
+from dae_ssl.replay import record
 from dae_ssl.training.networks import frozen
 from dae_ssl.training.views import draw, permutation, plan_for, render
 
@@ -81,10 +82,7 @@ def _replayed(bench: Bench, work: Callable[[], object]) -> Iterator[tuple[Callab
         return
     work()
     bench.wait()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        work()
-    yield graph.replay, "captured"
+    yield record(work), "captured"
 
 
 # ---------------------------------------------------------------------------------- evaluation

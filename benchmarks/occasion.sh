@@ -6,28 +6,50 @@
 # STORE has prepared images (jobs.prepare_data) on a fast disk or in memory; OUT takes what is to be kept: check.txt,
 # gpu-*.jsonl, study.jsonl and weights/. Cells stop so that all of it is over MINUTES after the start. The rest goes to
 # jobs.submit, as in precision=bf16 seeds=[0]. What results/study.jsonl holds is not computed again. Nothing is needed but
-# torch, numpy, h5py, scikit-learn, scipy, pillow, matplotlib, tqdm, and pytest for the check.
+# torch, torchvision, numpy, h5py, scikit-learn, scipy, pillow, matplotlib, tqdm, and pytest for the check.
 #
-#   EXPERIMENT=study   PYTHON=python3   CHECK="-k bf16" (tests marked cuda; CHECK=no leaves them out)
-#   MEASURE="--seconds 100" (of benchmarks.gpu; MEASURE=no leaves it out)   LANES=2
+#   EXPERIMENT=study   PYTHON=python3   LANES=2
+#   CHECK=no leaves the check out; else a choice of tests a line, as pytest's -k takes it, all lines side by side
+#   MEASURE="--seconds 100" (of benchmarks.gpu); MEASURE=no leaves measuring out
 set -u
 began=$(date +%s)
-store=$1 out=$2 minutes=$3
+if [ $# -lt 3 ] || ! [[ $3 =~ ^[0-9]+$ ]]; then
+    echo "error: ${*:-nothing} is given: give STORE OUT MINUTES [NAME=VALUE ...], minutes a whole number" >&2
+    exit 2
+fi
+store=$(realpath "$1") out=$(realpath -m "$2") minutes=$3
 shift 3
+CHECK=${CHECK-"dae and l2 and bf16
+simclr-bf16
+barlow_twins-bf16
+layerwise_dae-bf16
+ae-bf16 and not dae
+dae and l2 and fp32
+not every_method"}
 cd "$(dirname "$0")/.." || exit 2
 python=${PYTHON:-python3} experiment=${EXPERIMENT:-study}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-4} PYTHONUNBUFFERED=1
+"$python" -c 'import sys; from dae_ssl.batch.provenance import git_commit; sys.exit(git_commit() is None)' || {
+    echo "error: nobody knows which commit this is: git rev-parse HEAD >COMMIT where there is .git, or DAE_SSL_COMMIT" >&2
+    exit 2
+}
 mkdir -p "$out" || exit 2
 
 passed() { echo "== $(($(date +%s) - began)) s: $*"; }
 
-if [ "${CHECK:--k bf16}" != no ]; then
-    passed "the step on this device"
-    # shellcheck disable=SC2086  # several options
-    "$python" -m pytest -o addopts= -W ignore::pytest.PytestConfigWarning -p no:cacheprovider -q -m cuda ${CHECK:--k bf16} \
-        tests/test_step.py tests/test_views.py tests/test_render_triton.py tests/test_probe.py tests/test_features.py \
-        >"$out/check.txt" 2>&1
-    tail -n 15 "$out/check.txt"
+if [ "$CHECK" != no ]; then
+    passed "the step, views, probe and features on this device"
+    # Each test of the step starts four processes one after another, most of whose time is compiling: side by side.
+    number=0
+    while read -r chosen; do
+        number=$((number + 1))
+        timeout "${CHECK_SECONDS:-150}" "$python" -m pytest -o addopts= -W ignore::pytest.PytestConfigWarning -q \
+            -p no:cacheprovider -m cuda -k "$chosen" tests/test_step.py tests/test_views.py tests/test_render_triton.py \
+            tests/test_probe.py tests/test_features.py >"$out/check-$number.txt" 2>&1 ||
+            echo "not passed: $chosen (see check-$number.txt)" >>"$out/check-$number.txt" &
+    done <<<"$CHECK"
+    wait
+    tail -qn 3 "$out"/check-*.txt
 fi
 if [ "${MEASURE:-}" != no ]; then
     passed "the device's ceilings, and what the suite gets of them"

@@ -84,17 +84,21 @@ class Gradients:
             parameter.grad = None
 
     def of(self, loss: Tensor) -> None:
-        """Give every parameter the gradient of the mean of the ranks' losses."""
+        """Give every parameter the gradient of this rank's loss."""
         if self.buffer is None:
             loss.backward()
             return
         # Taken as they come, and copied by one kernel: backward() would add them to the buffer one after another.
-        # One that has no part in the loss gets zeros, which leave it as it is.
-        gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
-        torch._foreach_copy_(self.views, gradients)
-        self.world.sum(self.buffer).div_(self.world.size)
-        for parameter, view in zip(self.parameters, self.views, strict=True):
-            parameter.grad = view
+        gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+        with_part = [place for place, gradient in enumerate(gradients) if gradient is not None]
+        torch._foreach_copy_([self.views[place] for place in with_part], [gradients[place] for place in with_part])
+        for place in with_part:  # a parameter without a part in the loss has no gradient, as with one rank
+            self.parameters[place].grad = self.views[place]
+
+    def exchange(self) -> None:
+        """Replace every gradient by its mean over the ranks."""
+        if self.buffer is not None:
+            self.world.sum(self.buffer).div_(self.world.size)
 
 
 @contextlib.contextmanager

@@ -1,12 +1,13 @@
 """Work on a GPU, captured once as a CUDA graph and replayed: thousands of small launches become one."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-Work = Callable[[], None]
+Work = Callable[[], object]
 Record = Callable[[Work], Work]
 """Takes work without doing it, and returns what does it."""
 Tell = Callable[[str | None], None]
@@ -29,15 +30,32 @@ def record(work: Work) -> Work:
 
 @contextlib.contextmanager
 def own_stream(device: torch.device) -> Iterator[None]:
-    """Work on a stream of its own while the block runs, on a GPU: on the default one nothing can be captured."""
+    """Work on a stream other than the default one while the block runs, on a GPU: there nothing can be captured."""
     if device.type != "cuda":
         yield
         return
-    outer, stream = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+    outer, stream = torch.cuda.current_stream(device), _stream(device)
     stream.wait_stream(outer)
-    with torch.cuda.stream(stream):
-        yield
-    outer.wait_stream(stream)
+    try:
+        with torch.cuda.stream(stream):
+            yield
+    finally:
+        outer.wait_stream(stream)
+
+
+@functools.cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the process's one stream of its own: libraries keep memory for every stream that they have seen."""
+    return torch.cuda.Stream(device)
+
+
+def capturable(optimizer: torch.optim.Optimizer) -> None:
+    """Let a fused optimizer's step be captured where one is captured just now.
+
+    It changes no number: Adam refuses to be captured without it, and warns where it is idle.
+    """
+    for group in optimizer.param_groups:
+        group["capturable"] = torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
 
 
 def repeated(

@@ -119,7 +119,7 @@ class Kept:
         self.archive.add(added, asked.store, pictured=results.pictured(asked))
         self.archive.write(self.path)
         if self.folder is not None:
-            encoders.save(self.archive, self.folder, added, asked.store)
+            encoders.save(self.archive, self.folder, added, asked.store, at_most=results.bound(self.folder, self.path))
 
 
 def _kept(asked: Asked) -> Kept | None:

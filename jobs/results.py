@@ -29,6 +29,8 @@ from jobs.experiment import Asked
 
 BESIDE = "weights"
 """The folder of encoders beside a file of results."""
+BESIDE_BYTES = 20 << 20
+"""What may lie there, since it is kept with the code: the first fourteen cells in order of their worth."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -58,8 +60,8 @@ def save(arguments: Sequence[str]) -> None:
     print(f"{path}: {len(archive.nodes)} nodes of {len(archive.cells)} cells, {new} of them new; "
           f"{there} of the {len(wanted)} of {asked.experiment.name}")  # fmt: skip
     if folder is not None:
-        new = encoders.save(archive, folder, asked.cells, asked.store)
-        print(f"{folder}: {len(encoders.found(archive, folder))} encoders, {new} of them new")
+        new, left_out = encoders.save(archive, folder, asked.cells, asked.store, at_most=bound(folder, path))
+        print(f"{folder}: {len(encoders.found(archive, folder))} encoders, {new} of them new" + beyond(left_out))
 
 
 def weights_folder(given: object, path: Path) -> Path | None:
@@ -70,6 +72,17 @@ def weights_folder(given: object, path: Path) -> Path | None:
     folder = path.parent / BESIDE if given in (True, "true") else Path(str(given))
     require(not folder.exists() or folder.is_dir(), "weights", str(folder), "a folder")
     return folder
+
+
+def bound(folder: Path, path: Path) -> int | None:
+    """Return how many bytes of encoders may lie beside a file of results; any number in a folder that was named."""
+    return BESIDE_BYTES if folder == path.parent / BESIDE else None
+
+
+def beyond(left_out: int) -> str:
+    """Return what is to be said of encoders that were left out, in half a sentence."""
+    kept = f"they would be more than {BESIDE_BYTES >> 20} MB beside the results; weights=FOLDER takes all"
+    return f"; {left_out} are left out, since {kept}" if left_out else ""
 
 
 def pictured(asked: Asked) -> list[Cell]:

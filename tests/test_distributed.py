@@ -81,7 +81,7 @@ def train_an_epoch(cell: Cell, world: World, folder: Path) -> None:
     networks, render, unit_interval = SelfSupervised.networks, step.render, step.unit_interval
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SelfSupervised, "networks", lambda *given: networks(*given).double())
-        patch.setattr(step, "render", lambda *given: render(*given).double())
+        patch.setattr(step, "render", lambda *given, **named: render(*given, **named).double())
         patch.setattr(step, "unit_interval", lambda given: unit_interval(given).double())
         with pytest.raises(Interrupted):
             pretrain(cell, images(), world, States(folder), Watch(asked))
@@ -123,6 +123,7 @@ def exchanged(world: World) -> dict[str, object]:
         for _ in range(2):  # what is left of the first must not count in the second
             gradients.clear()
             gradients.of((world.rank + 1) * sum((p * torch.arange(p.numel()).view_as(p)).sum() for p in parameters))
+            gradients.exchange()
     same = [p.grad.stride() == p.stride() for p in parameters if p.grad is not None]
     return {"gradients": [p.grad for p in parameters], "exchanges": len(exchanges), "strides": same}
 

@@ -51,6 +51,8 @@ class Reporter:
     def event(self, kind: str, text: str) -> None:
         os.write(self.pipe, f"{kind} {text}\n".encode())
 
+    def facts(self, facts: Mapping[str, object]) -> None: ...
+
     def progress(self, epoch: int, step: int, steps: int) -> None:
         os.write(self.pipe, f"step {epoch} {step} of {steps}\n".encode())
 

@@ -56,22 +56,37 @@ def named(archive: Archive) -> dict[str, Encoder]:
     return encoders
 
 
-def save(archive: Archive, folder: Path, wanted: Iterable[Cell], place: Store) -> int:
-    """Write into a folder the encoders that some cells are told by, and its index; return how many are new there.
+def save(
+    archive: Archive, folder: Path, wanted: Iterable[Cell], place: Store, *, at_most: int | None = None
+) -> tuple[int, int]:
+    """Write into a folder the encoders that some cells are told by, and its index.
 
     These are of each training the last one, and the one that the cell's features are made with. What the store does
-    not have, or has otherwise than the archive says, is left out.
+    not have, or has otherwise than the archive says, is left out; so is, in the order of the cells, what would make the
+    folder's encoders more than `at_most` bytes. Return how many are new there, and how many are left out for that.
     """
-    epochs = {(config.key(cell, "pretrain"), epoch) for cell in wanted if cell.method.trains
-              for epoch in (cell.optimisation.epochs, _epoch(cell))}  # fmt: skip
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    new = 0
-    for name, encoder in named(archive).items():
-        if (encoder.key, encoder.epoch) in epochs and not _is(folder / name, encoder):
-            new += _copied(place.node("pretrain", encoder.key), encoder, folder / name)
+    every = named(archive)
+    there = sum(encoder.bytes for name, encoder in every.items() if _is(folder / name, encoder))
+    new = left_out = 0
+    for name, encoder in _in_order(every, wanted).items():
+        if _is(folder / name, encoder):
+            continue
+        if at_most is not None and there + encoder.bytes > at_most:
+            left_out += 1
+        elif _copied(place.node("pretrain", encoder.key), encoder, folder / name):
+            new, there = new + 1, there + encoder.bytes
     write_bytes(folder / INDEX, index(archive, folder).encode())
-    return new
+    return new, left_out
+
+
+def _in_order(every: Mapping[str, Encoder], wanted: Iterable[Cell]) -> dict[str, Encoder]:
+    """Return the encoders that some cells are told by, in the cells' order, by the names of their files."""
+    by_place = {(encoder.key, encoder.epoch): (name, encoder) for name, encoder in every.items()}
+    places = ((config.key(cell, "pretrain"), epoch) for cell in wanted if cell.method.trains
+              for epoch in (cell.optimisation.epochs, _epoch(cell)))  # fmt: skip
+    return dict(by_place[place] for place in places if place in by_place)
 
 
 def found(archive: Archive, folder: Path) -> dict[Path, Encoder]:

@@ -155,9 +155,9 @@ def _pretrain_stage(cell: Cell, node: Node, log: Log, place: Place) -> dict[str,
     if not cell.method.trains:
         _write_encoder(cell, node, 0, _random_encoder(cell))
         return {}
-    trained, how = _pretrain(cell, node, log, place)
+    trained = _pretrain(cell, node, log, place)
     write_bytes(node.product(store.NETWORKS), serialise(trained.state_dict()))
-    return how | {
+    return _how(node.log) | {
         "inputs": _inputs(place.store, cell.data.pretrain),
         "figures": _reconstruction_figures(cell, trained, place),
     }
@@ -179,16 +179,23 @@ def _reconstruction_figures(cell: Cell, networks: nn.ModuleDict, place: Place) -
     }
 
 
-def _pretrain(cell: Cell, node: Node, log: Log | None, place: Place) -> tuple[nn.ModuleDict, dict[str, Any]]:
-    """Run the loop on this rank, and return the networks and how their steps were computed; the first has a log."""
+def _how(log: Path) -> dict[str, Any]:
+    """Return how the steps were computed, as last told in a log, and the seconds of all compiling."""
+    told = [dict(entry.fields) for entry in read(log) if entry.event == "steps"]
+    how = {name: value for facts in told for name, value in facts.items()}
+    seconds = [facts["compile_seconds"] for facts in told if "compile_seconds" in facts]
+    return how | ({"compile_seconds": round(sum(seconds), 3)} if seconds else {})
+
+
+def _pretrain(cell: Cell, node: Node, log: Log | None, place: Place) -> nn.ModuleDict:
+    """Run the loop on this rank; the first one has a log."""
     world = place.world
     images = data.pretraining_images(place.store, cell.data, world.device, place.memo).images
     test = data.load(place.store, cell.data.pretrain, "test", world.device, place.memo).images
     shown = evenly(test, PICTURED_IMAGES)
     watch = _Watch(cell, node, log, place, shown)
     with compile_cache(place.store.compiled):
-        trained = pretrain(cell, images, world, States(node.states), watch, save_seconds=place.save_seconds)
-    return trained, watch.how
+        return pretrain(cell, images, world, States(node.states), watch, save_seconds=place.save_seconds)
 
 
 @dataclass(frozen=True)
@@ -201,8 +208,6 @@ class _Watch:
     place: Place
     shown: Tensor
     """Images to keep pictures of."""
-    how: dict[str, Any] = field(default_factory=dict)
-    """What was told of how the steps are computed."""
 
     def log(self, step: int, terms: Mapping[str, float]) -> None:
         assert self.logged is not None
@@ -214,9 +219,8 @@ class _Watch:
             self.place.tell(text)
 
     def facts(self, facts: Mapping[str, Any]) -> None:
-        self.how.update(facts)
         if self.logged is not None:
-            self.logged.event("step", **facts)
+            self.logged.event("steps", **facts)
 
     def progress(self, epoch: int, step: int, steps: int) -> None:
         self.place.progress("pretrain", epoch * steps + step, self.cell.optimisation.epochs * steps)

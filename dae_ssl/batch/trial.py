@@ -16,6 +16,7 @@ from dae_ssl.config import Cell
 from dae_ssl.distributed import World, arithmetic, world
 from dae_ssl.store import Store, write_json
 from dae_ssl.training.checkpoint import States
+from dae_ssl.training.monitor import is_looked_at
 from dae_ssl.training.pretrain import pretrain
 from dae_ssl.training.step import compile_cache
 
@@ -64,10 +65,12 @@ def run(cells: Iterable[Cell], store: Store, device: str) -> Iterator[str]:
 
 
 def seconds_per_image(cell: Cell, store: Store, ranks: World) -> float:
-    """Return how long training takes for one image in one epoch."""
-    batch = cell.optimisation.batch_size
-    images = data.pretraining_images(store, cell.data, ranks.device).images
-    images = images[: min(STEPS, len(images) // batch) * batch]
+    """Return how long training takes for one image in one epoch.
+
+    What is looked at between epochs counts as often as a whole run has it, which is not after each.
+    """
+    batch, every = cell.optimisation.batch_size, data.pretraining_images(store, cell.data, ranks.device).images
+    images = every[: min(STEPS, len(every) // batch) * batch]
     short = replace(cell.optimisation, epochs=EPOCHS, checkpoints=(), schedule="constant")
     watch = _Watch()
     with (
@@ -77,8 +80,12 @@ def seconds_per_image(cell: Cell, store: Store, ranks: World) -> float:
     ):
         own = replace(cell, optimisation=short, features=replace(cell.features, epoch=None))
         pretrain(own, images, ranks, States(Path(folder)), watch, save_seconds=float("inf"))
-    # Only the first rank is told; the others have nothing to say.
-    return 1 / watch.epochs[-1]["images_per_second"] if watch.epochs else float("nan")
+    if not watch.epochs:
+        return float("nan")  # only the first rank is told; the others have nothing to say
+    last, epochs = watch.epochs[-1], cell.optimisation.epochs
+    looks = sum(is_looked_at(epoch, cell.optimisation) for epoch in range(1, epochs + 1)) / epochs
+    around = (last["epoch_seconds"] - last["step_seconds"]) * looks
+    return last["step_seconds"] / len(images) + around / len(every)
 
 
 def _keep(cell: Cell, seconds: float, store: Store, ranks: World) -> str:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dae_ssl import config
-from dae_ssl.replay import Tell, repeated
+from dae_ssl.replay import Tell, capturable, repeated
 
 BATCH_ORDER_SEED = 0
 """The order of the batches is the same for every probe; probe seeds vary the initial weights."""
@@ -245,9 +245,7 @@ class _Learners:
     @torch.no_grad()
     def epoch(self) -> None:
         """Take one pass over the rows in `order`, then validate. Nothing leaves the device or waits for it."""
-        for group in self.optimiser.param_groups:
-            # Changes no number of a fused step: Adam refuses to be captured without it, and warns where it is idle.
-            group["capturable"] = self.x.is_cuda and torch.cuda.is_current_stream_capturing()
+        capturable(self.optimiser)
         self.sums.zero_()
         for batch in self.order.split(self.settings.batch_size):
             self.stack.zero_gradient()

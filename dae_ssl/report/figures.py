@@ -28,7 +28,10 @@ TERMS = {
 
 def training_curves(curves: Mapping[str, Curve]) -> bytes:
     """Draw each logged term of pretraining by epoch, a panel each, as their scales differ; return a PNG."""
-    order = [*(term for term in TERMS if term in curves), *sorted(curves.keys() - TERMS.keys() - {"epoch_seconds"})]
+    order = [
+        *(term for term in TERMS if term in curves),
+        *sorted(curves.keys() - TERMS.keys() - {"epoch_seconds", "step_seconds"}),
+    ]
     columns = min(3, len(order))
     rows = math.ceil(len(order) / columns)
     figure = blank(height_pixels=60 + 215 * rows)

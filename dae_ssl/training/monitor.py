@@ -49,7 +49,7 @@ def effective_rank(rows: Tensor) -> float:
     rows = rows.double()
     centred = rows - rows.mean(0)
     gram = centred @ centred.T if len(rows) < rows.shape[1] else centred.T @ centred
-    # The products are many times the work of what follows, which a CPU is as quick at as a GPU.
+    # The products, most of the work, stay where the rows are; eigenvalues of so small a matrix are a CPU's work.
     gram, norm = gram.cpu(), rows.norm().item()
     if not math.isfinite(norm):
         return math.nan

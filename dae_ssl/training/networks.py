@@ -14,9 +14,9 @@ REPRESENTATION_SIZE = 512 * 4 * 4
 class Encoder(nn.Sequential):
     """A sequence of layers which, where it is compiled, adds a convolution's bias after the pooling behind it.
 
-    The values are the same, since rounding keeps the order of the sums, and a quarter as many are written. Only where
-    two of them become equal by it does the gradient take another of the two ways; so a CPU, which gains nothing from
-    it, keeps to the order of the layers.
+    A quarter as many sums are then written. The values are the same, since adding one number keeps their order; but
+    where rounding makes two sums of a window equal, the gradient goes to the one that was larger before, and not to the
+    first. Uncompiled, the layers are run as they stand, so that what was measured on CPUs keeps its bits.
     """
 
     def forward(self, images: Tensor) -> Tensor:

@@ -83,24 +83,36 @@ def pretrain(
                 watch.event("resumed", f"after epoch {training.epoch}, step {training.step} of {steps}")
         step = Step(cell, method, training, images, share, world, watch, _backend(compiler, world.device))
         keeper = _Keeper(training, world, states, watch, steps, save_seconds)
-        while training.epoch < settings.epochs:
-            began, done_before = time.perf_counter(), training.step
-            if done_before < steps:
-                step.begin()
-            while training.step < steps:
-                step()
-                keeper.after_step()
-            terms = keeper.mean_terms()
-            training.next_epoch()
-            if world.first:
-                if training.epoch in settings.kept_epochs():
-                    watch.keep(training.epoch, training.networks)
-                terms |= _looked_at(cell, training, images, steps)
-                seen, seconds = (steps - done_before) * settings.batch_size, time.perf_counter() - began
-                if seen:  # none where the run was stopped after the last step of an epoch
-                    terms |= {"images_per_second": seen / seconds, "epoch_seconds": seconds}
-                watch.log(training.epoch, terms)
+        try:
+            while training.epoch < settings.epochs:
+                _epoch(cell, images, training, step, keeper)
+        finally:
+            step.release()
     return training.networks
+
+
+def _epoch(cell: Cell, images: Tensor, training: Training, step: Step, keeper: "_Keeper") -> None:
+    """Do the steps that the epoch under way still lacks, then tell and keep what is to be told and kept of it."""
+    settings, watch, began, left = cell.optimisation, keeper.watch, time.perf_counter(), keeper.steps - training.step
+    if left:
+        step.begin()
+    first_step = time.perf_counter()
+    while training.step < keeper.steps:
+        step()
+        keeper.after_step()
+    terms = keeper.mean_terms()  # which waits for the device
+    last_step = time.perf_counter()
+    training.next_epoch()
+    if not keeper.world.first:
+        return
+    if training.epoch in settings.kept_epochs():
+        watch.keep(training.epoch, training.networks)
+    terms |= _looked_at(cell, training, images, keeper.steps)
+    seconds = time.perf_counter() - began
+    if left:  # else the run was stopped after the last step of the epoch
+        seen = left * settings.batch_size
+        terms |= {"images_per_second": seen / seconds, "epoch_seconds": seconds, "step_seconds": last_step - first_step}
+    watch.log(training.epoch, terms)
 
 
 def _backend(compiler: str, device: torch.device) -> str | None:

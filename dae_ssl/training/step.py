@@ -1,9 +1,9 @@
 """One training step: this rank's share of a global batch -> updated networks.
 
-On a GPU, forward and backward pass are compiled, and the whole step with its update is captured as one CUDA graph: the
-networks are so small that launching their kernels one by one takes as long as the kernels do. For a graph to be
-replayed, what steps read lies in tables that are filled once an epoch, and a counter on the device says which step
-comes next. On a CPU the same function is called as it is.
+On a GPU, forward and backward pass are compiled, and the step with its update is captured as a CUDA graph, as two with
+the exchange of gradients between them where there are several ranks: the networks are small and have many kernels to
+launch. For a graph to be replayed, what steps read lies in tables that are filled once an epoch, and a counter on the
+device says which step comes next. On a CPU the same functions are called as they are.
 """
 
 import dataclasses
@@ -22,15 +22,17 @@ from torch import Tensor
 
 from dae_ssl.config import Cell, Optimisation
 from dae_ssl.distributed import Gradients, World
-from dae_ssl.replay import Work, repeated
+from dae_ssl.replay import Work, capturable, repeated
 from dae_ssl.training.checkpoint import Training
 from dae_ssl.training.methods.base import SelfSupervised
 from dae_ssl.training.networks import unit_interval
-from dae_ssl.training.views import Parameters, Plan, draw, permutation, render
+from dae_ssl.training.views import Parameters, Plan, draw, permutation, plan_for, render
 
 PLAIN_STEPS = 3
 """Steps taken kernel by kernel before one is captured, in which compiler and libraries set up what they keep."""
 
+Repeat = Callable[..., Work]
+"""As `replay.repeated`."""
 Compute = Callable[[Tensor, "Tables", Mapping[str, Tensor]], Mapping[str, Tensor]]
 
 
@@ -56,7 +58,7 @@ class Tables:
     views: tuple[Parameters, Parameters]
     """Both views of each of them."""
     rates: Tensor
-    """float32 (steps,), learning rates."""
+    """float64 (steps,), learning rates."""
     position: Tensor
     """int64 (1,), the step that comes next."""
 
@@ -85,7 +87,12 @@ def tables(cell: Cell, images: Tensor, share: slice, epoch: int, step: int) -> T
         return draw(cell.views, seed=cell.seed, epoch=epoch, indices=rows, view=number, size=images.shape[-1])
 
     rates = [learning_rate(settings, epoch * steps + n, settings.epochs * steps) for n in range(steps)]
-    return Tables(rows, (view(1), view(2)), torch.tensor(rates, device=device), torch.tensor([step], device=device))
+    return Tables(
+        rows,
+        (view(1), view(2)),
+        torch.tensor(rates, dtype=torch.float64, device=device),
+        torch.tensor([step], device=device),
+    )
 
 
 def learning_rate(settings: Optimisation, step: int, steps: int) -> float:
@@ -130,7 +137,7 @@ class Step:
     listener: Listener
     compiler: str | None
     run: Work = field(init=False)
-    """Takes a step, captured where that is possible."""
+    """Takes a step."""
     compute: Compute | None = None
     """Images, tables and weights -> terms of the loss, once an epoch has begun."""
     now: Tables = field(init=False)
@@ -140,12 +147,8 @@ class Step:
     def __post_init__(self) -> None:
         device, weights = self.world.device, self.method.weights(self.cell.networks)
         self.weights = {name: torch.tensor(value, device=device) for name, value in weights.items()}
-        self.gradients = Gradients(list(self.training.networks.parameters()), self.world)
-        # Ranks would capture their exchange too; that was never tried on several GPUs, and a graph that hangs cannot
-        # be told from one that waits.
-        self.run = self._advance
-        if self.world.size == 1:
-            self.run = repeated(self._advance, self._state, device, self._captured, plain_calls=PLAIN_STEPS)
+        self.gradients = Gradients([p for p in self.training.networks.parameters() if p.requires_grad], self.world)
+        self.run = self._in_parts(repeated)
 
     def begin(self) -> None:
         """Fill the tables for the epoch and the step at which the training is; compile, before the first of all.
@@ -165,45 +168,78 @@ class Step:
         self.run()
         self.training.step += 1
 
-    def _advance(self) -> None:
-        optimizer = self.training.optimizer
-        for group in optimizer.param_groups:
-            # Changes no number of a fused step: Adam refuses to be captured without it, and warns where it is idle.
-            group["capturable"] = self.images.is_cuda and torch.cuda.is_current_stream_capturing()
-            if isinstance(group["lr"], Tensor):
-                group["lr"].copy_(self.now.rates.index_select(0, self.now.position)[0])
-            else:
-                group["lr"] = self._rate()
+    def release(self) -> None:
+        """Let go of captured work, which holds all memory that it works in."""
+        self.run = self._in_parts(None)
+
+    def _in_parts(self, repeat: Repeat | None) -> Work:
+        """Return what takes a step, its parts captured by `repeat` where they can be.
+
+        What ranks exchange stays out of it: a captured exchange was never tried on several GPUs, and one that hangs
+        cannot be told from one that waits. So the exchange of gradients parts the step in two, and the first part of a
+        method whose loss exchanges something is not captured.
+        """
+
+        def part(work: Callable[[], None]) -> Work:
+            if repeat is None:
+                return work
+            return repeat(work, self._state, self.world.device, self._captured, plain_calls=PLAIN_STEPS)
+
+        def whole() -> None:
+            self._differentiate()
+            self._update()
+
+        if self.world.size == 1:
+            return part(whole)
+        first = self._differentiate if self.method.exchanges else part(self._differentiate)
+        then = part(self._update)
+
+        def in_two() -> None:
+            first()
+            self.gradients.exchange()
+            then()
+
+        return in_two
+
+    def _differentiate(self) -> None:
+        """Compute the terms of the next step, add them to the sums, and give every parameter its gradient."""
         self.gradients.clear()
         assert self.compute is not None, "begin an epoch first"
         terms = self.compute(self.images, self.now, self.weights)
         self.gradients.of(terms["loss"])
-        optimizer.step()
         sums = self.training.sums
         for name, value in terms.items():
             if name not in sums:
                 sums[name] = torch.zeros((), dtype=torch.float64, device=self.images.device)
             sums[name] += value.detach().double()  # in place: a captured step adds to these very tensors
+
+    def _update(self) -> None:
+        """Update the parameters by their gradients, and count the step."""
+        optimizer = self.training.optimizer
+        capturable(optimizer)
+        for group in optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].copy_(self.now.rates.index_select(0, self.now.position)[0])
+            else:
+                group["lr"] = self.now.rates[self.training.step].item()
+        optimizer.step()
         self.now.position.add_(1)
 
     def _tell(self, facts: Mapping[str, Any]) -> None:
         if self.world.first:
             self.listener.facts(facts)
 
-    def _rate(self) -> float:
-        settings, steps = self.cell.optimisation, len(self.now.rates)
-        return learning_rate(settings, self.training.epoch * steps + self.training.step, settings.epochs * steps)
-
     def _state(self) -> list[Tensor]:
-        """Return every tensor that a step changes."""
-        training = self.training
+        """Return every tensor that a step leaves to the next one, and one part of a step to the other."""
+        training, gradients = self.training, self.gradients.buffer
         moments = [value for of in training.optimizer.state.values() for value in of.values()]
-        return [*training.networks.state_dict().values(), *moments, *training.sums.values(), self.now.position]
+        left = [*training.networks.state_dict().values(), *moments, *training.sums.values(), self.now.position]
+        return left if gradients is None else [*left, gradients]
 
     def _captured(self, reason: str | None) -> None:
         if reason is None:
             self._tell({"captured": True})
-        else:
+        elif self.world.first:
             self.listener.event("not_captured", reason)
 
 
@@ -225,10 +261,13 @@ def forward_pass(step: Step) -> tuple[Compute, dict[str, Any]]:
         reason = _fails(compiled, step)
         # Ranks that run different code could wait for each other for ever.
         if not step.world.any(reason is not None):
-            return compiled, {"compiled": True, "compile_seconds": round(time.perf_counter() - began, 3)}
+            seconds, views = time.perf_counter() - began, plan or plan_for(step.images, compiling=True)
+            return compiled, {"compiled": True, "compile_seconds": round(seconds, 3), "views": views}
         if step.world.first:
-            instead = "running uncompiled" if plan == plans[-1] else "trying without the kernel for views"
-            step.listener.event("not_compiled", f"torch.compile failed, {instead}: {reason or 'on another rank'}")
+            kind, instead = ("not_compiled", "running uncompiled")
+            if plan != plans[-1]:
+                kind, instead = "no_kernel", "trying without the kernel for views"
+            step.listener.event(kind, f"torch.compile failed, {instead}: {reason or 'on another rank'}")
     return _written_out(step, None), {"compiled": False}
 
 
@@ -260,8 +299,12 @@ def _fails(compute: Compute, step: Step) -> str | None:
             # What the compiler has to say of how it compiles is no failure, even where warnings are errors.
             warnings.simplefilter("ignore")
             compute(step.images, step.now, step.weights)["loss"].backward()
+    except torch.OutOfMemoryError:
+        raise  # as it would uncompiled
     except Exception as error:
-        return (str(error).strip() or type(error).__name__).splitlines()[0]
+        # The first line may only name the backend, and the error stand behind it.
+        lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("backend=")]
+        return lines[0].strip() if lines else type(error).__name__
     finally:
         step.gradients.clear()
     return None

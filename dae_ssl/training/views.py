@@ -173,12 +173,13 @@ def render(
     return views.contiguous(memory_format=memory_format)
 
 
-def plan_for(images: Tensor) -> Plan:
+def plan_for(images: Tensor, *, compiling: bool | None = None) -> Plan:
     """Return the plan for images: the kernel where it is compiled for a GPU, for there Triton has what it needs.
 
     Triton also needs a C compiler, and who runs uncompiled may have none: there, and without Triton, "batched".
+    `compiling` says for which of the two to tell; None is for what is done just now.
     """
-    if not torch.compiler.is_compiling():
+    if not (torch.compiler.is_compiling() if compiling is None else compiling):
         return "sorted" if images.device.type == "cpu" else "batched"
     return "triton" if images.device.type == "cuda" and _triton_holds(images.shape[-1]) else "batched"
 

@@ -41,6 +41,11 @@ class SelfSupervised(Method, abc.ABC):
         """Whether there is a decoder, and so reconstructions to look at."""
         return True
 
+    @property
+    def exchanges(self) -> bool:
+        """Whether `forward` may exchange something with other ranks, as a loss of the whole batch does."""
+        return True
+
     def weights(self, settings: Networks) -> Mapping[str, float]:  # noqa: ARG002
         """Return what `forward` multiplies terms of the loss with, by name.
 

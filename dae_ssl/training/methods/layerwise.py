@@ -29,6 +29,11 @@ class LayerwiseDenoisingAutoencoder(SelfSupervised, name="layerwise_dae"):
         known = self.reconstruction in RECONSTRUCTION
         require(known, "method.reconstruction", self.reconstruction, ", ".join(RECONSTRUCTION))
 
+    @property
+    def exchanges(self) -> bool:
+        """Each image has its own loss."""
+        return False
+
     def decoder(self, settings: Networks) -> nn.Module:
         """Return the decoder that has a layer for each of the encoder's."""
         return symmetric_decoder(settings)

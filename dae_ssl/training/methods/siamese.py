@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dae_ssl.config import Networks, require
 from dae_ssl.distributed import World
-from dae_ssl.training.losses import EMBEDDING, RECONSTRUCTION, in_full
+from dae_ssl.training.losses import EMBEDDING, RECONSTRUCTION, Pairwise, in_full
 from dae_ssl.training.methods.base import SelfSupervised
 
 Pair = tuple[Tensor, Tensor]
@@ -40,6 +40,12 @@ class Siamese(SelfSupervised):
     def normalised(self) -> Self:
         """Return the settings with no embedding loss where alpha is 0: the plain autoencoder, whatever the loss."""
         return replace(self, embedding="none") if self.alpha == 0 else self
+
+    @property
+    def exchanges(self) -> bool:
+        """Only an embedding loss that looks at the whole batch does."""
+        embedding = self.normalised().embedding
+        return embedding != "none" and not isinstance(EMBEDDING[embedding], Pairwise)
 
     def weights(self, settings: Networks) -> Mapping[str, float]:
         """Return the weight of the embedding loss."""

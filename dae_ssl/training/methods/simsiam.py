@@ -26,6 +26,11 @@ class SimSiam(SelfSupervised, name="simsiam"):
         """There is no decoder."""
         return False
 
+    @property
+    def exchanges(self) -> bool:
+        """Each image has its own loss."""
+        return False
+
     def further_networks(self, settings: Networks) -> Mapping[str, nn.Module]:
         """Return the predictor: embeddings (n, d) -> predicted embeddings of the other view (n, d)."""
         width = settings.embedding_size

@@ -24,6 +24,11 @@ class SingleView(SelfSupervised):
         known = self.reconstruction in RECONSTRUCTION
         require(known, "method.reconstruction", self.reconstruction, ", ".join(RECONSTRUCTION))
 
+    @property
+    def exchanges(self) -> bool:
+        """Each image has its own loss."""
+        return False
+
     def forward(
         self,
         networks: nn.ModuleDict,
