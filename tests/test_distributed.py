@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from taped import taped
 from torch import Tensor, nn
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
@@ -112,6 +113,25 @@ def compiled_losses(world: World, folder: Path) -> dict[str, list[object]]:
     return found
 
 
+def captured_in_parts(world: World, folder: Path) -> dict[str, object]:
+    """Return whether ranks that replay the parts of a step train the same, and how many parts each replays."""
+    cell, began, render, watch = cases()["dae l2"], step.Step.begin, step.render, Watch(None)
+
+    def begin(self: step.Step) -> None:
+        for group in self.training.optimizer.param_groups:
+            group["lr"] = torch.as_tensor(group["lr"])
+        began(self)
+
+    with pytest.MonkeyPatch.context() as patch:  # as on a GPU: the rate is there, and no view waits for the host
+        patch.setattr(step.Step, "begin", begin)
+        patch.setattr(step, "render", lambda *given, **named: render(*given, **named | {"plan": "batched"}))
+        plain = pretrain(cell, images(), world, States(folder / "plain"), Watch(None))
+        tapes = taped(patch, step)
+        captured = pretrain(cell, images(), world, States(folder / "captured"), watch)
+    same = serialise(plain.state_dict()) == serialise(captured.state_dict())
+    return {"same": same, "parts": len(tapes), "told": watch.how.get("captured")}
+
+
 def exchanged(world: World) -> dict[str, object]:
     """Return the gradients of a loss that differs from rank to rank, and how many exchanges they took."""
     parameters = [torch.nn.Parameter(torch.ones(2, 3, 2, 2).to(memory_format=torch.channels_last)),
@@ -162,6 +182,7 @@ def work(rank: int, size: int, port: int, folder: Path) -> None:
             "any": [ranks.any(rank == size - 1), ranks.any(False)],
             "broadcast": ranks.broadcast({"from": rank}),
             "exchanged": exchanged(ranks),
+            "in parts": captured_in_parts(ranks, folder / "in parts"),
             "compiled": compiled_losses(ranks, folder / "compiled") if size == min(RANKS) else {},
         }
         for name, cell in cases().items():
@@ -274,6 +295,13 @@ def test_gradients_are_the_mean_over_ranks_in_one_exchange(launched: tuple[int, 
         assert found["exchanged"]["strides"] == [True, True]
         for gradient in found["exchanged"]["gradients"]:
             assert torch.equal(gradient, mean * torch.arange(float(gradient.numel())).view_as(gradient))
+
+
+@pytest.mark.slow
+def test_ranks_replay_both_parts_of_a_step_round_their_exchange_and_train_the_same(launched: tuple[int, Path]) -> None:
+    first, *others = (found["in parts"] for found in found_by(launched))
+    assert first == {"same": True, "parts": 2, "told": True}
+    assert all(found == {"same": True, "parts": 2, "told": None} for found in others)
 
 
 @pytest.mark.slow
