@@ -33,6 +33,9 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-4} PYTHONUNBUFFERED=1
     echo "error: nobody knows which commit this is: git rev-parse HEAD >COMMIT where there is .git, or DAE_SSL_COMMIT" >&2
     exit 2
 }
+# A mistake is to cost no minute of the GPU: everything that the last command is given is looked at first.
+planned=$("$python" -m jobs.plan experiment="$experiment" profile=local store="$store" "$@") || exit 2
+if grep '^not prepared' <<<"$planned" >&2; then exit 2; fi
 mkdir -p "$out" || exit 2
 
 passed() { echo "== $(($(date +%s) - began)) s: $*"; }

@@ -210,8 +210,12 @@ def test_commit_is_the_stated_one_then_that_of_the_file_then_gits(
     monkeypatch.setattr(provenance.dae_ssl, "__file__", str(bare.tree / "dae_ssl" / "__init__.py"))
     monkeypatch.setenv("DAE_SSL_COMMIT", " stated\n")
     assert provenance.git_commit() == "stated"
+    for odd in (" ", "a\nb", "x" * 101):
+        monkeypatch.setenv("DAE_SSL_COMMIT", odd)
+        assert provenance.git_commit() == COMMIT, odd
     monkeypatch.setenv("DAE_SSL_COMMIT", " ")
     assert provenance.git_commit() == COMMIT
-    (tmp_path / "COMMIT").write_text("\n")
     monkeypatch.setattr(provenance.dae_ssl, "__file__", str(tmp_path / "dae_ssl" / "__init__.py"))
-    assert provenance.git_commit() is None
+    for odd in (b"\n", b"\xff\xfe", b"two words", b"x" * 101, b"a\nb"):
+        (tmp_path / "COMMIT").write_bytes(odd)
+        assert provenance.git_commit() is None, odd

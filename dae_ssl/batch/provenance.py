@@ -84,19 +84,23 @@ def git_commit() -> str | None:
     """Return the commit that the code was run from, marked when files differ from it; None outside a checkout.
 
     DAE_SSL_COMMIT says it of a snapshot of the package, and a file COMMIT beside the package of a copy without .git, as
-    in a container image.
+    in a container image. What is not one printable word of at most 100 letters is no commit.
     """
     folder = Path(dae_ssl.__file__).parent
-    if stated := os.environ.get("DAE_SSL_COMMIT", "").strip():
+    if stated := _word(os.environ.get("DAE_SSL_COMMIT", "")):
         return stated
     with contextlib.suppress(OSError):
-        return folder.with_name("COMMIT").read_text().strip() or None
+        return _word(folder.with_name("COMMIT").read_text(errors="replace"))
     try:
         commit = _git(folder, "rev-parse", "HEAD")
         changed = _git(folder, "status", "--porcelain", "--", ".", "../jobs", "../slurm", "../hydra_plugins")
         return commit + ("-modified" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _word(text: str) -> str | None:
+    return text.strip() if re.fullmatch(r"[!-~]{1,100}", text.strip()) else None
 
 
 def _git(folder: Path, *arguments: str) -> str:
