@@ -91,11 +91,9 @@ class Kept:
         with self.file.adding(added, asked.store, pictured=pictured(asked)) as (archive, new):
             if self.folder is None:
                 return archive, new, 0, 0
-            return (
-                archive,
-                new,
-                *encoders.save(archive, self.folder, added, asked.store, at_most=bound(self.folder, path)),
-            )
+            most = bound(self.folder, path)
+            brought, left_out = encoders.save(archive, self.folder, added, asked.store, at_most=most)
+        return archive, new, brought, left_out
 
 
 def weights_folder(given: object, path: Path) -> Path | None:

@@ -57,9 +57,8 @@ def require_possible(asked: Asked) -> None:
         local = asked.profile.launcher == "local" or options[name] == OPTIONS[name]
         require(local, "profile", asked.profile.name, f"a local one with {name}; {instead}")
     minutes, several = options["minutes"], options["lanes"]
-    timed = minutes is None or (
-        isinstance(minutes, int | float) and not isinstance(minutes, bool) and 0 < minutes <= MINUTES
-    )
+    number = isinstance(minutes, int | float) and not isinstance(minutes, bool)
+    timed = minutes is None or (number and 0 < minutes <= MINUTES)
     require(timed, "minutes", minutes, f"a number above 0, {MINUTES} at most")
     counted = several is None or (isinstance(several, int) and not isinstance(several, bool) and several >= 1)
     require(counted, "lanes", several, "a whole number above 0")
