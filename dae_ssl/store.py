@@ -19,6 +19,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -76,6 +77,11 @@ class Store:
     """A folder of finished nodes, shared by every process and host that computes into it."""
 
     root: Path
+
+    def __post_init__(self) -> None:
+        """Raise StoreError for a name that no folder can have; whether there is one shows when it is used."""
+        with explained(self.root), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            self.root.stat()
 
     def node(self, stage: str, key: str) -> "Node":
         """Return the node of a stage; nothing is created until it is written to."""
@@ -244,17 +250,33 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         advice = {
-            28: "the disk is full: free space or name another store; nothing finished was lost",
-            122: "the disk quota is used up: free space or name another store; nothing finished was lost",
-            30: "the file system is read-only: name a store that can be written",
-            13: "permission denied: name a store that you can write",
+            28: "the disk is full: free space, or name another store or file; nothing finished was lost",
+            122: "the disk quota is used up: free space, or name another store or file; nothing finished was lost",
+            30: "the file system is read-only: name a store or file that can be written",
+            13: "permission denied: name a store or file that you can write",
+            36: "the name is too long: choose a shorter one",
         }.get(error.errno or 0, error.strerror or str(error))
         raise StoreError(f"cannot write {error.filename or path}: {advice}") from error
 
 
+def require_replaceable(path: Path) -> None:
+    """Raise StoreError for what a file cannot take the place of: a folder, a device, a pipe, a name that cannot be."""
+    with explained(path):
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            return
+    if not stat.S_ISREG(mode):
+        raise StoreError(f"cannot write {path}: it is there and no regular file: name another file")
+
+
 @contextlib.contextmanager
 def appearing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success it is synced to disk and renamed, on failure removed."""
+    """Give a temporary path beside `path`; on success it is synced to disk and renamed, on failure removed.
+
+    Raises StoreError, before anything is written, where something other than a file has the name.
+    """
+    require_replaceable(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         with explained(path):
@@ -321,20 +343,21 @@ class Digests:
 
     def of(self, path: Path) -> str:
         """Return the digest of a file."""
-        identity = _identity(path)  # as it was before it is read: if it changes meanwhile, it is read again next time
-        if identity not in self._known:
-            self._known[identity] = sha256(path)
-        return self._known[identity]
+        same = identity(path)  # as it was before it is read: if it changes meanwhile, it is read again next time
+        if same not in self._known:
+            self._known[same] = sha256(path)
+        return self._known[same]
 
     def note(self, path: Path, written: Written) -> None:
         """Take over the digest of a file that was hashed while it was written. Raises StoreError for another size."""
-        identity = _identity(path)
+        same = identity(path)
         if path.stat().st_size != written.bytes:
             raise StoreError(f"{path} changed while it was written: it should have {written.bytes} bytes; run again")
-        self._known[identity] = written.sha256
+        self._known[same] = written.sha256
 
 
-def _identity(path: Path) -> tuple[int, ...]:
+def identity(path: Path) -> tuple[int, ...]:
+    """Return what changes with a file's content: where it is, its size and its times."""
     found = path.stat()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 

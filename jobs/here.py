@@ -4,21 +4,19 @@ import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from dae_ssl import config
-from dae_ssl.batch import cells, encoders, lanes, plan, server
-from dae_ssl.batch.archive import Archive
+from dae_ssl.batch import cells, lanes, plan, server
 from dae_ssl.batch.interrupt import stop_requests
 from dae_ssl.batch.lanes import Lane
 from dae_ssl.batch.plan import NodeId, Plan, Wanted
 from dae_ssl.batch.running import Deadline, Order, Run
-from dae_ssl.config import Cell, require
+from dae_ssl.config import Cell
 from dae_ssl.store import StoreError
-from jobs import results
 from jobs.experiment import Asked
+from jobs.results import Kept
 from jobs.terminal import Board
 
 
@@ -27,7 +25,8 @@ def compute(asked: Asked, again: Callable[[], Asked], same_cells: Sequence[str],
 
     Results may ask for more cells, as a grid goes on where its edge is best: `again` is what is asked for then.
     `same_cells` are the arguments by which other commands find these cells. After `minutes`, counted from `began` on
-    the monotonic clock, it stops with what is under way saved, and returns 0: the same command goes on.
+    the monotonic clock, it stops with what is under way saved, and returns 0, since the same command goes on; but 1 if
+    anything failed.
     """
     minutes, before = asked.options["minutes"], set[NodeId]()
     over = Deadline(None if minutes is None else began + 60 * minutes)
@@ -57,8 +56,9 @@ def compute(asked: Asked, again: Callable[[], Asked], same_cells: Sequence[str],
             if request.number is not None:
                 return 128 + request.number
             if over() and (left := sum(1 for _ in _plan(asked).missing())):
-                print(f"stopped after {minutes:g} minutes, as asked; {left} nodes are left: the same command goes on")
-                return 0
+                goes_on = "" if failed else ": the same command goes on"
+                print(f"stopped after {minutes:g} minutes, as asked; {left} nodes are left{goes_on}")
+                return 1 if failed else 0
             if failed:
                 return 1
             asked, before = again(), missing
@@ -82,7 +82,7 @@ def _lanes(asked: Asked) -> list[Lane]:
     return [Lane(number, kind, command) for number, kind in enumerate(kinds)]
 
 
-def _run(asked: Asked, planned: Plan, at_work: Sequence[Lane], kept: "Kept | None", stop: Callable[[], bool]) -> int:
+def _run(asked: Asked, planned: Plan, at_work: Sequence[Lane], kept: Kept | None, stop: Callable[[], bool]) -> int:
     """Compute a plan, those nodes first that the first cells need; return how many failed or were left out for it."""
     places = {id: place for place, cell in reversed(list(enumerate(asked.cells))) for id in config.keys(cell).items()}
     nodes = sorted(planned.missing(), key=lambda node: (places[node.id], config.STAGES.index(node.stage)))
@@ -104,32 +104,11 @@ def _run(asked: Asked, planned: Plan, at_work: Sequence[Lane], kept: "Kept | Non
 # ---------------------------------------------------------------------------------- what is kept of it
 
 
-@dataclass
-class Kept:
-    """A file of results to which finished cells are added, with their encoders beside it if these are asked for."""
-
-    path: Path
-    archive: Archive
-    folder: Path | None
-    """Of the encoders."""
-
-    def write(self, asked: Asked, finished: Iterable[Cell]) -> None:
-        """Add what the store has of some cells. Raises StoreError for what cannot be written."""
-        added = list(finished)
-        self.archive.add(added, asked.store, pictured=results.pictured(asked))
-        self.archive.write(self.path)
-        if self.folder is not None:
-            encoders.save(self.archive, self.folder, added, asked.store, at_most=results.bound(self.folder, self.path))
-
-
 def _kept(asked: Asked) -> Kept | None:
     """Return the file of results that is asked for, as it is. Raises ConfigError or StoreError for what is none."""
-    given = asked.options["archive"]
-    if given is None:
+    if asked.options["archive"] is None:
         return None
-    path = Path(str(given))
-    require(isinstance(given, str) and not path.is_dir(), "archive", given, "a file, as in archive=results/study.jsonl")
-    kept = Kept(path, Archive.read(path), results.weights_folder(asked.options["weights"], path))
+    kept = Kept.asked(asked, "archive")
     kept.write(asked, [])  # what cannot be written is told before anything is computed
     return kept
 

@@ -13,17 +13,18 @@ it computed again.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
-from dae_ssl.batch import encoders
-from dae_ssl.batch.archive import Archive
+from dae_ssl.batch import done, encoders
+from dae_ssl.batch.archive import Archive, File
 from dae_ssl.batch.encoders import Encoder
 from dae_ssl.config import Cell, ConfigError, require
 from dae_ssl.experiments.form import Pictures, Strengths
-from dae_ssl.store import Store, StoreError
+from dae_ssl.store import Store, StoreError, explained
 from jobs import experiment, flags
 from jobs.experiment import Asked
 
@@ -45,32 +46,65 @@ def save(arguments: Sequence[str]) -> None:
     asked = experiment.asked(arguments, to=None, weights=None)
     if asked.options["to"] is None:
         raise ConfigError("to is not given: name a file, as in to=results/study-small.jsonl")
-    path = Path(str(asked.options["to"]))
-    require(not path.is_dir(), "to", str(path), "a file, as in to=results/study-small.jsonl")
-    folder = weights_folder(asked.options["weights"], path)
-    archive = Archive.read(path)
-    new = archive.add(asked.cells, asked.store, pictured=pictured(asked))
-    if not archive.nodes:
+    kept = Kept.asked(asked, "to")
+    path, folder = kept.file.path, kept.folder
+    if not (Archive.read(path).nodes or any(done.records(cell, asked.store) for cell in asked.cells)):
         raise StoreError(
             f"nothing of {asked.experiment.name} is done in {asked.store.root}: name the store, as store=S"
         )
-    archive.write(path)
+    archive, new, brought, left_out = kept.write(asked, asked.cells)
     wanted = {id for cell in asked.cells for id in config.keys(cell).items()}
     there = len(wanted & archive.nodes.keys())
     print(f"{path}: {len(archive.nodes)} nodes of {len(archive.cells)} cells, {new} of them new; "
           f"{there} of the {len(wanted)} of {asked.experiment.name}")  # fmt: skip
     if folder is not None:
-        new, left_out = encoders.save(archive, folder, asked.cells, asked.store, at_most=bound(folder, path))
-        print(f"{folder}: {len(encoders.found(archive, folder))} encoders, {new} of them new" + beyond(left_out))
+        print(f"{folder}: {len(encoders.found(archive, folder))} encoders, {brought} of them new" + beyond(left_out))
+
+
+@dataclass
+class Kept:
+    """A file of results to which cells are added, with their encoders beside it if these are asked for."""
+
+    file: File
+    folder: Path | None
+    """Of the encoders."""
+
+    @classmethod
+    def asked(cls, asked: Asked, option: str) -> "Kept":
+        """Return what an option names, with `weights`. Raises ConfigError or StoreError for what cannot be written."""
+        given = asked.options[option]
+        path, example = Path(str(given)), f"a file, as in {option}=results/study-small.jsonl"
+        with explained(path):
+            require(isinstance(given, str) and (path.is_file() or not path.exists()), option, given, example)
+        folder = weights_folder(asked.options["weights"], path)
+        if folder is not None:
+            encoders.require_own(folder)
+        return cls(File(path), folder)
+
+    def write(self, asked: Asked, cells: Iterable[Cell]) -> tuple[Archive, int, int, int]:
+        """Add what the store has of some cells. Raises StoreError for what cannot be written.
+
+        Return all that the file holds, how many nodes of it are new, how many encoders are, and how many of these are
+        left out because they would be too much beside it.
+        """
+        added, path = list(cells), self.file.path
+        with self.file.adding(added, asked.store, pictured=pictured(asked)) as (archive, new):
+            if self.folder is None:
+                return archive, new, 0, 0
+            most = bound(self.folder, path)
+            brought, left_out = encoders.save(archive, self.folder, added, asked.store, at_most=most)
+        return archive, new, brought, left_out
 
 
 def weights_folder(given: object, path: Path) -> Path | None:
     """Return where the encoders of a file of results are to be: `true` is beside it, None and `false` are nowhere."""
     require(given is None or isinstance(given, bool | str), "weights", given, "true, or a folder")
-    if given is None or given in (False, "false"):
+    require(given != "", "weights", given, "true, or a folder")
+    if given is None or given is False or given == "false":
         return None
-    folder = path.parent / BESIDE if given in (True, "true") else Path(str(given))
-    require(not folder.exists() or folder.is_dir(), "weights", str(folder), "a folder")
+    folder = path.parent / BESIDE if given is True or given == "true" else Path(str(given))
+    with explained(folder):
+        require(not folder.exists() or folder.is_dir(), "weights", str(folder), "a folder")
     return folder
 
 
@@ -105,8 +139,9 @@ def load(arguments: Sequence[str]) -> None:
     require(bool(given.files), "files", [], "one or more that jobs.results save has written")
     for path in given.files:  # all of them, before the first is loaded
         name, equals, _ = str(path).partition("=")
-        require(not equals or path.exists(), "option", name, "store=FOLDER, weights=FOLDER, or the name of a file")
-        require(path.is_file(), "file", str(path), "one that is there, written by jobs.results save")
+        there = _is_file(path)
+        require(there or not equals, "option", name, "store=FOLDER, weights=FOLDER, or the name of a file")
+        require(there, "file", str(path), "one that is there, written by jobs.results save")
     archives = {path: Archive.read(path) for path in given.files}
     for path, archive in archives.items():
         require(bool(archive.nodes), "file", str(path), "one that holds results")
@@ -119,6 +154,13 @@ def load(arguments: Sequence[str]) -> None:
         if files := brought[path]:
             new = encoders.load(files, Store(given.store))
             print(f"{given.store}: {new} of {len(files)} encoders of {next(iter(files)).parent} are new")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # as for a name that is too long
+        return False
 
 
 def _brought(archive: Archive, path: Path, given: str | None) -> dict[Path, Encoder]:

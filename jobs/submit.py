@@ -30,6 +30,8 @@ from jobs.plan import print_arrays, spots
 
 OPTIONS = {"minutes": None, "lanes": None, "archive": None, "weights": None, "only": None}
 """This command's own, with their defaults."""
+MINUTES = 10**7
+"""Nineteen years."""
 LOCAL = {"minutes": "SLURM has time limits", "lanes": "SLURM has arrays, and packing", "archive": "jobs.results saves",
          "weights": "jobs.results saves"}  # fmt: skip
 """What only a local run has, and what there is instead."""
@@ -55,11 +57,12 @@ def require_possible(asked: Asked) -> None:
         local = asked.profile.launcher == "local" or options[name] == OPTIONS[name]
         require(local, "profile", asked.profile.name, f"a local one with {name}; {instead}")
     minutes, several = options["minutes"], options["lanes"]
-    timed = minutes is None or (isinstance(minutes, int | float) and not isinstance(minutes, bool) and minutes > 0)
-    require(timed, "minutes", minutes, "a number above 0")
+    number = isinstance(minutes, int | float) and not isinstance(minutes, bool)
+    timed = minutes is None or (number and 0 < minutes <= MINUTES)
+    require(timed, "minutes", minutes, f"a number above 0, {MINUTES} at most")
     counted = several is None or (isinstance(several, int) and not isinstance(several, bool) and several >= 1)
     require(counted, "lanes", several, "a whole number above 0")
-    beside = options["weights"] in (None, False) or options["archive"] is not None
+    beside = options["weights"] is None or options["weights"] is False or options["archive"] is not None
     require(beside, "weights", options["weights"], "false, or name an archive=FILE, beside which they are written")
 
 

@@ -1,6 +1,10 @@
 """Results as a file of numbers: they travel whole, are checked, count as done, and give way where more is needed."""
 
+import errno
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +15,7 @@ from forged import a_cell, commit, forge
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config, store
 from dae_ssl.batch import cells, done, plan
-from dae_ssl.batch.archive import Archive, ArchiveError
+from dae_ssl.batch.archive import Archive, ArchiveError, File
 from dae_ssl.batch.profile import Profile
 from dae_ssl.config import Cell, ConfigError
 from dae_ssl.store import Store, StoreError, products_digest
@@ -177,6 +181,97 @@ def test_loading_leaves_a_training_that_was_begun_here_alone(measured: tuple[Sto
     assert Archive.read(archived(place, cell, tmp_path / "results.jsonl")).load(other) == 3
     assert begun.states.exists()
     assert begun.record() is None
+
+
+ADDS = """
+import sys, time
+from pathlib import Path
+from forged import a_cell
+import dae_ssl.training.methods
+from dae_ssl.batch.archive import File
+from dae_ssl.store import Store
+place, path, seeds = Store(Path(sys.argv[1])), Path(sys.argv[2]), [int(seed) for seed in sys.argv[3:]]
+file = File(path)
+print("ready", flush=True)
+sys.stdin.readline()
+for seed in seeds:
+    with file.adding([a_cell(seed=seed)], place):
+        time.sleep(0.05)
+"""
+
+
+def test_commands_that_add_to_one_file_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
+    place, path = Store(tmp_path / "store"), tmp_path / "r.jsonl"
+    for seed in range(4):
+        forge(place, a_cell(seed=seed), right=0.8, seed=seed)
+    at_work = [
+        subprocess.Popen([sys.executable, "-c", ADDS, str(place.root), str(path), *seeds], text=True,
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])})
+        for seeds in (("0", "1"), ("2", "3"))
+    ]  # fmt: skip
+    for process in at_work:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in at_work:
+        process.stdin.write("go\n")  # type: ignore[union-attr]
+        process.stdin.flush()  # type: ignore[union-attr]
+    for process in at_work:
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    every = [a_cell(seed=seed) for seed in range(4)]
+    assert set(Archive.read(path).nodes) == {id for cell in every for id in config.keys(cell).items()}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.jsonl", "store"], "no lock is left"
+
+
+def test_file_is_read_again_only_where_another_command_has_written_it(
+    measured: tuple[Store, Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place, cell), further, path = measured, a_cell(seed=5), tmp_path / "r.jsonl"
+    forge(place, further, right=0.7, seed=2)
+    one, other, read = File(path), File(path), list[Path]()
+    reading = Archive.read
+    monkeypatch.setattr(Archive, "read", lambda path: read.append(path) or reading(path))
+    for _ in range(3):
+        with one.adding([cell], place) as (archive, _new):
+            assert len(archive.cells) == 1
+    assert read == []
+    with other.adding([further], place) as (archive, _new):
+        assert len(archive.cells) == 2
+    with one.adding([], place) as (archive, _new):
+        assert len(archive.cells) == 2
+    assert read == [path, path]
+
+
+def test_what_could_not_be_written_is_added_the_next_time(
+    measured: tuple[Store, Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place, cell), file = measured, File(tmp_path / "r.jsonl")
+
+    def full(*_: object) -> None:
+        raise StoreError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Archive, "write", full)
+        with pytest.raises(StoreError, match="no space left"), file.adding([cell], place):
+            pytest.fail("nothing was written")
+    with file.adding([cell], place) as (_archive, new):
+        assert new == 4
+    assert len(Archive.read(file.path).nodes) == 4
+
+
+def test_full_disk_is_told_of_the_file(
+    measured: tuple[Store, Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, cell = measured
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    told = r"cannot write .*r\.jsonl: the disk is full: free space, or name another store or file;"
+    with pytest.raises(StoreError, match=told), File(tmp_path / "r.jsonl").adding([cell], place):
+        pytest.fail("nothing was written")
 
 
 def test_pictures_can_be_added_later(measured: tuple[Store, Cell], tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from dae_ssl.batch.profile import Profile
 from dae_ssl.batch.stages import Place, compute
 from dae_ssl.config import Cell, ConfigError
 from dae_ssl.distributed import World
-from dae_ssl.store import Node, Store, products_digest, sha256
+from dae_ssl.store import Node, Store, StoreError, products_digest, sha256
 from dae_ssl.training import networks
 from dae_ssl.training.checkpoint import serialise
 from dae_ssl.training.weights import load_encoder, packed
@@ -146,6 +146,20 @@ def test_encoder_that_took_the_place_of_another_is_saved_in_its_place(
     archive = saved(place, cell, to=to)
     assert loaded(archive, tmp_path / "weights", Store(tmp_path / "other")) == (4, 1)
     assert record(Store(tmp_path / "other"), cell)["products"][TODAY] == record(place, cell)["products"][TODAY]
+
+
+@pytest.mark.parametrize("content", ["# My project\n", "", "# Encoders of mine\n"])
+def test_page_of_a_folder_that_is_no_index_is_not_overwritten(
+    content: str, measured: tuple[Store, Cell], tmp_path: Path
+) -> None:
+    place, cell = measured
+    page = tmp_path / "weights" / "README.md"
+    page.parent.mkdir()
+    page.write_text(content)
+    with pytest.raises(StoreError, match=r"README\.md is no index of encoders, and would be overwritten"):
+        saved(place, cell, to=tmp_path / "r.jsonl")
+    assert [path.name for path in page.parent.iterdir()] == ["README.md"]
+    assert page.read_text() == content
 
 
 def test_encoder_that_changed_since_it_was_committed_is_not_saved(measured: tuple[Store, Cell], tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 The lanes' processes are real, but what they run is a few lines that play the part of a lane.
 """
 
+import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -22,7 +24,7 @@ from dae_ssl.batch.profile import Profile
 from dae_ssl.batch.running import Deadline, Order, Run
 from dae_ssl.batch.tasks import DONE, FAILED, TRY_AGAIN
 from dae_ssl.config import Cell, ConfigError
-from dae_ssl.store import Store
+from dae_ssl.store import Store, StoreError
 from jobs import terminal
 from jobs.terminal import Board
 
@@ -82,6 +84,16 @@ def test_lanes_are_dealt_round_over_the_gpus() -> None:
     assert seen(3) == ["4", "7", "4", ""]
     packed = {"stages": {"pretrain": {"packing": 2, "gpus_per_node": 2}}}
     assert seen(None, **packed) == ["4", "7", ""]
+
+
+def test_lanes_beyond_what_a_machine_can_be_meant_to_have_are_one_line() -> None:
+    assert len(deal(8, profile(), [], 2)) == 8
+    assert len(deal(12, profile(), ["0", "1", "2"], 2)) == 13
+    for lanes, visible in ((9, []), (10**30, []), (13, ["0", "1", "2"])):
+        with pytest.raises(
+            ConfigError, match=r"lanes=\d+: choose \d+ at most: 4 for each of 2 processors, or of \d GPUs"
+        ):
+            deal(lanes, profile(), visible, 2)
 
 
 def test_cell_that_takes_all_ranks_has_all_gpus_and_no_lane_beside_it() -> None:
@@ -244,6 +256,34 @@ def test_node_that_kills_every_process_is_given_up_and_its_log_says_why(max_fail
     assert (last.event, last.fields["error"]) == ("stopped", "Killed")
     assert last.fields["reason"] == f"its process was killed by SIGABRT; given up after {max_failures + 1} times"
     assert "! cell 0: last words" in played.shown.lines
+
+
+def test_lane_that_cannot_be_started_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    played = Played(tmp_path, "")
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(subprocess, "Popen", refused)
+    with pytest.raises(StoreError, match="lane 1 cannot be started: Too many open files: choose fewer with lanes=N"):
+        played.run()
+
+
+def test_lanes_are_heard_also_where_more_files_are_open_than_select_takes(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 1200:
+        pytest.skip(f"at most {hard} files may be open here")
+    opened = list[int]()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200), hard))
+    try:
+        opened += [os.open(os.devnull, os.O_RDONLY) for _ in range(1050)]
+        played = Played(tmp_path, "", cells=1, lanes=1)
+        played.run()
+    finally:
+        for file in opened:
+            os.close(file)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert played.states() == ["done"] * 4
 
 
 def test_process_that_ends_without_an_answer_has_died(tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -168,7 +169,7 @@ def test_full_disk_is_one_line_and_what_was_there_stays(disk: Path) -> None:
     write_bytes(path, b"old")
     with pytest.raises(StoreError) as caught:
         write_bytes(path, b"new" * 100_000)
-    assert "the disk is full: free space or name another store" in str(caught.value)
+    assert "the disk is full: free space, or name another store or file" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert path.read_bytes() == b"old"
     assert list(disk.iterdir()) == [path]
@@ -179,7 +180,7 @@ def test_read_only_disk_is_one_line(disk: Path) -> None:
     for attempt in (lambda: write_bytes(disk / "file", b"new"), Node(disk / "probe" / "key").create):
         with pytest.raises(StoreError) as caught:
             attempt()
-        assert "the file system is read-only: name a store that can be written" in str(caught.value)
+        assert "the file system is read-only: name a store or file that can be written" in str(caught.value)
         assert "\n" not in str(caught.value)
 
 
@@ -213,6 +214,39 @@ def test_errors_of_a_disk_say_which_file_and_what_to_do(number: int, advice: str
     with pytest.raises(StoreError) as caught, store.explained(Path("/folder")):
         raise OSError(number, os.strerror(number), "/folder/file")
     assert str(caught.value).startswith(f"cannot write /folder/file: {advice}")
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def linked_pipe(path: Path) -> None:
+    os.mkfifo(path.with_name("pipe"))
+    path.symlink_to("pipe")
+
+
+def bound_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(path))
+
+
+@pytest.mark.parametrize("make", [pipe, linked_pipe, bound_socket, Path.mkdir])
+def test_what_is_no_regular_file_is_not_replaced(make: Callable[[Path], None], tmp_path: Path) -> None:
+    make(tmp_path / "it")
+    before = {path: path.lstat().st_ino for path in tmp_path.iterdir()}
+    for write in (store.write_bytes, store.write_json):
+        with pytest.raises(StoreError, match="it is there and no regular file: name another file") as caught:
+            write(tmp_path / "it", b"" if write is store.write_bytes else "")
+        assert "\n" not in str(caught.value)
+    assert {path: path.lstat().st_ino for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["n" * 300, f"{'n' * 300}/store"])
+def test_name_that_cannot_be_is_one_line(name: str, tmp_path: Path) -> None:
+    for use in (lambda path: store.write_bytes(path, b""), Store):
+        with pytest.raises(StoreError, match=r"cannot write .*: the name is too long: choose a shorter one"):
+            use(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
 
 
 # ---------------------------------------------------------------------------------- nodes
@@ -432,7 +466,7 @@ def test_permission_denied_is_one_line(tmp_path: Path) -> None:
     folder.mkdir(mode=0o555)
     if os.access(folder, os.W_OK):
         pytest.skip("root may write everywhere: permission cannot be denied here")
-    with pytest.raises(StoreError, match="permission denied: name a store that you can write"):
+    with pytest.raises(StoreError, match="permission denied: name a store or file that you can write"):
         Node(folder / "node").create()
     with contextlib.suppress(OSError):
         folder.chmod(0o755)

@@ -17,7 +17,7 @@ import pytest
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
 from dae_ssl.batch import plan, running
-from dae_ssl.batch.archive import Archive
+from dae_ssl.batch.archive import Archive, File
 from dae_ssl.batch.interrupt import Stopped, stop_requests, stopping
 from dae_ssl.config import Cell, ConfigError
 from dae_ssl.store import StoreError
@@ -226,12 +226,13 @@ def test_file_that_cannot_be_written_for_once_ends_nothing_and_takes_the_cell_la
     nodes, written = list(plan.nodes(asked.cells).values()), list[int]()
 
     class Full(here.Kept):
-        def write(self, _asked: Asked, finished: Iterable[Cell]) -> None:
+        def write(self, _asked: Asked, finished: Iterable[Cell]) -> tuple[Archive, int, int, int]:
             written.append(len(list(finished)))
             if len(written) == 2:
                 raise StoreError("no space left")
+            return Archive({}, {}), 0, 0, 0
 
-    finished = here.Finished(Full(store, Archive({}, {}), None), asked, {node.id for node in nodes}, Board())
+    finished = here.Finished(Full(File(store), None), asked, {node.id for node in nodes}, Board())
     finished([])
     of_first = [node for node in nodes if node.cell == asked.cells[0]]
     for node in (*of_first, *(node for node in nodes if node.cell == asked.cells[1])):
@@ -291,7 +292,7 @@ def test_nodes_that_results_ask_for_are_computed_in_the_same_run(store: Path, mo
     assert len(done(store, *TINY, "seeds=[0,1]")) == 3 * 4 * 2
 
 
-@pytest.mark.parametrize("minutes", ["0", "-1", "true", "soon"])
+@pytest.mark.parametrize("minutes", ["0", "-1", "true", "soon", "9" * 400])
 def test_time_that_is_none_is_one_line(minutes: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"minutes=.*: choose a number above 0"):
         submit.main([*TINY, f"minutes={minutes}", f"store={tmp_path}"])
@@ -315,6 +316,8 @@ def test_what_only_a_local_run_has_is_refused_to_others(option: str, choices: st
     [
         ("lanes=0", "lanes=0: choose a whole number above 0"),
         ("lanes=1.5", "lanes=1.5: choose a whole number above 0"),
+        ("lanes=" + "9" * 30, "lanes=9+: choose [0-9]+ at most: 4 for each of"),
+        ("weights=0", "weights=0: choose false, or name an archive=FILE"),
         ("weights=true", "weights=True: choose false, or name an archive=FILE"),
         ("archive=.", "archive='.': choose a file"),
         ("archive=3", "archive=3: choose a file"),
@@ -336,6 +339,49 @@ def test_file_that_is_none_of_results_is_not_overwritten(store: Path, tmp_path: 
     with pytest.raises(StoreError, match=r"mine\.txt, line 1: no result"):
         submit.main([*TINY, f"store={store}", f"archive={tmp_path / 'mine.txt'}"])
     assert (tmp_path / "mine.txt").read_text() == "my notes\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["archive={folder}/pipe"], "archive='.*pipe': choose a file"),
+        (["archive={folder}/link"], "archive='.*link': choose a file"),
+        ([f"archive={'n' * 300}"], "the name is too long"),
+        ([f"store={'n' * 300}"], "the name is too long"),
+        (["archive="], "archive='': choose a file"),
+        (["archive={folder}/r.jsonl", "weights="], "weights='': choose true, or a folder"),
+        (["archive={folder}/r.jsonl", "weights=0"], "weights=0: choose true, or a folder"),
+        (["archive={folder}/r.jsonl", f"weights={'n' * 300}"], "the name is too long"),
+        (["archive={folder}/r.jsonl", "weights={folder}/mine"], r"mine/README\.md is no index of encoders"),
+    ],
+)
+def test_file_or_folder_that_cannot_be_written_is_one_line_and_nothing_is_written(
+    options: list[str], told: str, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "README.md").write_text("# My project\n")
+    before = sorted(tmp_path.rglob("*"))
+    given = [*TINY, f"store={store}", *(option.format(folder=tmp_path) for option in options)]
+    saving = [option.replace("archive=", "to=") for option in given]
+    with pytest.raises((ConfigError, StoreError), match=told) as submitted:
+        submit.main(given)
+    with pytest.raises((ConfigError, StoreError), match=told.replace("archive", "to")) as saved:
+        results.main(["save", *saving])
+    assert "\n" not in f"{submitted.value}{saved.value}"
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (tmp_path / "mine" / "README.md").read_text() == "# My project\n"
+
+
+@pytest.mark.parametrize(("failed", "code"), [(0, 0), (2, 1)])
+def test_nodes_that_failed_are_told_by_the_exit_code_also_when_time_is_over(
+    failed: int, code: int, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(here, "_run", lambda *_: failed)
+    assert submit.main([*TINY, f"store={store}", "minutes=0.0000001"]) == code
+    assert ("the same command goes on" in capsys.readouterr().out) is (failed == 0)
 
 
 def test_hint_names_the_cells_and_none_of_its_own_options() -> None:

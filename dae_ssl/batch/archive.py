@@ -7,9 +7,10 @@ Encoders travel beside the file, in a folder that `encoders` knows.
 """
 
 import base64
+import contextlib
 import json
 import lzma
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,17 @@ from dae_ssl import config, store
 from dae_ssl.batch import cells, done
 from dae_ssl.config import Cell, ConfigError
 from dae_ssl.lock import Locked, held
-from dae_ssl.store import Node, Store, StoreError, explained, products_digest, write_bytes, write_json
+from dae_ssl.store import (
+    Node,
+    Store,
+    StoreError,
+    explained,
+    identity,
+    products_digest,
+    require_replaceable,
+    write_bytes,
+    write_json,
+)
 
 BROUGHT = (store.PROBE, store.CORRECT, store.KMEANS)
 """Products that are numbers."""
@@ -112,6 +123,46 @@ class Archive:
         """Return the commit records of a cell's stages that count as done."""
         entries = {stage: self.nodes.get((stage, key)) for stage, key in config.keys(cell).items()}
         return done.counted(cell, {stage: entry["record"] for stage, entry in entries.items() if entry is not None})
+
+
+class File:
+    """A file of results that several commands may add to at the same time, none of which loses another's numbers.
+
+    What it holds is kept in memory, and read again where another process has written the file since.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._archive = Archive({}, {})
+        self._as_of: tuple[int, ...] | None = _ABSENT
+
+    @contextlib.contextmanager
+    def adding(
+        self, wanted: Iterable[Cell], place: Store, *, pictured: Iterable[Cell] = ()
+    ) -> Iterator[tuple[Archive, int]]:
+        """Add what a store has done of some cells, and give all that the file holds and how many nodes are new.
+
+        No other command adds to the file before the block has ended, which may write what lies beside it. Raises
+        ArchiveError for a file of something else, StoreError for one that cannot be written.
+        """
+        require_replaceable(self.path)  # before it is read, for which a pipe would have it wait
+        lock = self.path.with_name(f".{self.path.name}.lock")
+        with held(lock, wait=True, tell=lambda _: print(f"waiting for {self.path}: another command adds to it")):
+            if self._as_of is None or _as_of(self.path) != self._as_of:
+                self._archive = Archive.read(self.path)
+            self._as_of = None  # if it cannot be written, memory has more than the file, and is not to be trusted
+            new = self._archive.add(wanted, place, pictured=pictured)
+            self._archive.write(self.path)
+            self._as_of = _as_of(self.path)
+            yield self._archive, new
+
+
+_ABSENT: tuple[int, ...] = ()
+
+
+def _as_of(path: Path) -> tuple[int, ...]:
+    """Return what tells whether another process has written a file since: nobody has while it is the same."""
+    return identity(path) if path.exists() else _ABSENT
 
 
 def _tells_more(entry: Mapping[str, Any], known: Mapping[str, Any] | None) -> bool:

@@ -15,7 +15,17 @@ from dae_ssl import config, store
 from dae_ssl.batch.archive import Archive, ArchiveError
 from dae_ssl.config import Cell
 from dae_ssl.lock import Locked, held
-from dae_ssl.store import Node, Store, StoreError, explained, sha256, sha256_of, write_bytes, write_json
+from dae_ssl.store import (
+    Node,
+    Store,
+    StoreError,
+    explained,
+    require_replaceable,
+    sha256,
+    sha256_of,
+    write_bytes,
+    write_json,
+)
 
 INDEX = "README.md"
 HEAD = """# Encoders
@@ -65,6 +75,7 @@ def save(
     not have, or has otherwise than the archive says, is left out; so is, in the order of the cells, what would make the
     folder's encoders more than `at_most` bytes. Return how many are new there, and how many are left out for that.
     """
+    require_own(folder)
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
     every = named(archive)
@@ -79,6 +90,16 @@ def save(
             new, there = new + 1, there + encoder.bytes
     write_bytes(folder / INDEX, index(archive, folder).encode())
     return new, left_out
+
+
+def require_own(folder: Path) -> None:
+    """Raise StoreError, before anything is written, for a folder whose README.md is no index of encoders."""
+    path, first = folder / INDEX, HEAD.partition("\n")[0]
+    require_replaceable(path)
+    with explained(path):
+        if path.exists() and path.read_bytes().partition(b"\n")[0] != first.encode():
+            raise StoreError(f"{path} is no index of encoders, and would be overwritten: name another folder, "
+                             f"as weights=FOLDER")  # fmt: skip
 
 
 def _in_order(every: Mapping[str, Encoder], wanted: Iterable[Cell]) -> dict[str, Encoder]:

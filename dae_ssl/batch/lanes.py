@@ -9,7 +9,7 @@ processors.
 import contextlib
 import json
 import os
-import select
+import selectors
 import signal
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,8 +21,11 @@ from dae_ssl.batch.plan import NodeId, Wanted
 from dae_ssl.batch.profile import Profile
 from dae_ssl.batch.tasks import TASK_CODES
 from dae_ssl.config import require
+from dae_ssl.store import StoreError
 
 LANES_OF_A_GPU = 2
+MOST_OF_EACH = 4
+"""Lanes at most for each processor, or for each GPU where these are more."""
 ON_CPU = "kmeans"
 """The stage that uses no GPU."""
 
@@ -51,11 +54,15 @@ def deal(lanes: int | None, profile: Profile, visible: Sequence[str], processors
     """Return the lanes of this machine: so many for training, dealt round over its GPUs, and on a GPU one for k-means.
 
     None asks for the profile's `packing`, or two for each GPU, or one. Processors are shared evenly unless
-    OMP_NUM_THREADS says what each is to have. Raises ConfigError for several lanes where one cell takes all ranks.
+    OMP_NUM_THREADS says what each is to have. Raises ConfigError for several lanes where one cell takes all ranks, and
+    for more than the machine can be meant to have.
     """
     pretrain = profile.stages.pretrain
     alone = pretrain.ranks > 1
     require(not alone or lanes in (None, 1), "lanes", lanes, f"1 with the {pretrain.ranks} ranks of {profile.name}")
+    most = MOST_OF_EACH * max(processors, len(visible))
+    told = f"{most} at most: {MOST_OF_EACH} for each of {processors} processors, or of {len(visible)} GPUs"
+    require(lanes is None or lanes <= most, "lanes", lanes, told)
     usual = 1 if alone else pretrain.packing if pretrain.packing > 1 else LANES_OF_A_GPU * len(visible) or 1
     count = lanes or usual
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, processors // (count + bool(visible))))
@@ -152,10 +159,14 @@ class Lane:
     def _start(self) -> None:
         pipe, kept = subprocess.PIPE, {name: value for name, value in os.environ.items() if name != TASK_CODES}
         self._asked_to_stop = False
-        self._process = subprocess.Popen(
-            self._command, stdin=pipe, stdout=pipe, stderr=pipe, env=kept | dict(self.kind.variables),
-            start_new_session=True,  # a terminal's Ctrl-C is for this process, which asks the lanes to stop
-        )  # fmt: skip
+        try:
+            self._process = subprocess.Popen(
+                self._command, stdin=pipe, stdout=pipe, stderr=pipe, env=kept | dict(self.kind.variables),
+                start_new_session=True,  # a terminal's Ctrl-C is for this process, which asks the lanes to stop
+            )  # fmt: skip
+        except OSError as error:  # as too many open files or processes
+            told = "choose fewer with lanes=N; what is finished stays"
+            raise StoreError(f"lane {self.number + 1} cannot be started: {error.strerror}: {told}") from error
         self._said, self._complained = _Lines(self._pipe("stdout")), _Lines(self._pipe("stderr"))
 
     def _pipe(self, name: str) -> IO[bytes]:
@@ -185,7 +196,11 @@ class _Lines:
 
 def wait(lanes: Iterable[Lane], seconds: float) -> None:
     """Wait until one of the lanes has something to say, but no longer than that."""
-    select.select([outlet for lane in lanes for outlet in lane.outlets()], [], [], seconds)
+    with selectors.PollSelector() as selector:  # `select` takes no file above number 1023
+        for lane in lanes:
+            for outlet in lane.outlets():
+                selector.register(outlet, selectors.EVENT_READ)
+        selector.select(seconds)
 
 
 def _reason(code: int) -> str:
