@@ -90,12 +90,12 @@ def load_encoder(path: Path) -> nn.Sequential:
 
 def _require_alike(state: Mapping[str, Any], known: Mapping[str, Tensor]) -> None:
     """Raise WeightsError for other dtypes, which loading would convert without a word, and for NaN and infinity."""
-    for name in known.keys() & state.keys():
-        value = state[name]
-        if not isinstance(value, Tensor) or value.shape != known[name].shape:
+    for name, own in known.items() if isinstance(state, Mapping) else ():  # anything plain may have been unpickled
+        value = state.get(name)
+        if not isinstance(value, Tensor) or value.shape != own.shape:
             continue  # refused by loading
-        if value.dtype != known[name].dtype:
-            raise WeightsError(f"{name} is {value.dtype}, where an encoder has {known[name].dtype}")
+        if value.dtype != own.dtype:
+            raise WeightsError(f"{name} is {value.dtype}, where an encoder has {own.dtype}")
         if not value.isfinite().all():
             raise WeightsError(f"{name} holds values that are not finite")
 
