@@ -59,7 +59,7 @@ def encoder_names(epoch: int) -> tuple[str, ...]:
 
 def encoder_epoch(name: str) -> int | None:
     """Return the epoch of an encoder's product, or None for another product."""
-    match = re.fullmatch(r"encoder-epoch(\d{4,})\.(?:safetensors|pt)", name)
+    match = re.fullmatch(r"encoder-epoch(\d{4,9})\.(?:safetensors|pt)", name, re.ASCII)
     return int(match[1]) if match else None
 
 

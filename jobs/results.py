@@ -145,6 +145,7 @@ def load(arguments: Sequence[str]) -> None:
     archives = {path: Archive.read(path) for path in given.files}
     for path, archive in archives.items():
         require(bool(archive.nodes), "file", str(path), "one that holds results")
+        archive.described()  # raises for cells that this version does not know
     brought = {path: _brought(archive, path, given.weights) for path, archive in archives.items()}
     named = given.weights in (None, "false") or any(brought.values())
     require(named, "weights", given.weights, "a folder that holds encoders of these results, as KEY.safetensors")

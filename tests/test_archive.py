@@ -1,7 +1,9 @@
 """Results as a file of numbers: they travel whole, are checked, count as done, and give way where more is needed."""
 
+import base64
 import errno
 import json
+import lzma
 import os
 import subprocess
 import sys
@@ -10,15 +12,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from forged import a_cell, commit, forge
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config, store
 from dae_ssl.batch import cells, done, plan
-from dae_ssl.batch.archive import Archive, ArchiveError, File
+from dae_ssl.batch.archive import Archive, ArchiveError, File, _plain
 from dae_ssl.batch.profile import Profile
 from dae_ssl.config import Cell, ConfigError
 from dae_ssl.store import Store, StoreError, products_digest
+from dae_ssl.training.weights import WeightsError, load_encoder
 from jobs import results
 
 
@@ -48,6 +52,17 @@ def archived(place: Store, cell: Cell, path: Path, **more: Any) -> Path:
     archive.add([cell], place, **more)
     archive.write(path)
     return path
+
+
+def packed(*contents: bytes) -> str:
+    return base64.b64encode(b"".join(lzma.compress(content) for content in contents)).decode()
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
 
 
 def missing(cell: Cell, place: Store) -> set[str]:
@@ -300,9 +315,84 @@ def test_node_that_the_store_has_stays_as_it_is(measured: tuple[Store, Cell], tm
         (lambda entry: entry.update(key="0" * 16), "is not the key of its settings"),
         (lambda entry: entry["files"].update({"../probe.json": ""}), "is no product's name"),
         (lambda entry: entry["files"].update({"record.json": ""}), "is no product's name"),
-        (lambda entry: entry["files"].update({"probe.json": "bm90IGx6bWE="}), "Error"),
+        (lambda entry: entry["files"].update({"probe.json": "bm90IGx6bWE="}), "a file in it is cut"),
+        (
+            lambda entry: entry["files"].update({"probe.json": packed(b"not lzma, and longer")[:-4]}),
+            "a file in it is cut",
+        ),
+        (lambda entry: entry["files"].update({"probe.json": "bm90IGx6bWEsIGJ1dCBsb25nZXI="}), "LZMAError"),
+        (lambda entry: entry["files"].update({"probe.json": packed(b"x", b"y")}), "followed by something"),
+        (lambda entry: entry["files"].update({"probe.json": 5}), "TypeError"),
+        (lambda entry: entry["files"].update({"log.jsonl": 5}), "TypeError"),
+        (lambda entry: entry["files"].update({"log.jsonl": None}), "TypeError"),
+        (lambda entry: entry["files"].update({"log.jsonl": "ä"}), "ASCII"),
+        (lambda entry: entry["files"].update({"log.jsonl": packed(bytes((64 << 20) + 1))}), "more than 64 MiB"),
+        (lambda entry: entry["files"].update({"more.json": packed(b"{}")}), "is not what its record names"),
+        (lambda entry: entry.update(files=[]), "has no record or no files"),
+        (lambda entry: entry.update(files="probe.json"), "has no record or no files"),
+        (lambda entry: entry.update(record=[]), "has no record or no files"),
+        (lambda entry: entry.update(stage="kmeans"), "is not the key of its settings"),
+        (lambda entry: entry.update(stage=["probe"]), "is not the key of its settings"),
+        (lambda entry: entry["record"].update(settings=[]), "AttributeError"),
+        (lambda entry: entry["record"]["settings"].update(parent=[]), "AttributeError"),
+        (lambda entry: entry["record"].update(products=[]), "does not tell its products"),
+        (lambda entry: entry["record"].update(left_behind=[]), "does not tell its products"),
+        (lambda entry: entry["record"].update(left_behind={"a.pt": []}), "TypeError"),
+        (lambda entry: entry["record"]["products"]["probe.json"].update(sha256="0"), "size and SHA-256"),
+        (
+            lambda entry: entry["record"].update(left_behind={"a.pt": {"bytes": -1, "sha256": "0" * 64}}),
+            "size and SHA-256",
+        ),
+        (
+            lambda entry: entry["record"].update(left_behind={"a.pt": {"bytes": True, "sha256": "0" * 64}}),
+            "size and SHA-256",
+        ),
+        (
+            lambda entry: entry["record"].update(left_behind={"a.pt": {"bytes": 1.5, "sha256": "0" * 64}}),
+            "size and SHA-256",
+        ),
+        (lambda entry: entry["record"]["products"]["probe.json"].update(bytes=1), "is not what its record names"),
+        *(
+            (lambda entry, name=name: entry["files"].update({name: packed(b"")}), "is no product's name")
+            for name in (
+                "",
+                ".",
+                "..",
+                "a/b",
+                "a\\b",
+                "/a",
+                "state",
+                "lock",
+                "lock.x",
+                "a\0",
+                "a\n",
+                "\x1b[2J",
+                "ä",
+                "a" * 101,
+            )
+        ),
+        *(
+            (
+                lambda entry, name=name: entry["record"].update(left_behind={name: {"bytes": 1, "sha256": "0" * 64}}),
+                "no product",
+            )
+            for name in ("../a", "log.jsonl", "encoder-epoch" + "1" * 5000 + ".pt")
+        ),
+        (lambda entry: entry["record"].update(figures=[]), "has no figures with names"),
+        (lambda entry: entry["record"]["figures"].update(test_accuracy="high"), "'test_accuracy' of probe"),
+        (lambda entry: entry["record"].update(seconds=[]), "'seconds' of probe"),
+        (lambda entry: entry["record"].update(seconds=float("nan")), "not finite, or of more than 64 bits"),
+        (lambda entry: entry["record"].update(host=float("inf")), "not finite, or of more than 64 bits"),
+        (lambda entry: entry["record"].update(seconds=10**400), "not finite, or of more than 64 bits"),
+        (lambda entry: entry["record"].update(host="\ud800"), "UnicodeEncodeError"),
+        (lambda entry: entry["record"].update(host=nested(400)), "more than 20 deep"),
+        (lambda entry: entry["record"].update({"\x1b[2J": nested(400)}), "more than 20 deep"),
+        (lambda entry: entry.pop("key"), "KeyError, 'key'"),
         (lambda entry: entry["files"].pop("probe.json"), "is missing"),
-        (lambda entry: entry["record"]["products"]["probe.json"].update(sha256="0"), "is not what its record names"),
+        (
+            lambda entry: entry["record"]["products"]["probe.json"].update(sha256="0" * 64),
+            "is not what its record names",
+        ),
         (lambda entry: entry.pop("record"), "KeyError"),
         (lambda entry: entry["record"].update(left_behind={"networks.pt": {"bytes": 1}}), "KeyError, 'sha256'"),
         (lambda entry: entry["record"].update(left_behind={"networks.pt": {"bytes": 1, "sha256": 2}}), "SHA-256"),
@@ -319,8 +409,88 @@ def test_result_that_is_not_what_it_says_is_refused_in_one_line_and_nothing_is_w
     with pytest.raises(ArchiveError) as refused:
         results.load([str(path), f"store={tmp_path / 'other'}"])
     assert said in str(refused.value)
-    assert "\n" not in str(refused.value)
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 1000
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("[" * 100_000, "RecursionError"),
+        ("[]", "no JSON object"),
+        ('"cell"', "no JSON object"),
+        ("1" * 5000, "Exceeds the limit"),
+        ("{}", "KeyError"),
+        ('{"cell": 5, "settings": {}}', "no cell"),
+        ('{"cell": "\\u001b[2J", "settings": {}}', "no cell"),
+        ('{"cell": "0000000000000000", "settings": []}', "no cell"),
+        ('{"cell": "0000000000000000"}', "KeyError"),
+        ('{"cell": "0000000000000000", "settings": {"\\u001b[2J": 1}}', r"unknown setting \x1b[2J"),
+        ('{"cell": "0000000000000000", "settings": {"method": ["\\n"]}}', "is none that this version knows"),
+        (
+            '{"cell": "0000000000000000", "settings": {"method": "dae", "seed": 1e300}}',
+            "is none that this version knows",
+        ),
+        ('{"cell": "0000000000000000", "settings": {"method": {"name": {}}}}', "is none that this version knows"),
+        ('{"cell": "0000000000000000", "settings": {"method": "dae", "probe": 1}}', "is none that this version knows"),
+    ],
+    ids=lambda value: value[:20],
+)
+def test_line_that_nobody_wrote_is_refused_in_one_line_and_nothing_is_written(
+    line: str, said: str, measured: tuple[Store, Cell], tmp_path: Path
+) -> None:
+    place, cell = measured
+    path = archived(place, cell, tmp_path / "results.jsonl")
+    path.write_text(f"{path.read_text()}{line}\n")
+    with pytest.raises(ArchiveError) as refused:
+        results.load([str(path), f"store={tmp_path / 'other'}"])
+    assert said in str(refused.value)
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 1000
+    assert not (tmp_path / "other").exists()
+
+
+class Runs:
+    """Makes a folder where it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"mkdir '{self.folder}'",)
+
+
+def test_encoder_that_would_run_something_is_only_copied_and_refused_where_it_is_read(
+    measured: tuple[Store, Cell], tmp_path: Path
+) -> None:
+    place, cell = measured
+    node, other, evil = (
+        place.node("pretrain", config.key(cell, "pretrain")),
+        Store(tmp_path / "other"),
+        "encoder-epoch0004.pt",
+    )
+    figures = above_record(place, cell, "pretrain")["figures"]
+    node.product(store.encoder_name(4)).unlink()
+    torch.save({"0.weight": Runs(tmp_path / "it ran")}, node.product(evil))
+    commit(place, cell, "pretrain", figures=figures)
+    path = archived(place, cell, tmp_path / "results.jsonl")
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / f"{node.key}.pt").write_bytes(node.product(evil).read_bytes())
+    results.load([str(path), f"weights={tmp_path / 'weights'}", f"store={other.root}"])
+    loaded = other.node("pretrain", node.key).product(evil)
+    assert loaded.exists()
+    with pytest.raises(WeightsError, match="holds no encoder of this suite"):
+        load_encoder(loaded)
+    assert not (tmp_path / "it ran").exists()
+    torch.load(loaded, weights_only=False)
+    assert (tmp_path / "it ran").exists(), "else this would prove nothing"
+
+
+def test_file_in_an_entry_may_have_as_much_as_it_says_and_comes_out_whole() -> None:
+    content = bytes(64 << 20)
+    assert _plain(packed(content)) == content
+    assert _plain(packed(b"")) == b""
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """NAME=VALUE without Hydra: what Hydra's own parser makes of the same words, and one line for everything else."""
 
 import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,61 @@ def test_word_that_is_not_understood_is_told_with_what_can_be_written(word: str,
     with pytest.raises(ConfigError) as refused:
         values.parsed([word])
     assert str(refused.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("seed=" + "1" * 5000, " is a number of 5000 characters: give one of at most 40"),
+        ("minutes=" + "9" * 400, " is a number of 400 characters"),
+        ("x=[1,-" + "1" * 40 + "]", " is a number of 41 characters"),
+        ("x=0." + "1" * 5000, " is a number of 5002 characters"),
+        ("x=1e" + "0" * 5000, " is a number of 5002 characters"),
+        ("a=" + "[" * 100_000, "it has lists more than 20 deep"),
+        ("a=" + "[" * 900 + "]" * 900, "it has lists more than 20 deep"),
+        ("a=" + "[" * 21 + "]" * 21, "it has lists more than 20 deep"),
+        ("seed" + ".a" * 100_000 + "=1", "its name has more than 20 parts"),
+        ("a=" + "{" * 100_000, "is not understood"),
+        ("{" * 100_000, "is not understood"),
+        ("a=" + "1," * 50_000, "is more than one value"),
+    ],
+    ids=lambda word: word[:12],
+)
+def test_endless_word_is_refused_in_one_line_that_repeats_only_its_beginning(word: str, said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        values.parsed([word])
+    assert said in str(refused.value)
+    assert str(refused.value).lstrip("'").startswith(word[:100])
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 600
+
+
+@pytest.mark.parametrize(
+    "word", ["a='1\n2',3", "a\n", "a='\x1b[2J',3", "a=['\n'," + "1" * 41 + "]", "a='\udcff',2", "\udcff"]
+)
+def test_refusal_is_one_line_that_can_be_printed_whatever_the_argument_holds(word: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        values.parsed([word])
+    assert str(refused.value).isprintable()
+
+
+def test_numbers_and_lists_up_to_those_bounds_are_read_and_long_words_too() -> None:
+    whole, point, word = "1" * 40, "0." + "1" * 38, "a" * 5000
+    deep: Any = 1
+    for _ in range(20):
+        deep = [deep]
+    given = [f"a={whole}", f"b={point}", f"c={word}", f"d='{'1' * 5000}'", "e=" + "[" * 20 + "1" + "]" * 20]
+    assert values.parsed(given) == [
+        ("a", int(whole)), ("b", float(point)), ("c", word), ("d", "1" * 5000), ("e", deep)
+    ]  # fmt: skip
+    assert values.parsed(["f" + ".f" * 19 + "=1"])
+
+
+def test_long_list_and_long_backslashes_are_read_in_no_time() -> None:
+    began = time.process_time()
+    assert values.parsed(["x=[" + "1 , " * 50_000 + "1]"]) == [("x", [1] * 50_001)]
+    assert values.parsed([r"x='" + "\\" * 60_000 + "x'"]) == [("x", "\\" * 60_000 + "x")]
+    assert time.process_time() - began < 5
 
 
 def test_names_with_points_are_settings_below_others() -> None:

@@ -1,7 +1,10 @@
 """Weights as safetensors: read and written as the library does, equal weights as equal bytes, damage told."""
 
+import io
 import itertools
 import json
+import os
+import pickle
 import struct
 from pathlib import Path
 from typing import Any
@@ -137,10 +140,10 @@ def told(dtype: Any = "F32", shape: Any = (2,), offsets: Any = (0, 8)) -> dict[s
         (a_file(b'{"a": 1, "a": 2}'), "a name stands in it twice"),
         (a_file({"__metadata__": {"a": 1}}), "something other than texts"),
         (a_file({"__metadata__": []}), "something other than texts"),
-        (a_file({"a": 1}), "a is not told by"),
-        (a_file({"a": {"dtype": "F32", "shape": []}}, bytes(4)), "a is not told by"),
-        (a_file({"a": told("F31")}, bytes(8)), "dtype F31"),
-        (a_file({"a": told(["F32"])}, bytes(8)), "dtype ['F32']"),
+        (a_file({"a": 1}), "'a' is not told by"),
+        (a_file({"a": {"dtype": "F32", "shape": []}}, bytes(4)), "'a' is not told by"),
+        (a_file({"a": told("F31")}, bytes(8)), "'a' has dtype 'F31'"),
+        (a_file({"a": told(["F32"])}, bytes(8)), "'a' has dtype ['F32']"),
         (a_file({"a": told(shape=[-2])}, bytes(8)), "shape [-2]"),
         (a_file({"a": told(shape=[2.0])}, bytes(8)), "shape [2.0]"),
         (a_file({"a": told(shape=2)}, bytes(8)), "shape 2"),
@@ -148,12 +151,32 @@ def told(dtype: Any = "F32", shape: Any = (2,), offsets: Any = (0, 8)) -> dict[s
         (a_file({"a": told(offsets=[0])}, bytes(8)), "data_offsets [0]"),
         (a_file({"a": told(offsets=[8, 0])}, bytes(8)), "8 bytes by its dtype and shape"),
         (a_file({"a": told(shape=[3])}, bytes(8)), "12 bytes by its dtype and shape"),
-        (a_file({"a": told(shape=[2**62], offsets=[0, 2**64])}, bytes(8)), "ends at byte 18446744073709551616 of 8"),
+        (a_file({"a": told("U8", [2**62], [0, 2**62])}, bytes(8)), "ends at byte 4611686018427387904 of 8"),
+        (a_file({"a": told(shape=[2**62], offsets=[0, 2**64])}, bytes(8)), "has 20 digits: 2^63 or more"),
+        (a_file({"a": told(shape=[2**63], offsets=[0, 8])}, bytes(8)), "has 19 digits: 2^63 or more"),
+        (a_file({"a": told(shape=[-(10**4000)])}, bytes(8)), "has 4002 digits: 2^63 or more"),
+        (
+            a_file(f'{{"a": {{"dtype": "F32", "shape": [{"9" * 5000}], "data_offsets": [0, 8]}}}}'.encode()),
+            "5000 digits",
+        ),
+        (a_file({"a": told(shape=[0, 10**30], offsets=[0, 0])}), "has 31 digits: 2^63 or more"),
+        (a_file({"a": told(shape=[0, 2**62, 2**62], offsets=[0, 0])}), "shape [0, 4611686018427387904, 46116860184273"),
+        (a_file({"a": told(shape=[2**62] * 64)}), "shape [4611686018427387904, 46116860"),
+        (a_file({"a": told(shape=[1] * 65, offsets=[0, 4])}, bytes(4)), "'a' has 65 dimensions"),
+        (a_file({"a": told(shape=[1] * 300_000, offsets=[0, 4])}, bytes(4)), "'a' has 300000 dimensions"),
+        (a_file(json.dumps({"a": told()}).ljust((1 << 20) + 1).encode(), bytes(8)), "a header of 1048577 bytes"),
+        (a_file(b'{"a": ' + b"[" * 900 + b"]" * 900 + b"}"), "'a' is not told by"),
+        (a_file(b'{"a": {"dtype": ' + b"[" * 900 + b"]" * 900 + b', "shape": [], "data_offsets": []}}'), "dtype [[[["),
+        (a_file({"a": told([{"b" * 500: ["c" * 500] * 99}] * 9)}), "'a' has dtype [{'bbbb"),
+        (a_file({"\x1b[2J\u202e\n": 1}), r"'\x1b[2J\u202e\n' is not told by"),
+        (a_file(b'{"\\udc80": 1}'), r"'\udc80' is not told by"),
+        (a_file({"n" * 10_000: told()}, bytes(7)), "nnn...nnn"),
+        (a_file({"a": told(shape=[1e999])}), "shape [inf]"),
         (a_file({"a": told()}, bytes(7)), "ends at byte 8 of 7"),
         (a_file({"a": told()}, bytes(9)), "1 bytes at its end belong to no tensor"),
-        (a_file({"a": told(), "b": told()}, bytes(8)), "b begins at byte 0, where 8 is"),
-        (a_file({"a": told(), "b": told(offsets=[4, 12])}, bytes(12)), "b begins at byte 4, where 8 is"),
-        (a_file({"a": told(), "b": told(offsets=[12, 20])}, bytes(20)), "b begins at byte 12, where 8 is"),
+        (a_file({"a": told(), "b": told()}, bytes(8)), "'b' begins at byte 0, where 8 is"),
+        (a_file({"a": told(), "b": told(offsets=[4, 12])}, bytes(12)), "'b' begins at byte 4, where 8 is"),
+        (a_file({"a": told(), "b": told(offsets=[12, 20])}, bytes(20)), "'b' begins at byte 12, where 8 is"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -161,7 +184,40 @@ def test_file_in_which_anything_is_wrong_is_refused_in_one_line(content: bytes, 
     with pytest.raises(WeightsError) as refused:
         unpacked(content)
     assert said in str(refused.value)
-    assert "\n" not in str(refused.value)
+    assert str(refused.value).isascii()
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 600
+
+
+NUMBERS = st.one_of(
+    st.integers(-1, 9), st.integers(), st.sampled_from([2**31, 2**62, 2**63 - 1, 2**63, 10**30, 10**400]), st.floats()
+)
+PLAIN = st.recursive(
+    st.one_of(st.none(), st.booleans(), NUMBERS, st.text(max_size=5), st.sampled_from([*DTYPES, "\ud800"])),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+TOLD = st.fixed_dictionaries(
+    {
+        "dtype": st.sampled_from(list(DTYPES)) | PLAIN,
+        "shape": st.lists(NUMBERS, max_size=5) | PLAIN,
+        "data_offsets": st.lists(NUMBERS, min_size=2, max_size=2) | PLAIN,
+    }
+)
+
+
+@given(st.dictionaries(st.text(max_size=3) | st.just("__metadata__"), TOLD | PLAIN, max_size=3), st.binary(max_size=16))
+def test_any_header_is_read_as_the_library_reads_it_or_refused_in_one_line(header: Any, values: bytes) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    content = a_file(header, values)
+    found = values_or_none(unpacked, content, WeightsError)
+    assert found is None or found == values_or_none(load, content, SafetensorError)
+    if found is None:
+        with pytest.raises(WeightsError) as refused:
+            unpacked(content)
+        assert str(refused.value).isprintable()
 
 
 # ---------------------------------------------------------------------------------- encoders
@@ -195,19 +251,98 @@ def test_file_that_is_no_encoder_is_one_line_that_names_it(tmp_path: Path) -> No
         load_encoder(tmp_path / "absent.safetensors")
 
 
-def test_pickle_that_would_run_something_is_refused(tmp_path: Path) -> None:
-    class Runs:
-        def __reduce__(self) -> Any:
-            return (Path.touch, (tmp_path / "it ran",))
+def spoilt(name: str, change: Any) -> dict[str, Tensor]:
+    state = dict(an_encoder().state_dict())
+    return state | {name: change(state[name].clone())}
 
-    torch.save({"0.weight": Runs()}, tmp_path / "evil.pt")
-    with pytest.raises(WeightsError):
+
+@pytest.mark.parametrize("form", [pytest.param(serialise, id="pt"), pytest.param(packed, id="safetensors")])
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        (lambda: spoilt("0.bias", lambda bias: bias.fill_(torch.nan)), "0.bias holds values that are not finite"),
+        (lambda: spoilt("8.weight", lambda w: w.index_fill(0, torch.tensor(3), torch.inf)), "8.weight holds values"),
+        (
+            lambda: {k: v.long() for k, v in an_encoder().state_dict().items()},
+            "is torch.int64, where an encoder has torch.float32",
+        ),
+        (
+            lambda: {k: v.double() for k, v in an_encoder().state_dict().items()},
+            "is torch.float64, where an encoder has torch.float32",
+        ),
+        (lambda: spoilt("0.bias", lambda bias: bias[1:]), "size mismatch for 0.bias"),
+        (lambda: {name: value for name, value in an_encoder().state_dict().items() if name != "2.bias"}, "2.bias"),
+        (lambda: an_encoder().state_dict() | {"\x1b[2J\u202e": torch.zeros(1)}, r"\x1b[2J\u202e"),
+        (lambda: an_encoder().state_dict() | {"n" * 10_000: torch.zeros(1)}, "nnnn..."),
+    ],
+)
+def test_encoder_that_is_none_of_this_suite_is_told_in_one_short_line(
+    form: Any, state: Any, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / ("e.pt" if form is serialise else "e.safetensors")
+    path.write_bytes(form(state()))
+    with pytest.raises(WeightsError, match="holds no encoder of this suite, or a damaged one") as refused:
+        load_encoder(path)
+    assert said in str(refused.value)
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 600
+
+
+def test_number_that_stands_for_more_than_memory_holds_is_not_unrolled(tmp_path: Path) -> None:
+    endless = torch.as_strided(torch.zeros(1), (1 << 40,), (0,))
+    torch.save(an_encoder().state_dict() | {"0.bias": endless}, tmp_path / "endless.pt")
+    assert (tmp_path / "endless.pt").stat().st_size < 2_000_000
+    with pytest.raises(WeightsError, match=r"size mismatch for 0\.bias"):
+        load_encoder(tmp_path / "endless.pt")
+
+
+class Runs:
+    """Calls a function where it is unpickled."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.call = (function, arguments)
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+def as_archive(value: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def as_legacy(value: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer, _use_new_zipfile_serialization=False)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("form", [as_archive, as_legacy, pickle.dumps])
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "one-weight"])
+@pytest.mark.parametrize("function", [os.system, eval], ids=["system", "eval"])
+def test_pickle_that_would_run_something_is_refused_in_one_line_and_does_not_run(
+    form: Any, whole: bool, function: Any, tmp_path: Path
+) -> None:
+    ran = tmp_path / "it ran"
+    evil = Runs(function, f"touch '{ran}'" if function is os.system else f"__import__('os').mkdir({str(ran)!r})")
+    content = form(evil if whole else an_encoder().state_dict() | {"0.weight": evil})
+    (tmp_path / "evil.pt").write_bytes(content)
+    with pytest.raises(WeightsError, match="holds no encoder of this suite") as refused:
         load_encoder(tmp_path / "evil.pt")
-    assert not (tmp_path / "it ran").exists()
+    assert str(refused.value).isprintable()
+    assert not ran.exists()
+    if form is pickle.dumps:  # else it would prove nothing
+        pickle.loads(content)
+    else:
+        torch.load(io.BytesIO(content), weights_only=False)
+    assert ran.exists()
 
 
 def test_epoch_of_an_encoder_is_told_from_its_name_and_nothing_elses() -> None:
     assert [encoder_epoch(name) for name in (*encoder_names(0), *encoder_names(12345))] == [0, 0, 12345, 12345]
     assert encoder_name(300) == "encoder-epoch0300.safetensors"
-    for name in ("networks.pt", "encoder-epoch0300.npz", "../encoder-epoch0300.pt", "encoder-epoch0300.pt.lock"):
+    for name in ("networks.pt", "encoder-epoch0300.npz", "../encoder-epoch0300.pt", "encoder-epoch0300.pt.lock",
+                 "encoder-epoch" + "1" * 5000 + ".pt", "encoder-epoch" + "1" * 10 + ".pt", "encoder-epoch١٢٣٤.pt",
+                 "encoder-epoch0300.pt\n"):  # fmt: skip
         assert encoder_epoch(name) is None

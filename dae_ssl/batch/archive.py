@@ -10,6 +10,8 @@ import base64
 import contextlib
 import json
 import lzma
+import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +35,14 @@ from dae_ssl.store import (
 
 BROUGHT = (store.PROBE, store.CORRECT, store.KMEANS)
 """Products that are numbers."""
+LARGEST = 64 << 20
+"""Bytes of a file in an entry; the largest are a training's pictures, of some hundred thousand."""
+DEEPEST = 20
+"""Lists and objects within each other in an entry; a record has seven."""
+LONGEST_REASON = 300
+"""Characters of what is wrong with a line."""
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
+_KEY, _SHA256 = re.compile(r"[0-9a-f]{16}"), re.compile(r"[0-9a-f]{64}")
 
 
 class ArchiveError(StoreError):
@@ -61,12 +71,15 @@ class Archive:
         for number, line in enumerate(lines, 1):
             try:
                 entry = json.loads(line)
+                _require_plain(entry)
+                _require(isinstance(entry, dict), "no JSON object")
                 if "cell" in entry:
-                    found.cells[str(entry["cell"])] = dict(entry["settings"])
+                    _require(_KEY.fullmatch(str(entry["cell"])) and isinstance(entry["settings"], dict), "no cell")
+                    found.cells[entry["cell"]] = entry["settings"]
                 else:
                     _check(entry)
                     found.nodes[entry["stage"], entry["key"]] = entry
-            except (ValueError, KeyError, TypeError, lzma.LZMAError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError, lzma.LZMAError) as error:
                 raise ArchiveError(f"{path}, line {number}: no result, or a damaged one: {_reason(error)}") from error
         return found
 
@@ -114,7 +127,7 @@ class Archive:
             try:
                 known.append(config.cell(settings))
             except ConfigError as error:
-                raise ArchiveError(f"cell {key} is none that this version knows: {error}") from error
+                raise ArchiveError(f"cell {key} is none that this version knows: {_reason(error)}") from error
             if config.cell_key(known[-1]) != key:
                 raise ArchiveError(f"cell {key} is not the key of its settings")
         return known
@@ -175,28 +188,70 @@ def _tells_more(entry: Mapping[str, Any], known: Mapping[str, Any] | None) -> bo
 
 
 def _reason(error: Exception) -> str:
-    return str(error) if type(error) is ValueError else f"{type(error).__name__}, {error}"
+    """Return what is wrong as one short line, whatever the file holds that it repeats."""
+    text = str(error) if type(error) in (ValueError, ConfigError) else f"{type(error).__name__}, {error}"
+    text = text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
+    return text if text.isprintable() else ascii(text)
 
 
 def _order(stage: str) -> int:
     return config.STAGES.index(stage)
 
 
+def _require(condition: object, otherwise: str) -> None:
+    if not condition:
+        raise ValueError(otherwise)
+
+
+def _require_plain(value: Any, deepest: int = DEEPEST) -> None:
+    """Raise ValueError for JSON that cannot be written again, or that what reads a record does not expect."""
+    if isinstance(value, dict | list):
+        _require(deepest, f"something in it is more than {DEEPEST} deep")
+        for inner in [*value, *value.values()] if isinstance(value, dict) else value:
+            _require_plain(inner, deepest - 1)
+    elif isinstance(value, str):
+        value.encode()  # raises a ValueError for half a character
+    elif isinstance(value, int | float):
+        small = math.isfinite(value) if isinstance(value, float) else value.bit_length() <= 64
+        _require(small, "a number in it is not finite, or of more than 64 bits")
+
+
 def _check(entry: Mapping[str, Any]) -> None:
-    """Raise ValueError for a node that is not what it says: another key than its settings have, other bytes."""
-    record, files = entry["record"], entry["files"]
-    if entry["stage"] not in config.STAGES or entry["key"] != config.key_of(record["settings"]):
-        raise ValueError(f"{entry['stage']} {entry['key']} is not the key of its settings")
-    for name, packed in files.items():
-        if Path(name).name != name or name.startswith(".") or name in (store.RECORD, store.LOCK):
-            raise ValueError(f"{name} is no product's name")
-        if name != store.LOG and store.sha256_of(_plain(packed)) != record["products"][name]["sha256"]:
-            raise ValueError(f"{name} of {entry['stage']} {entry['key']} is not what its record names")
-    for facts in (record["products"] | record.get(store.LEFT_BEHIND, {})).values():
-        if not (isinstance(facts["bytes"], int) and isinstance(facts["sha256"], str)):
-            raise ValueError(f"{entry['stage']} {entry['key']} names a product without its size and SHA-256")
-    if missing := record["products"].keys() - files.keys():
-        raise ValueError(f"{sorted(missing)[0]} of {entry['stage']} {entry['key']} is missing")
+    """Raise ValueError for a node that is not what it says: another key than its settings have, other bytes.
+
+    All that loading takes is looked at here, so that it cannot fail half way.
+    """
+    stage, key, record, files = (entry[name] for name in ("stage", "key", "record", "files"))
+    node = f"{str(stage)[:20]} {str(key)[:20]}"
+    _require(isinstance(record, dict) and isinstance(files, dict), f"{node} has no record or no files")
+    its_own = stage in config.STAGES and record["settings"].get("stage") == stage
+    _require(its_own and key == config.key_of(record["settings"]), f"{node} is not the key of its settings")
+    products, left = record["products"], record.get(store.LEFT_BEHIND, {})
+    _require(isinstance(products, dict) and isinstance(left, dict), f"{node} does not tell its products")
+    for name in sorted(files.keys() - {store.LOG} | products.keys() | left.keys()):
+        _require(_is_product(name), f"{name[:80]!r} is no product's name")
+    for facts in (*products.values(), *left.values()):
+        whole = type(facts["bytes"]) is int and facts["bytes"] >= 0 and _SHA256.fullmatch(str(facts["sha256"]))
+        _require(whole, f"{node} names a product without its size and SHA-256")
+    for name in products:
+        _require(name in files, f"{name} of {node} is missing")
+    for name, content in ((name, _plain(packed)) for name, packed in files.items()):
+        facts = {"bytes": len(content), "sha256": store.sha256_of(content)}
+        _require(name == store.LOG or facts == products.get(name), f"{name} of {node} is not what its record names")
+    _check_numbers(record, node)
+
+
+def _is_product(name: str) -> bool:
+    kept_out = name in (store.RECORD, store.LOG, store.STATE) or name.partition(".")[0] == store.LOCK
+    return _NAME.fullmatch(name) is not None and not kept_out
+
+
+def _check_numbers(record: Mapping[str, Any], node: str) -> None:
+    """Raise ValueError where a page or a plan would count with something else than a number."""
+    figures = record.get("figures", {})
+    _require(isinstance(figures, dict), f"{node} has no figures with names")
+    for name, value in (figures | {name: record.get(name, 0) for name in ("seconds", "finished", "ranks")}).items():
+        _require(isinstance(value, int | float), f"{name[:80]!r} of {node} is no number")
 
 
 def _packed(stage: str, node: Node, record: Mapping[str, Any], brought: Iterable[str]) -> dict[str, Any]:
@@ -216,7 +271,12 @@ def _packed(stage: str, node: Node, record: Mapping[str, Any], brought: Iterable
 
 
 def _plain(packed: str) -> bytes:
-    return lzma.decompress(base64.b64decode(packed, validate=True))
+    """Return what a text of an entry holds. Raises ValueError or LZMAError for a damaged one, or a very large one."""
+    reader = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=2 * LARGEST)
+    content = reader.decompress(base64.b64decode(packed, validate=True), max_length=LARGEST + 1)
+    _require(len(content) <= LARGEST, f"a file in it has more than {LARGEST >> 20} MiB")
+    _require(reader.eof and not reader.unused_data, "a file in it is cut, or followed by something")
+    return content
 
 
 def _unpack(entry: Mapping[str, Any], node: Node) -> bool:

@@ -7,6 +7,7 @@ the machines that PyTorch runs on. The format is huggingface/safetensors'; its l
 
 import json
 import math
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,14 @@ DTYPES = {
 }  # fmt: skip
 """What is written and read, in the library's order: it lays the last of these out first."""
 METADATA = "__metadata__"
-LONGEST_HEADER = 100_000_000
-"""Bytes; the library's bound."""
+LONGEST_HEADER = 1 << 20
+"""Bytes; an encoder's has a few hundred, the library's bound is 100 million."""
+MOST_DIMENSIONS = 64
+"""Of a tensor; PyTorch's own bound for what it can iterate over."""
+LONGEST_REASON, LONGEST_SHOWN = 300, 90
+"""Characters of what is wrong with an encoder, and of a name or value that a message repeats."""
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = 80
 
 
 class WeightsError(StoreError):
@@ -54,8 +61,8 @@ def unpacked(content: bytes) -> dict[str, Tensor]:
     places = [(*_place(name, told), name) for name, told in header.items() if name != METADATA]
     found, end = {}, 0
     for start, stop, dtype, shape, name in sorted(places, key=lambda place: place[:2]):
-        _require(start == end, f"{name} begins at byte {start}, where {end} is the first that is free")
-        _require(stop <= len(values), f"{name} ends at byte {stop} of {len(values)}")
+        _require(start == end, f"{_shown(name)} begins at byte {start}, where {end} is the first that is free")
+        _require(stop <= len(values), f"{_shown(name)} ends at byte {stop} of {len(values)}")
         end = stop
         flat = torch.frombuffer(bytearray(values[start:stop]), dtype=dtype) if stop > start else torch.empty(0)
         found[name] = flat.to(dtype).reshape(shape)
@@ -72,11 +79,25 @@ def load_encoder(path: Path) -> nn.Sequential:
     try:
         content = path.read_bytes()
         # Encoders were PyTorch files once; of these no more than tensors and plain values is unpickled.
-        encoder.load_state_dict(deserialise(content) if path.suffix == ".pt" else unpacked(content))
+        state = deserialise(content) if path.suffix == ".pt" else unpacked(content)
+        _require_alike(state, encoder.state_dict())
+        encoder.load_state_dict(state)
     except Exception as error:  # for a damaged PyTorch file any
-        reason = " ".join(str(error).split())
+        reason = _line(" ".join(str(error).split()), LONGEST_REASON)
         raise WeightsError(f"{path} holds no encoder of this suite, or a damaged one: {reason}") from error
     return encoder.eval()
+
+
+def _require_alike(state: Mapping[str, Any], known: Mapping[str, Tensor]) -> None:
+    """Raise WeightsError for other dtypes, which loading would convert without a word, and for NaN and infinity."""
+    for name, own in known.items() if isinstance(state, Mapping) else ():  # anything plain may have been unpickled
+        value = state.get(name)
+        if not isinstance(value, Tensor) or value.shape != own.shape:
+            continue  # refused by loading
+        if value.dtype != own.dtype:
+            raise WeightsError(f"{name} is {value.dtype}, where an encoder has {own.dtype}")
+        if not value.isfinite().all():
+            raise WeightsError(f"{name} holds values that are not finite")
 
 
 def _split(content: bytes) -> tuple[dict[str, Any], memoryview]:
@@ -85,7 +106,8 @@ def _split(content: bytes) -> tuple[dict[str, Any], memoryview]:
     length = int.from_bytes(content[:8], "little")
     _require(length <= min(len(content) - 8, LONGEST_HEADER), f"a header of {length} bytes in {len(content)}")
     try:
-        header = json.loads(content[8 : 8 + length].decode(), object_pairs_hook=_without_repetition)
+        header = json.loads(content[8 : 8 + length].decode(), object_pairs_hook=_without_repetition,
+                            parse_int=_whole)  # fmt: skip
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"no safetensors: its header is no JSON: {error}") from error
     _require(isinstance(header, dict), "its header is no JSON object")
@@ -102,21 +124,43 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _whole(digits: str) -> int:
+    # Every number of this format counts bytes or values of one file. Python refuses to print longer ones, or is slow.
+    if len(digits) > 19 or int(digits) >= 2**63:
+        raise ValueError(f"a number in it has {len(digits)} digits: 2^63 or more")
+    return int(digits)
+
+
 def _place(name: str, told: Any) -> tuple[int, int, torch.dtype, tuple[int, ...]]:
     """Return where a tensor's values start and stop, their dtype and shape, which agree with each other."""
+    shown = _shown(name)
     complete = isinstance(told, dict) and told.keys() == {"dtype", "shape", "data_offsets"}
-    _require(complete, f"{name} is not told by dtype, shape and data_offsets")
-    dtype = DTYPES.get(str(told["dtype"]))
-    if dtype is None:
-        raise WeightsError(f"no safetensors that this program reads: {name} has dtype {told['dtype']}")
+    _require(complete, f"{shown} is not told by dtype, shape and data_offsets")
     shape, offsets = told["shape"], told["data_offsets"]
+    dtype = DTYPES.get(told["dtype"]) if isinstance(told["dtype"], str) else None
+    if dtype is None:
+        raise WeightsError(f"no safetensors that this program reads: {shown} has dtype {_shown(told['dtype'])}")
+    given = f"{shown} has shape {_shown(shape)} and data_offsets {_shown(offsets)}"
     for numbers in (shape, offsets):
-        whole = isinstance(numbers, list) and all(type(number) is int and number >= 0 for number in numbers)
-        _require(whole, f"{name} has shape {shape} and data_offsets {offsets}")
+        _require(isinstance(numbers, list) and all(type(number) is int and number >= 0 for number in numbers), given)
+    _require(len(shape) <= MOST_DIMENSIONS, f"{shown} has {len(shape)} dimensions")
+    # Counted as if no dimension were 0, as PyTorch does where it lays out a tensor.
+    _require(math.prod(max(number, 1) for number in shape) < 2**63 // dtype.itemsize, given)
     size = math.prod(shape) * dtype.itemsize
     _require(len(offsets) == 2 and offsets[1] - offsets[0] == size,
-             f"{name} has {size} bytes by its dtype and shape, and data_offsets {offsets}")  # fmt: skip
+             f"{shown} has {size} bytes by its dtype and shape, and data_offsets {_shown(offsets)}")  # fmt: skip
     return offsets[0], offsets[1], dtype, tuple(shape)
+
+
+def _shown(value: Any) -> str:
+    """Return a value of a header as a message repeats it: in quotes if it is a text, short, and nothing but ASCII."""
+    return _line(_BRIEF.repr(value), LONGEST_SHOWN)
+
+
+def _line(text: str, longest: int) -> str:
+    """Return a text, or its beginning, as a terminal shows it without being told anything by it."""
+    text = text if len(text) <= longest else f"{text[:longest]}..."
+    return "".join(char if " " <= char <= "~" else ascii(char)[1:-1] for char in text)
 
 
 def _require(condition: bool, otherwise: str) -> None:
