@@ -4,9 +4,10 @@
 #   benchmarks/occasion.sh STORE OUT MINUTES [NAME=VALUE ...]
 #
 # STORE has prepared images (jobs.prepare_data) on a fast disk or in memory; OUT takes what is to be kept: check.txt,
-# gpu-*.jsonl, study.jsonl and weights/. Cells stop so that all of it is over MINUTES after the start. The rest goes to
-# jobs.submit, as in precision=bf16 seeds=[0]. What results/study.jsonl holds is not computed again. Nothing is needed but
-# torch, torchvision, numpy, h5py, scikit-learn, scipy, pillow, matplotlib, tqdm, and pytest for the check.
+# gpu.jsonl, study.jsonl and weights/. Cells stop so that all of it is over MINUTES after the start; with 0 there are
+# none, and the images may still be on their way. The rest goes to jobs.submit, as in precision=bf16 seeds=[0]. What
+# results/study.jsonl holds is not computed again. Nothing is needed but torch, torchvision, numpy, h5py, scikit-learn,
+# scipy, pillow, matplotlib, tqdm, and pytest for the check.
 #
 #   EXPERIMENT=study   PYTHON=python3   LANES=2
 #   CHECK=no leaves the check out; else a choice of tests a line, as pytest's -k takes it, all lines side by side
@@ -34,8 +35,10 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-4} PYTHONUNBUFFERED=1
     exit 2
 }
 # A mistake is to cost no minute of the GPU: everything that the last command is given is looked at first.
-planned=$("$python" -m jobs.plan experiment="$experiment" profile=local store="$store" "$@") || exit 2
-if grep '^not prepared' <<<"$planned" >&2; then exit 2; fi
+if [ "$minutes" -gt 0 ]; then
+    planned=$("$python" -m jobs.plan experiment="$experiment" profile=local store="$store" "$@") || exit 2
+    if grep '^not prepared' <<<"$planned" >&2; then exit 2; fi
+fi
 mkdir -p "$out" || exit 2
 
 passed() { echo "== $(($(date +%s) - began)) s: $*"; }
@@ -60,6 +63,7 @@ if [ "${MEASURE:-}" != no ]; then
     # shellcheck disable=SC2086
     "$python" -m benchmarks.gpu ${MEASURE:---seconds 100} --to "$out/gpu.jsonl" 2>&1 | tee "$out/gpu.txt"
 fi
+[ "$minutes" -gt 0 ] || exit 0
 if [ -f results/study.jsonl ]; then
     passed "what was measured before"
     cp results/study.jsonl "$out/study.jsonl"
