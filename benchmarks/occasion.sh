@@ -20,12 +20,12 @@ if [ $# -lt 3 ] || ! [[ $3 =~ ^[0-9]+$ ]]; then
 fi
 store=$(realpath "$1") out=$(realpath -m "$2") minutes=$3
 shift 3
-CHECK=${CHECK-"dae and l2 and bf16
+CHECK=${CHECK-"dae and l2 and bf16 and not reconstruction
 simclr-bf16
 barlow_twins-bf16
 layerwise_dae-bf16
 ae-bf16 and not dae
-dae and l2 and fp32
+dae and l2 and fp32 and not reconstruction
 not every_method"}
 cd "$(dirname "$0")/.." || exit 2
 python=${PYTHON:-python3} experiment=${EXPERIMENT:-study}

@@ -41,7 +41,7 @@ def every_cell() -> dict[str, Cell]:
     """Return a cell for every method that trains, with every loss that it can take."""
     methods: dict[str, dict[str, Any]] = {name: {"name": name} for name, kind in Method.registry.items() if kind.trains}
     methods |= {f"dae {loss}": {"name": "dae", "embedding": loss, "alpha": 1} for loss in EMBEDDING}
-    methods |= {f"dae {loss}": {"name": "dae", "reconstruction": loss} for loss in RECONSTRUCTION}
+    methods |= {f"dae {loss} reconstruction": {"name": "dae", "reconstruction": loss} for loss in RECONSTRUCTION}
     methods |= {f"simclr {loss}": {"name": "simclr", "contrast": loss} for loss in CONTRAST}
     return {name: tiny(method) for name, method in methods.items()}
 
