@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dae_ssl.config import Cell
 
 ITEM_BYTES = {"bf16": 2, "tf32": 4, "fp32": 4}
-"""Of activations, and of what comes back to them."""
+"""Bytes of a value of activations, and of what comes back to them."""
 ADAM_PASSES = 7
 """Over the weights, in float32: weight, gradient and two moments are read, weight and moments are written."""
 WEIGHED = nn.Conv2d | nn.ConvTranspose2d | nn.Linear

@@ -45,7 +45,7 @@ from dae_ssl.training.networks import frozen
 from dae_ssl.training.views import draw, permutation, plan_for, render
 
 WIDTH, CLASSES = 8192, 10
-"""Of the representations that the probe reads."""
+"""Features of a representation that the probe reads, and classes."""
 
 
 # ---------------------------------------------------------------------------------- views

@@ -24,7 +24,7 @@ class Durations:
     """Seconds that were measured, on processors of one kind."""
 
     per_image: dict[tuple[str, int, str], list[float]] = field(default_factory=dict)
-    """Of pretraining: seconds for one image in one epoch, by method, number of ranks and precision."""
+    """Seconds that pretraining takes for one image in one epoch, by method, number of ranks and precision."""
     per_work: dict[str, list[float]] = field(default_factory=dict)
     """Of other stages: seconds for the work that `work` counts, by stage."""
 

@@ -49,7 +49,7 @@ class Encoder:
     """An encoder that a record names."""
 
     key: str
-    """Of its pretraining."""
+    """The key of its pretraining."""
     epoch: int
     product: str
     bytes: int

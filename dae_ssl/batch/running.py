@@ -17,7 +17,7 @@ from dae_ssl.store import Store
 GRACE_SECONDS = 20.0
 """How long what is under way may take to end after a request to stop; a stage that saves nothing may finish in it."""
 LAST_SECONDS = 3.0
-"""Of these, how long before the end such a stage is asked to end as well."""
+"""How long before the end of the grace a stage that saves nothing is asked to end as well."""
 LOOK_SECONDS = 0.2
 
 

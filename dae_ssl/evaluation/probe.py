@@ -239,7 +239,7 @@ class _Learners:
         self.order = torch.empty(images, dtype=torch.int64, device=x.device)
         """The training rows in the order in which the next epoch visits them."""
         self.sums = torch.zeros(2, rates * seeds, dtype=torch.float64, device=x.device)
-        """Of the last epoch, by learner: the cross-entropies' sum, and how many validation images were right."""
+        """Results of the last epoch by learner: sum of cross-entropies, and count of validation images got right."""
         self.loss, self.correct = self.sums
 
     @torch.no_grad()
