@@ -30,7 +30,7 @@ test-fast: $(VENV)/installed
 # Real images, built and run; needs root and buildah podman runc mmdebstrap. Quick where pip knows a PyTorch for CPUs;
 # DAE_SSL_LOCK=requirements.lock builds what is shipped, with CUDA, in 7 GB.
 test-containers: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 0 -m container -rs tests/test_containers.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 0 -m container -rs tests/whole/test_containers.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks.timing import Comparison, machine
 from benchmarks.views import SIZE
-from dae_ssl.batch.provenance import git_commit, versions
+from dae_ssl.compute.provenance import git_commit, versions
 from dae_ssl.distributed import World, arithmetic
 
 PRECISIONS = ("bf16", "tf32", "fp32")

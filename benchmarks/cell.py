@@ -26,12 +26,13 @@ import numpy as np
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from benchmarks.timing import machine
 from dae_ssl import config
-from dae_ssl.batch import cells
-from dae_ssl.batch.log import curves
-from dae_ssl.batch.stages import Place, compute
+from dae_ssl.compute import cells
+from dae_ssl.compute.life import compute, pretrain
+from dae_ssl.compute.log import curves
+from dae_ssl.compute.stages import Context
 from dae_ssl.config import Cell
 from dae_ssl.distributed import world
-from dae_ssl.store import Node, Store
+from dae_ssl.store import Folder, Store
 
 CLASSES, SIDE = 10, 32
 TARGET_SECONDS = 12
@@ -45,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=50_000, help="for training, a tenth of them for validation")
     parser.add_argument("--test", type=int, default=10_000)
-    parser.add_argument("--prepared", type=Path, metavar="STORE/data/NAME", help="in place of synthetic images")
+    parser.add_argument("--prepared", type=Path, metavar="STORE/data/NAME", help="in context of synthetic images")
     parser.add_argument("--method", default="dae:l2:1", metavar="NAME[:EMBEDDING:ALPHA]")
     parser.add_argument("--cells", type=int, default=2)
     parser.add_argument("--steps", type=int, default=5, help="of pretraining")
@@ -54,23 +55,23 @@ def main() -> None:
     parser.add_argument("--restarts", type=int, default=10, help="of k-means")
     parser.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="fp32")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--folder", type=Path, help="where the store is made; a temporary one by default")
+    parser.add_argument("--folder", type=Path, help="store the store is made; a temporary one by default")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.folder) as folder, world(given.device) as alone:
-        where = Store(Path(folder))
-        first = described(given, images(where, given))
-        place = Place(where, alone, tell=lambda line: print(f"  {line}"))
+        store = Store(Path(folder))
+        first = described(given, images(store, given))
+        context = Context(store, alone, tell=lambda line: print(f"  {line}"))
         for seed in range(given.cells):
-            show(replace(first, seed=seed), place)
+            show(replace(first, seed=seed), context)
 
 
-def images(where: Store, given: argparse.Namespace) -> str:
+def images(store: Store, given: argparse.Namespace) -> str:
     """Put the data set into the store, and return its name."""
     if given.prepared is not None:
-        where.data("").path.mkdir(parents=True)
-        where.data(given.prepared.name).path.symlink_to(given.prepared.resolve())
+        store.data("").path.mkdir(parents=True)
+        store.data(given.prepared.name).path.symlink_to(given.prepared.resolve())
         return str(given.prepared.name)
-    random, node = np.random.default_rng(0), where.data("synthetic")
+    random, node = np.random.default_rng(0), store.data("synthetic")
     node.create()
     patterns = random.integers(0, 128, (CLASSES, 3, SIDE, SIDE), dtype=np.uint8)
     splits = {}
@@ -103,12 +104,12 @@ def described(given: argparse.Namespace, name: str) -> Cell:
     )
 
 
-def show(cell: Cell, place: Place) -> None:
+def show(cell: Cell, context: Context) -> None:
     """Compute a cell and its floors, and print where their seconds went."""
     print(f"\n{config.title(cell)}", flush=True)
     total = 0.0
     for words, shown in {"cell": cell, **cells.floors(cell)}.items():
-        seconds = timed(shown, place)
+        seconds = timed(shown, context)
         total += (beside := beside_steps(seconds))
         print(f"{words:16}{beside:8.2f} s beside the steps")
         for stage, parts in seconds.items():
@@ -119,24 +120,24 @@ def show(cell: Cell, place: Place) -> None:
     )
 
 
-def timed(cell: Cell, place: Place) -> Seconds:
+def timed(cell: Cell, context: Context) -> Seconds:
     """Compute all stages of a cell, and return the seconds of their parts; none of what was there before."""
     found: Seconds = {}
-    cells.describe(cell, place.store)
+    cells.describe(cell, context.store)
     for stage in cell.stages():
-        node = place.store.node(stage, config.key(cell, stage))
+        node = context.store.node(stage, config.key(cell, stage))
         if node.record() is not None:
             continue
         began = time.perf_counter()
         if stage == "pretrain":
-            cells.pretrain(cell, place)
+            pretrain(cell, context)
         else:
-            compute(cell, stage, place)
+            compute(cell, stage, context)
         found[stage] = split(node, time.perf_counter() - began)
     return found
 
 
-def split(node: Node, seconds: float) -> dict[str, float]:
+def split(node: Folder, seconds: float) -> dict[str, float]:
     """Return the parts of a stage that took so many seconds, and the rest of them."""
     parts = dict((node.record() or {}).get("parts", {}))
     steps = curves(node.log).get("step_seconds", [])

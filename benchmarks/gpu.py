@@ -37,7 +37,7 @@ from benchmarks.bench import PRECISIONS, Bench, has_kornia, measure_ceilings, sp
 from benchmarks.timing import compare
 from benchmarks.training import METHODS, PLAIN_BATCHES, measure_plain_loop, measure_step
 from dae_ssl import config
-from dae_ssl.batch.provenance import device_name
+from dae_ssl.compute.provenance import device_name
 from dae_ssl.distributed import arithmetic, world
 from dae_ssl.evaluation import features, probe
 from dae_ssl.replay import record

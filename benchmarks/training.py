@@ -17,7 +17,7 @@ from benchmarks import counted, pretrain
 from benchmarks.bench import Bench, has_kornia, spread
 from benchmarks.timing import Comparison
 from dae_ssl import config
-from dae_ssl.batch.provenance import device_name
+from dae_ssl.compute.provenance import device_name
 from dae_ssl.distributed import arithmetic
 from dae_ssl.training import pretrain as training
 from dae_ssl.training.checkpoint import States

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dae_ssl.store import StoreError, explained, write_json
+from dae_ssl.files import StoreError, explained, write_json
 
 BEAT_SECONDS = 5.0
 STALE_SECONDS = 60.0

@@ -17,19 +17,19 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import shutil
-import stat
-from collections import deque
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
+
+from dae_ssl.files import Digests, StoreError, explained, write_json
 
 RECORD = "record.json"
 LEFT_BEHIND = "left_behind"
 """In a record: products of a node that was brought here from another store without them."""
+SCORES = "figures"
+"""In a record: the numbers that were measured, by name."""
 LOCK = "lock"
 LOG = "log.jsonl"
 STATE = "state"
@@ -68,10 +68,6 @@ def pictures_name(epoch: int) -> str:
     return f"pictures-epoch{epoch:04d}.npz"
 
 
-class StoreError(RuntimeError):
-    """The store cannot give or take something; the message is one line that says what and what to do."""
-
-
 @dataclass(frozen=True)
 class Store:
     """A folder of finished nodes, shared by every process and host that computes into it."""
@@ -83,29 +79,29 @@ class Store:
         with explained(self.root), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             self.root.stat()
 
-    def node(self, stage: str, key: str) -> "Node":
+    def node(self, stage: str, key: str) -> "Folder":
         """Return the node of a stage; nothing is created until it is written to."""
-        return Node(self.root / stage / key)
+        return Folder(self.root / stage / key)
 
-    def data(self, name: str) -> "Node":
+    def data(self, name: str) -> "Folder":
         """Return the node of a prepared data set, which has a name for a key."""
-        return Node(self.root / "data" / name)
+        return Folder(self.root / "data" / name)
 
-    def cell(self, key: str) -> "Node":
+    def cell(self, key: str) -> "Folder":
         """Return the folder of a cell's description and report."""
-        return Node(self.root / "cells" / key)
+        return Folder(self.root / "cells" / key)
 
-    def cells(self) -> list["Node"]:
+    def cells(self) -> list["Folder"]:
         """Return every cell that was ever described in this store."""
-        return [Node(path) for path in sorted((self.root / "cells").glob("*")) if path.is_dir()]
+        return [Folder(path) for path in sorted((self.root / "cells").glob("*")) if path.is_dir()]
 
-    def launch(self, name: str) -> "Node":
+    def launch(self, name: str) -> "Folder":
         """Return the folder of a submission."""
-        return Node(self.root / "launches" / name)
+        return Folder(self.root / "launches" / name)
 
-    def launches(self) -> list["Node"]:
+    def launches(self) -> list["Folder"]:
         """Return every submission from this store, oldest first."""
-        return [Node(path.parent) for path in sorted((self.root / "launches").glob(f"*/{LAUNCH}"))]
+        return [Folder(path.parent) for path in sorted((self.root / "launches").glob(f"*/{LAUNCH}"))]
 
     def page(self, experiment: str) -> Path:
         """Return the report page of an experiment; its figures and tables lie beside it."""
@@ -126,9 +122,9 @@ class Store:
         """The folder of compiled training steps."""
         return self.root / "compiled"
 
-    def snapshot(self, digest: str) -> "Node":
+    def snapshot(self, digest: str) -> "Folder":
         """Return the folder of the code that submissions run."""
-        return Node(self.root / "snapshots" / digest)
+        return Folder(self.root / "snapshots" / digest)
 
     def keys(self, stage: str) -> set[str]:
         """Return the keys of all nodes of a stage that were ever begun."""
@@ -141,7 +137,7 @@ class Store:
 
 
 @dataclass(frozen=True)
-class Node:
+class Folder:
     """One folder of the store."""
 
     path: Path
@@ -203,7 +199,7 @@ class Node:
             elif path.name.lstrip(".").partition(".")[0] != LOCK:
                 path.unlink(missing_ok=True)
 
-    def verify(self, digests: "Digests | None" = None) -> dict[str, Any]:
+    def verify(self, digests: Digests | None = None) -> dict[str, Any]:
         """Return the commit record after hashing every product that `digests` do not know to be as it was.
 
         Raises StoreError if the node is not done, or a product is another than was committed.
@@ -216,7 +212,7 @@ class Node:
                 raise StoreError(f"{self.path / name} changed since it was committed: delete {self.path} and run again")
         return record
 
-    def commit(self, facts: Mapping[str, Any], digests: "Digests | None" = None) -> dict[str, Any]:
+    def commit(self, facts: Mapping[str, Any], digests: Digests | None = None) -> dict[str, Any]:
         """Hash every product, then write the record that makes the node done; rolling checkpoints are removed after.
 
         `facts` is what else the record says: settings, versions, device, seconds. What `digests` know is not hashed.
@@ -238,181 +234,3 @@ def products_digest(record: Mapping[str, Any]) -> str:
     every = record["products"] | record.get(LEFT_BEHIND, {})
     named = sorted((name, product["sha256"]) for name, product in every.items())
     return hashlib.sha256(json.dumps(named).encode()).hexdigest()
-
-
-# ---------------------------------------------------------------------------------- files appear whole or not at all
-
-
-@contextlib.contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn a full, read-only or forbidden disk into one line that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        advice = {
-            28: "the disk is full: free space, or name another store or file; nothing finished was lost",
-            122: "the disk quota is used up: free space, or name another store or file; nothing finished was lost",
-            30: "the file system is read-only: name a store or file that can be written",
-            13: "permission denied: name a store or file that you can write",
-            36: "the name is too long: choose a shorter one",
-        }.get(error.errno or 0, error.strerror or str(error))
-        raise StoreError(f"cannot write {error.filename or path}: {advice}") from error
-
-
-def require_replaceable(path: Path) -> None:
-    """Raise StoreError for what a file cannot take the place of: a folder, a device, a pipe, a name that cannot be."""
-    with explained(path):
-        try:
-            mode = path.stat().st_mode
-        except FileNotFoundError:
-            return
-    if not stat.S_ISREG(mode):
-        raise StoreError(f"cannot write {path}: it is there and no regular file: name another file")
-
-
-@contextlib.contextmanager
-def appearing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success it is synced to disk and renamed, on failure removed.
-
-    Raises StoreError, before anything is written, where something other than a file has the name.
-    """
-    require_replaceable(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        with explained(path):
-            yield temporary
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            sync_folder(path.parent)
-    finally:
-        with contextlib.suppress(OSError):  # a read-only file system refuses even to look, and would hide the reason
-            temporary.unlink(missing_ok=True)
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a whole file, or nothing."""
-    with appearing(path) as temporary:
-        temporary.write_bytes(content)
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write a whole JSON file, or nothing."""
-    write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sha256_of(content: bytes) -> str:
-    """Return the hexadecimal SHA-256 of bytes."""
-    return hashlib.sha256(content).hexdigest()
-
-
-def sha256(path: Path) -> str:
-    """Return the hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-# ---------------------------------------------------------------------------------- digests that are known already
-
-
-@dataclass(frozen=True)
-class Written:
-    """What a file that was hashed while it was written holds."""
-
-    bytes: int
-    sha256: str
-
-
-class Digests:
-    """The SHA-256 of files, each computed once for as long as the file is the same: its inode, size and times.
-
-    Held by one process for one run: whoever comes later reads anew what a disk gives back.
-    """
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[int, ...], str] = {}
-
-    def of(self, path: Path) -> str:
-        """Return the digest of a file."""
-        same = identity(path)  # as it was before it is read: if it changes meanwhile, it is read again next time
-        if same not in self._known:
-            self._known[same] = sha256(path)
-        return self._known[same]
-
-    def note(self, path: Path, written: Written) -> None:
-        """Take over the digest of a file that was hashed while it was written. Raises StoreError for another size."""
-        same = identity(path)
-        if path.stat().st_size != written.bytes:
-            raise StoreError(f"{path} changed while it was written: it should have {written.bytes} bytes; run again")
-        self._known[same] = written.sha256
-
-
-def identity(path: Path) -> tuple[int, ...]:
-    """Return what changes with a file's content: where it is, its size and its times."""
-    found = path.stat()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-class Overwriting:
-    """Fills in a file that is laid out already, and hashes all of it on the way; `overwriting` makes one.
-
-    Parts come from front to back, and what lies between them is read from the file. A part that comes too late is
-    written all the same, and costs reading the whole file in the end. Hashing is done by a thread.
-    """
-
-    WAITING = 2
-    """Parts at most that are written and not yet hashed: a part must not change before that many others came."""
-
-    def __init__(self, path: Path, file: BinaryIO, hasher: ThreadPoolExecutor) -> None:
-        self._path, self._file, self._hasher = path, file, hasher
-        self._sha, self._waiting = hashlib.sha256(), deque[Future[None]]()
-        self._end, self._in_order = 0, True
-
-    def write(self, offset: int, part: memoryview) -> None:
-        """Write bytes at an offset."""
-        self._in_order = self._in_order and offset >= self._end
-        if self._in_order:
-            self._hash_file(offset)
-            self._hash(part)
-        self._file.seek(offset)
-        self._file.write(part)
-        self._end = offset + part.nbytes
-
-    def finish(self) -> Written:
-        """Return what the file holds now."""
-        self._file.flush()
-        size = self._path.stat().st_size
-        if not self._in_order:
-            return Written(size, sha256(self._path))
-        self._hash_file(size)
-        while self._waiting:
-            self._waiting.popleft().result()
-        return Written(self._end, self._sha.hexdigest())
-
-    def _hash_file(self, end: int) -> None:
-        """Hash what the file has between the last part and an offset."""
-        self._file.seek(self._end)
-        while self._end < end and (content := self._file.read(min(1 << 20, end - self._end))):
-            self._hash(memoryview(content))
-            self._end += len(content)
-
-    def _hash(self, part: memoryview) -> None:
-        while len(self._waiting) >= self.WAITING:
-            self._waiting.popleft().result()
-        self._waiting.append(self._hasher.submit(self._sha.update, part))
-
-
-@contextlib.contextmanager
-def overwriting(path: Path) -> Iterator[Overwriting]:
-    """Open a file that is there to be filled in and hashed at once."""
-    with path.open("r+b") as file, ThreadPoolExecutor(1) as hasher:
-        yield Overwriting(path, file, hasher)

@@ -25,12 +25,14 @@ from hydra.core.utils import JobReturn
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
 
 from dae_ssl import config
-from dae_ssl.batch import queue
-from dae_ssl.batch.interrupt import Stopped, stopping
-from dae_ssl.batch.profile import Profile, Resources
-from dae_ssl.batch.queue import SlurmError
+from dae_ssl.cluster import queue
+from dae_ssl.cluster.queue import SlurmError
+from dae_ssl.compute.interrupt import Stopped, stopping
+from dae_ssl.compute.resources import Resources
 from dae_ssl.config import ConfigError
-from dae_ssl.store import Node, Store, StoreError
+from dae_ssl.files import StoreError
+from dae_ssl.planning.profile import Profile
+from dae_ssl.store import Folder, Store
 
 if TYPE_CHECKING:
     from submitit.slurm.slurm import SlurmExecutor, SlurmJob
@@ -52,7 +54,7 @@ class ProfileLauncher(SlurmLauncher):
         Submitit would ignore SIGTERM, and call `scontrol` at SIGUSR2, which a container has not; here either ends the
         task with 128 + signal, for `slurm/after_task.sh` to act on. What a cell raises fails its task.
         """
-        from dae_ssl.batch import tasks
+        from dae_ssl.compute import processes
 
         returned = None
 
@@ -64,9 +66,9 @@ class ProfileLauncher(SlurmLauncher):
                     returned.return_value  # noqa: B018  (raises what the cell raised)
             except Stopped as stopped:
                 sys.exit(stopped.code)
-            return tasks.DONE
+            return processes.DONE
 
-        tasks.accounted(compute)
+        processes.accounted(compute)
         return returned
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
@@ -91,7 +93,8 @@ class ProfileLauncher(SlurmLauncher):
     def _send(self, profile: Profile, store: Store, cells: list[list[str]], first: int) -> "list[SlurmJob[JobReturn]]":
         from hydra.core.singleton import Singleton
 
-        from dae_ssl.batch import script, server
+        from dae_ssl.cluster import script
+        from dae_ssl.tracking import server
 
         config.require(len(cells) <= (most := array_size(profile)), "cells", len(cells),
                        f"at most {most}, the largest array here; hydra.sweeper.max_batch_size={most} sends so many "
@@ -174,20 +177,20 @@ def share(profile: Profile) -> Resources:
     ranks = []
     for stage in config.STAGES:
         asked = profile.resources(stage)
-        beside = max(asked.ranks_per_node, asked.packing)
-        ranks.append((asked.gpus_per_node // beside, asked.cpus_per_node // beside, asked.memory_gb / beside))
+        beside = max(asked.ranks_per_machine, asked.packing)
+        ranks.append((asked.gpus_per_machine // beside, asked.cpus_per_machine // beside, asked.memory_gb / beside))
     gpus, cpus, memory_gb = (max(column) for column in zip(*ranks, strict=True))
     minutes = max(profile.resources(stage).minutes for stage in config.STAGES)
     return dataclasses.replace(
-        profile.stages.pretrain, nodes=1, ranks_per_node=1, packing=1,
-        gpus_per_node=gpus, cpus_per_node=max(1, cpus), memory_gb=memory_gb, minutes=minutes,
+        profile.stages.pretrain, machines=1, ranks_per_machine=1, packing=1,
+        gpus_per_machine=gpus, cpus_per_machine=max(1, cpus), memory_gb=memory_gb, minutes=minutes,
     )  # fmt: skip
 
 
-def executor(profile: Profile, store: Store, folder: Node) -> "SlurmExecutor":
+def executor(profile: Profile, store: Store, folder: Folder) -> "SlurmExecutor":
     """Return what sends a sweep from a profile, with code from a snapshot made now, and logs to a folder."""
-    from dae_ssl.batch import script
-    from dae_ssl.batch.snapshot import source
+    from dae_ssl.cluster import script
+    from dae_ssl.cluster.snapshot import source
 
     return script.executor(profile, share(profile), store, folder, source(store, profile),
                            name="run_cell", comment=f"dae_ssl {folder.key}", further={})  # fmt: skip

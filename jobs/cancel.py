@@ -6,7 +6,7 @@ python -m jobs.cancel experiment=methods profile=gpu4
 import sys
 from collections.abc import Sequence
 
-from dae_ssl.batch import launch, queue
+from dae_ssl.cluster import launch, queue
 from dae_ssl.lock import held
 from jobs import experiment
 

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dae_ssl.batch import check
-from dae_ssl.batch.profile import Profile
+from dae_ssl.cluster import check
 from dae_ssl.config import Cell, require
+from dae_ssl.planning.profile import Profile
 from dae_ssl.store import Store
 from jobs import experiment
 
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     verdicts = []
     for finding in check.findings(*subject(arguments)):
         verdicts.append(finding.verdict)
-        print(f"{finding.verdict:16}{finding.subject:16}{finding.told}", flush=True)
+        print(f"{finding.verdict:16}{finding.subject:16}{finding.message}", flush=True)
     counts = [f"{verdicts.count(verdict)} {verdict}" for verdict in (check.OK, check.WRONG, check.UNKNOWN)]
     print(f"\n{len(verdicts)} findings: {', '.join(counts)}")
     return 1 if check.WRONG in verdicts else 0

@@ -11,12 +11,13 @@ from typing import Any, NoReturn
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config, experiments
-from dae_ssl.batch import cells
-from dae_ssl.batch.profile import Profile
-from dae_ssl.batch.queue import SlurmError
+from dae_ssl.cluster.queue import SlurmError
+from dae_ssl.compute import cells
 from dae_ssl.config import Cell, ConfigError
 from dae_ssl.experiments import Experiment, Section
-from dae_ssl.store import Store, StoreError
+from dae_ssl.files import StoreError
+from dae_ssl.planning.profile import Profile
+from dae_ssl.store import Store
 from jobs import scales, settings, values
 
 PROFILES = Path(__file__).parents[1] / "slurm" / "profiles"
@@ -95,7 +96,7 @@ def asked(arguments: Sequence[str], **options: Any) -> Asked:
     where = Store(Path(given["store"]))
     seeds = _seeds(given["seeds"], experiment)
     # Parts that choose among the same cells read each once.
-    sections = experiment.sections(seeds, changes, cache(partial(cells.validation_accuracy, place=where)))
+    sections = experiment.sections(seeds, changes, cache(partial(cells.validation_accuracy, store=where)))
     every = [cell for section in sections for cell in section.every()]
     floors = experiments.distinct(floor for cell in every for floor in cells.floors(cell).values())
     return Asked(

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
-from dae_ssl.batch import cells
+from dae_ssl.compute import cells
 from dae_ssl.config import ConfigError
-from dae_ssl.store import Store, StoreError
+from dae_ssl.files import StoreError
+from dae_ssl.store import Store
 from jobs import settings
 
 

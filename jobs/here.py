@@ -8,13 +8,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from dae_ssl import config
-from dae_ssl.batch import cells, lanes, plan, server
-from dae_ssl.batch.interrupt import stop_requests
-from dae_ssl.batch.lanes import Lane
-from dae_ssl.batch.plan import NodeId, Plan, Wanted
-from dae_ssl.batch.running import Deadline, Order, Run
+from dae_ssl.compute import cells, lanes
+from dae_ssl.compute.interrupt import stop_requests
+from dae_ssl.compute.lanes import Lane
+from dae_ssl.compute.nodes import Node, NodeId
+from dae_ssl.compute.running import Deadline, Order, Run
 from dae_ssl.config import Cell
-from dae_ssl.store import StoreError
+from dae_ssl.files import StoreError
+from dae_ssl.planning import plan
+from dae_ssl.planning.plan import Plan
+from dae_ssl.tracking import server
 from jobs.experiment import Asked
 from jobs.results import Kept
 from jobs.terminal import Board
@@ -74,11 +77,13 @@ def _lanes(asked: Asked) -> list[Lane]:
     profile, resources = asked.profile, asked.profile.stages.pretrain
     command = [
         sys.executable, *(f"-W{option}" for option in sys.warnoptions), "-m", "jobs.run_nodes", "--lane",
-        f"--store={asked.store.root.resolve()}", f"--nodes={resources.nodes}",
-        f"--ranks-per-node={resources.ranks_per_node}", f"--cpus-per-node={resources.cpus_per_node}",
+        f"--store={asked.store.root.resolve()}", f"--machines={resources.machines}",
+        f"--ranks-per-machine={resources.ranks_per_machine}", f"--cpus-per-machine={resources.cpus_per_machine}",
         f"--save-seconds={profile.save_seconds}", f"--mlflow-experiment={asked.mlflow_experiment}",
     ]  # fmt: skip
-    kinds = lanes.deal(asked.options["lanes"], profile, lanes.gpus(profile.device), len(os.sched_getaffinity(0)))
+    kinds = lanes.deal(
+        asked.options["lanes"], resources, profile.device, lanes.gpus(profile.device), len(os.sched_getaffinity(0))
+    )
     return [Lane(number, kind, command) for number, kind in enumerate(kinds)]
 
 
@@ -88,7 +93,7 @@ def _run(asked: Asked, planned: Plan, at_work: Sequence[Lane], kept: Kept | None
     nodes = sorted(planned.missing(), key=lambda node: (places[node.id], config.STAGES.index(node.stage)))
     labels = {config.cell_key(cell): label for label, cell in asked.labelled}
 
-    def called(node: Wanted) -> str:
+    def called(node: Node) -> str:
         others = f" and {node.cells - 1} more cells" if node.cells > 1 else ""
         return f"{labels[config.cell_key(node.cell)]}{others}"
 
@@ -132,7 +137,7 @@ class Finished:
     def __post_init__(self) -> None:
         self.due = {config.cell_key(cell): cell for cell in self.asked.cells}
 
-    def __call__(self, done: Sequence[Wanted]) -> None:
+    def __call__(self, done: Sequence[Node]) -> None:
         """Take note of nodes that are done."""
         fresh = {node.id for node in done}
         self.missing -= fresh

@@ -9,11 +9,16 @@ import argparse
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
-from dae_ssl.batch import launch, log, tasks
-from dae_ssl.store import Store, StoreError
+from dae_ssl.cluster import launch
+from dae_ssl.compute import cells, log
+from dae_ssl.compute.nodes import Node, needed
+from dae_ssl.config import ConfigError
+from dae_ssl.files import StoreError
+from dae_ssl.store import Store
 from jobs import flags, settings
 
 
@@ -29,19 +34,19 @@ def main(arguments: Sequence[str]) -> None:
     given = flags.parsed(parser, arguments, "store", "lines")
     store = Store(given.store)
     try:
-        show(store, tasks.items(store, _whole(store, given.cell)), given.stage, given.lines)
-    except StoreError as error:
+        show(store, needed([cells.known(_whole(store, given.cell), store)]).values(), given.stage, given.lines)
+    except (ConfigError, StoreError) as error:
         settings.fail(error, 2)
 
 
-def show(store: Store, items: Sequence[tasks.Item], only: str | None, lines: int) -> None:
+def show(store: Store, wanted: Iterable[Node], only: str | None, lines: int) -> None:
     """Print the logs of a cell's nodes."""
     sent = launch.sent(store)
-    for item in items:
-        if only not in (None, item.stage):
+    for node in wanted:
+        if only not in (None, node.stage):
             continue
-        node, task = store.node(item.stage, item.key), sent.get((item.stage, item.key))
-        print(f"== {item.stage} {item.key}: {'done' if node.record() else 'not done'}")
+        folder, task = store.node(*node.id), sent.get(node.id)
+        print(f"== {node.stage} {node.key}: {'done' if folder.record() else 'not done'}")
         for outcome in task.outcomes() if task else []:
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(outcome["time"]))
             print(
@@ -51,9 +56,9 @@ def show(store: Store, items: Sequence[tasks.Item], only: str | None, lines: int
             print(f"-- {task.printed}")
             with task.printed.open(errors="replace") as file:
                 print("".join(deque(file, lines)), end="")
-        if node.log.exists():
-            print(f"-- {node.log}")
-            for entry in deque(log.read(node.log), lines):
+        if folder.log.exists():
+            print(f"-- {folder.log}")
+            for entry in deque(log.read(folder.log), lines):
                 when = time.strftime("%H:%M:%S", time.localtime(entry.time))
                 words = entry.event or f"step {entry.step}"
                 print(

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dae_ssl.config import ConfigError
-from dae_ssl.store import write_bytes
+from dae_ssl.files import write_bytes
 from jobs import settings
 
 SECRETS = ("MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY", "PGPASSWORD")

@@ -13,11 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from dae_ssl import config, experiments
-from dae_ssl.batch import cost, launch, plan, queue, status, trial
-from dae_ssl.batch.cost import Way
-from dae_ssl.batch.plan import NodeId, Plan, Spot
-from dae_ssl.batch.profile import Profile, Resources
-from dae_ssl.batch.queue import SlurmError
+from dae_ssl.cluster import launch, queue, status
+from dae_ssl.cluster.queue import SlurmError
+from dae_ssl.compute.nodes import NodeId, needed
+from dae_ssl.compute.resources import Resources
+from dae_ssl.planning import cost, plan, trial
+from dae_ssl.planning.cost import Way
+from dae_ssl.planning.plan import Plan, Spot
+from dae_ssl.planning.profile import Profile
 from dae_ssl.store import Store
 from jobs import experiment
 from jobs.experiment import Asked
@@ -111,7 +114,7 @@ def _per(count: int, seeds: int) -> str:
 
 def print_nodes(asked: Asked, planned: Plan, states: dict[NodeId, str]) -> None:
     """Print how many nodes of each stage are in which state, and how many other experiments share."""
-    shared = plan.nodes(_other_cells(asked)).keys() & planned.wanted.keys()
+    shared = needed(_other_cells(asked)).keys() & planned.wanted.keys()
     print(f"{'stage':10}{'nodes':>7}" + "".join(f"{word:>9}" for word in status.WORDS) + f"{'shared':>9}")
     for stage in config.STAGES:
         ids = [id for id in planned.wanted if id[0] == stage]
@@ -140,8 +143,8 @@ def print_arrays(planned: Plan) -> None:
 
 
 def _words(resources: Resources) -> str:
-    parts = [f"{resources.nodes} machines" if resources.nodes > 1 else "", f"{resources.gpus_per_node} GPUs",
-             f"{resources.cpus_per_node} CPUs", f"{resources.memory_gb:g} GB", f"{resources.minutes} min",
+    parts = [f"{resources.machines} machines" if resources.machines > 1 else "", f"{resources.gpus_per_machine} GPUs",
+             f"{resources.cpus_per_machine} CPUs", f"{resources.memory_gb:g} GB", f"{resources.minutes} min",
              f"{resources.packing} cells a task" if resources.packing > 1 else f"{resources.ranks} ranks"]  # fmt: skip
     return ", ".join(part for part in parts if part)
 

@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dae_ssl.config import ConfigError
-from dae_ssl.prepare import Source, prepare
-from dae_ssl.store import Store, StoreError
+from dae_ssl.data.prepare import Source, prepare
+from dae_ssl.files import StoreError
+from dae_ssl.store import Store
 from jobs import flags
 
 

@@ -19,12 +19,13 @@ from pathlib import Path
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
-from dae_ssl.batch import done, encoders
-from dae_ssl.batch.archive import Archive, File
-from dae_ssl.batch.encoders import Encoder
+from dae_ssl.compute import cells, encoders
+from dae_ssl.compute.archive import Archive, File
+from dae_ssl.compute.encoders import Encoder
 from dae_ssl.config import Cell, ConfigError, require
 from dae_ssl.experiments.form import Pictures, Strengths
-from dae_ssl.store import Store, StoreError, explained
+from dae_ssl.files import StoreError, explained
+from dae_ssl.store import Store
 from jobs import experiment, flags
 from jobs.experiment import Asked
 
@@ -48,7 +49,7 @@ def save(arguments: Sequence[str]) -> None:
         raise ConfigError("to is not given: name a file, as in to=results/study-small.jsonl")
     kept = Kept.asked(asked, "to")
     path, folder = kept.file.path, kept.folder
-    if not (Archive.read(path).nodes or any(done.records(cell, asked.store) for cell in asked.cells)):
+    if not (Archive.read(path).nodes or any(cells.current_records(cell, asked.store) for cell in asked.cells)):
         raise StoreError(
             f"nothing of {asked.experiment.name} is done in {asked.store.root}: name the store, as store=S"
         )

@@ -14,7 +14,6 @@ import contextlib
 import os
 import signal
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +29,16 @@ except ModuleNotFoundError as absent:
     settings.fail_without(absent)
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
-from dae_ssl import config, data
-from dae_ssl.batch import cells, server, track
-from dae_ssl.batch.interrupt import Stopped
-from dae_ssl.batch.stages import Place
+from dae_ssl import config
+from dae_ssl.compute import cells, life
+from dae_ssl.compute.interrupt import Stopped
+from dae_ssl.compute.stages import Context
 from dae_ssl.config import Cell, ConfigError
+from dae_ssl.data import sets
 from dae_ssl.distributed import World, world
-from dae_ssl.store import Store, StoreError
+from dae_ssl.files import StoreError
+from dae_ssl.store import Store
+from dae_ssl.tracking import copying, runs, server
 from dae_ssl.training.pretrain import Diverged
 from jobs.terminal import Terminal
 
@@ -47,7 +49,7 @@ def main(given: DictConfig) -> None:
     try:
         plain: Any = OmegaConf.to_container(given, resolve=True)
         cell, store = settings.cell(plain), Store(Path(given.store))
-        data.require_fits(store, cell)
+        sets.require_fits(store, cell)
         run(cell, store, given)
     except (ConfigError, StoreError) as error:
         settings.fail(error, 2)
@@ -72,29 +74,28 @@ def run(cell: Cell, store: Store, given: DictConfig) -> None:
             folder = cells.describe(cell, store)
             terminal.tell(f"cell {folder.key}: {config.title(cell)}")
             if uri is not None:
-                describe = partial(cells.cell_run, cell, store, given.mlflow_experiment)
-                stack.enter_context(track.LiveCopy(describe, uri, tell=terminal.tell))
-        memo = data.Memo()
+                stack.enter_context(runs.live(cell, store, uri, given.mlflow_experiment, terminal.tell))
+        memo = sets.Memo()
         # The ranks part together here: a process group is no place to wait in while one evaluates.
         with world(given.device) as ranks:
             if cell.method.trains:
-                place = Place(store, ranks, tell=terminal.tell, progress=terminal.progress, memo=memo)
-                cells.pretrain(cell, place)
+                context = Context(store, ranks, tell=terminal.tell, progress=terminal.progress, memo=memo)
+                life.pretrain(cell, context)
         if not first:
             return
         alone = World(0, 1, ranks.device)
-        place = Place(store, alone, tell=terminal.tell, progress=terminal.progress, memo=memo)
+        context = Context(store, alone, tell=terminal.tell, progress=terminal.progress, memo=memo)
         for words, shown in {"": cell, **beside}.items():
             if words:
                 terminal.tell(f"floor: {words}")
                 cells.describe(shown, store)
-            cells.evaluate(shown, place)
+            life.evaluate(shown, context)
         from dae_ssl.report.page import write_cell_page  # what draws takes seconds to import, and only one rank draws
 
         page = write_cell_page(cell, store, beside)
     with contextlib.suppress(server.TrackError):  # told of already, by the cell's own copy
         for floor in beside.values() if uri is not None else ():
-            track.copy(cells.cell_run(floor, store, given.mlflow_experiment), uri)
+            copying.copy(runs.cell_run(floor, store, given.mlflow_experiment), uri)
     _summary({"this cell": cell} | beside, store, page, uri, given.mlflow_experiment)
 
 
@@ -103,7 +104,7 @@ def _summary(shown: dict[str, Cell], store: Store, page: Path, uri: str | None, 
     cell = next(iter(shown.values()))
     print(f"\n{f'{cell.data.evaluate} test, top-1 %':24}{'probe':>8}{'L-BFGS':>8}{'k-means':>9}")
     for words, one in shown.items():
-        figures = cells.figures(one, store)
+        figures = cells.scores(one, store)
         names = ("test_accuracy", "logistic_test_accuracy", "kmeans_matched_accuracy")
         probe, logistic, kmeans = (100 * figures[name] for name in names)
         print(f"{words[:24]:24}{probe:8.2f}{logistic:8.2f}{kmeans:9.2f}")

@@ -13,11 +13,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dae_ssl.batch import lane, tasks
-from dae_ssl.batch.interrupt import die_with_parent
-from dae_ssl.batch.profile import DEVICES, Resources
+import dae_ssl.training.methods  # noqa: F401  (registers every method)
+from dae_ssl.cluster import tasks
+from dae_ssl.compute import cells, lane, processes
+from dae_ssl.compute.interrupt import die_with_parent
+from dae_ssl.compute.nodes import Task, needed
+from dae_ssl.compute.processes import Conditions, Output
+from dae_ssl.compute.resources import Resources
 from dae_ssl.config import ConfigError
-from dae_ssl.store import Store, StoreError
+from dae_ssl.files import StoreError
+from dae_ssl.planning.profile import DEVICES
+from dae_ssl.store import Store
+from dae_ssl.tracking import runs
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,17 +41,19 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--lane", action="store_true", help="the nodes that the standard input names, one by one")
     store = Path(os.environ.get("DAE_SSL_STORE", "store"))
     command.add_argument("--store", type=Path, default=store, help=f"with CELL: $DAE_SSL_STORE or ./store; now {store}")
-    command.add_argument("--nodes", type=int, default=1, help="with CELL: machines that pretrain together")
-    command.add_argument("--ranks-per-node", type=int, default=1, help="with CELL: processes that pretrain on each")
-    command.add_argument("--cpus-per-node", type=int, default=2, help="with CELL: processors that it may use on each")
+    command.add_argument("--machines", type=int, default=1, help="with CELL: machines that pretrain together")
+    command.add_argument("--ranks-per-machine", type=int, default=1, help="with CELL: processes that pretrain on each")
+    command.add_argument(
+        "--cpus-per-machine", type=int, default=2, help="with CELL: processors that it may use on each"
+    )
     command.add_argument("--device", choices=DEVICES, default="auto", help="with CELL: where to compute")
-    command.add_argument("--save-seconds", type=float, default=tasks.SAVE_SECONDS, help="with CELL: how often to save")
+    command.add_argument("--save-seconds", type=float, default=processes.SAVE_SECONDS, help="with CELL")
     command.add_argument("--mlflow-experiment", default="dae_ssl", metavar="NAME", help="with CELL: its name in MLflow")
     return command
 
 
-def work(given: argparse.Namespace) -> tasks.Work:
-    """Return what the command line asks for. Raises ConfigError or StoreError."""
+def asked(given: argparse.Namespace) -> tuple[Task, Conditions]:
+    """Return what the command line asks for, of a lane no nodes. Raises ConfigError or StoreError."""
     if given.array is not None:
         if given.cells or given.index is None:
             raise ConfigError("--array needs --index N (outside an array task), and no CELL beside it")
@@ -53,11 +62,13 @@ def work(given: argparse.Namespace) -> tasks.Work:
         raise ConfigError("nothing to compute: name cells by their keys, or --array FILE")
     store, resources = (
         Store(given.store.resolve()),
-        Resources(nodes=given.nodes, ranks_per_node=given.ranks_per_node, cpus_per_node=given.cpus_per_node),
-    )
-    items = tuple(item for key in given.cells for item in tasks.items(store, key))
-    return tasks.Work(store=store.root, resources=resources, items=items, device=given.device,
-                      save_seconds=given.save_seconds, mlflow_experiment=given.mlflow_experiment)  # fmt: skip
+        Resources(machines=given.machines, ranks_per_machine=given.ranks_per_machine,
+                  cpus_per_machine=given.cpus_per_machine),
+    )  # fmt: skip
+    wanted = needed(cells.known(key, store) for key in given.cells)
+    conditions = Conditions(store=store.root, resources=resources, device=given.device,
+                            save_seconds=given.save_seconds, mlflow_experiment=given.mlflow_experiment)  # fmt: skip
+    return Task(0, tuple(wanted.values())), conditions
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -66,18 +77,19 @@ def main(arguments: Sequence[str]) -> int:
     if "RANK" in os.environ:
         die_with_parent()
     try:
-        wanted = work(given)
+        task, conditions = asked(given)
     except (ConfigError, StoreError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     this = [sys.executable, "-m", "jobs.run_nodes"]
+    copying = runs.copying(Store(conditions.store), conditions.mlflow_experiment)
     if given.lane:
         options = [argument for argument in arguments if argument != "--lane"]
-        return lane.serve(wanted, lambda cell: [*this, cell, *options])
+        return lane.serve(conditions, lambda cell: [*this, cell, *options], copying)
     if given.only is not None:
-        return tasks.run_here(wanted, wanted.items[given.only])
-    return tasks.run(wanted, [*this, *arguments])
+        return processes.run_here(task.nodes[given.only], conditions, Output(copying=copying))
+    return processes.run(task, conditions, [*this, *arguments], Output(copying=copying))
 
 
 if __name__ == "__main__":
-    sys.exit(tasks.accounted(lambda: main(sys.argv[1:])))
+    sys.exit(processes.accounted(lambda: main(sys.argv[1:])))

@@ -10,9 +10,9 @@ import time
 from collections.abc import Mapping, Sequence
 
 from dae_ssl import config
-from dae_ssl.batch import launch, queue, status
-from dae_ssl.batch.plan import NodeId, Wanted
-from dae_ssl.batch.status import Seen
+from dae_ssl.cluster import launch, queue, status
+from dae_ssl.cluster.status import Seen
+from dae_ssl.compute.nodes import Node, NodeId
 from dae_ssl.config import Cell
 from dae_ssl.report.command import run_again
 from jobs import experiment
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         time.sleep(EVERY_SECONDS)
 
 
-def look(asked: Asked) -> dict[NodeId, tuple[Seen, Wanted]]:
+def look(asked: Asked) -> dict[NodeId, tuple[Seen, Node]]:
     """Return the state of every node of the experiment."""
     active = queued(asked)
     planned = make(asked, active)
@@ -51,7 +51,7 @@ def look(asked: Asked) -> dict[NodeId, tuple[Seen, Wanted]]:
     }
 
 
-def print_table(asked: Asked, seen: Mapping[NodeId, tuple[Seen, Wanted]]) -> None:
+def print_table(asked: Asked, seen: Mapping[NodeId, tuple[Seen, Node]]) -> None:
     """Print a line for each cell, under its row's label."""
     width = max(len(label) for label, _ in asked.labelled)
     print(f"{'':{width}}  {'cell':16}  " + "  ".join(f"{stage:8}" for stage in config.STAGES))
@@ -78,7 +78,7 @@ def _told(states: Mapping[str, Seen]) -> str:
     return ""
 
 
-def print_failures(asked: Asked, seen: Mapping[NodeId, tuple[Seen, Wanted]]) -> None:
+def print_failures(asked: Asked, seen: Mapping[NodeId, tuple[Seen, Node]]) -> None:
     """Print of each failed node the reason, the end of its log, and the command that runs its cell here."""
     for (stage, key), (found, node) in seen.items():
         if found.word != "failed":

@@ -20,10 +20,15 @@ import sys
 import time
 from collections.abc import Hashable, Sequence
 
-from dae_ssl import config, data
-from dae_ssl.batch import cells, launch, plan, queue, server
+from dae_ssl import config
+from dae_ssl.cluster import launch, queue
+from dae_ssl.compute import cells, nodes
+from dae_ssl.compute.nodes import NodeId
 from dae_ssl.config import Cell, require
+from dae_ssl.data import sets
 from dae_ssl.lock import held
+from dae_ssl.planning import plan
+from dae_ssl.tracking import server
 from jobs import experiment, here
 from jobs.experiment import Asked
 from jobs.plan import print_arrays, spots
@@ -42,9 +47,9 @@ def main(arguments: Sequence[str]) -> int:
     began = time.monotonic()
     asked = experiment.asked(arguments, **OPTIONS)
     require_possible(asked)
-    there, stages = plan.finished(plan.nodes(asked.cells), asked.store), plan.chosen(asked.options["only"])
+    there, stages = nodes.finished(nodes.needed(asked.cells), asked.store), plan.chosen(asked.options["only"])
     for cell in {needs_of_data(cell): cell for cell in asked.cells if not wanted(cell, stages) <= there}.values():
-        data.require_fits(asked.store, cell)
+        sets.require_fits(asked.store, cell)
     if asked.profile.launcher == "slurm":
         return send(asked, same_cells(arguments))
     return here.compute(asked, lambda: experiment.asked(arguments, **OPTIONS), same_cells(arguments), began)
@@ -66,7 +71,7 @@ def require_possible(asked: Asked) -> None:
     require(beside, "weights", options["weights"], "false, or name an archive=FILE, beside which they are written")
 
 
-def wanted(cell: Cell, stages: frozenset[str]) -> set[plan.NodeId]:
+def wanted(cell: Cell, stages: frozenset[str]) -> set[NodeId]:
     """Return the nodes of a cell that are of some stages."""
     return {id for id in config.keys(cell).items() if id[0] in stages}
 

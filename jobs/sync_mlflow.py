@@ -14,9 +14,11 @@ import sys
 from collections.abc import Sequence
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
-from dae_ssl.batch import cells, server, track
+from dae_ssl.compute import cells
 from dae_ssl.config import ConfigError
-from dae_ssl.store import Store, StoreError
+from dae_ssl.files import StoreError
+from dae_ssl.store import Store
+from dae_ssl.tracking import copying, runs, server
 from jobs import experiment, flags, settings
 
 
@@ -45,8 +47,8 @@ def main(arguments: Sequence[str]) -> None:
             cell = cells.described(folder)
             if not cells.begun(cell, store):
                 continue
-            run = cells.cell_run(cell, store, given.mlflow_experiment)
-            sent = track.copy(run, uri)
+            run = runs.cell_run(cell, store, given.mlflow_experiment)
+            sent = copying.copy(run, uri)
         except server.AwayError as error:
             settings.fail(error, 1)
         except (ConfigError, StoreError, server.TrackError) as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from dae_ssl.batch import provenance
+from dae_ssl.compute import provenance
 from dae_ssl.config import ConfigError
 from jobs import settings
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dae_ssl import prepare
+from dae_ssl.data import prepare
 from dae_ssl.store import Store
 
 ROOT = Path(__file__).parents[1]

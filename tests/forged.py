@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
-from dae_ssl import config, store
-from dae_ssl.batch.cells import floors
-from dae_ssl.batch.log import Log
-from dae_ssl.batch.provenance import versions
+from dae_ssl import config, files, store
+from dae_ssl.compute.cells import floors
+from dae_ssl.compute.log import Log
+from dae_ssl.compute.provenance import versions
 from dae_ssl.config import Cell
 from dae_ssl.store import Store
 
@@ -53,7 +53,7 @@ def forge(place: Store, cell: Cell, *, right: float, seed: int, decodes: bool = 
         if stage == "kmeans":
             names = ("inertia", "nmi", "ari", "matched_accuracy")
             figures = {f"kmeans_{kind}{name}": random.random() for kind in ("", "standardised_") for name in names}
-            store.write_json(node.product(store.KMEANS), figures)
+            files.write_json(node.product(store.KMEANS), figures)
         commit(place, cell, stage, figures=figures)
 
 
@@ -73,7 +73,7 @@ def forge_pretrain(place: Store, cell: Cell, random: np.random.Generator, decode
             log(epoch, terms | ({"reconstruction": 0.5 / epoch} if decodes else {}) | {"images_per_second": 1e4})
     for epoch in cell.optimisation.kept_epochs():
         images = {name: random.integers(0, 256, (5, 32, 32, 3), dtype=np.uint8) for name in names}
-        with store.appearing(node.product(store.pictures_name(epoch))) as path, path.open("wb") as file:
+        with files.appearing(node.product(store.pictures_name(epoch))) as path, path.open("wb") as file:
             np.savez(file, allow_pickle=False, **images)
 
 
@@ -96,8 +96,8 @@ def forge_correct(place: Store, cell: Cell, random: np.random.Generator, right: 
         "logistic_converged": True,
     }
     by_seed = {str(seed): float(mine.mean()) for seed, mine in zip(cell.probe.seeds, probe, strict=True)}
-    store.write_json(node.product(store.PROBE), figures | {"test_accuracy_by_seed": by_seed})
-    with store.appearing(node.product(store.CORRECT)) as path, path.open("wb") as file:
+    files.write_json(node.product(store.PROBE), figures | {"test_accuracy_by_seed": by_seed})
+    with files.appearing(node.product(store.CORRECT)) as path, path.open("wb") as file:
         np.savez(file, probe=probe, logistic=logistic, ids=np.arange(TEST_IMAGES))
     return figures
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from taped import taped
 from torch import Tensor, nn
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
@@ -20,6 +19,7 @@ from dae_ssl.training.checkpoint import States, serialise
 from dae_ssl.training.losses import CONTRAST, EMBEDDING, nt_xent
 from dae_ssl.training.methods.base import SelfSupervised
 from dae_ssl.training.pretrain import Interrupted, pretrain
+from tests.taped import taped
 
 BATCH, STEPS = 8, 3
 RANKS = (2, 4)

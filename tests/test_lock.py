@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from dae_ssl import lock
-from dae_ssl.store import StoreError, write_json
+from dae_ssl.files import StoreError, write_json
 
 ROOT = Path(__file__).parents[1]
 

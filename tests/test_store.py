@@ -18,19 +18,9 @@ from typing import Any
 
 import pytest
 
-from dae_ssl import store
-from dae_ssl.store import (
-    Digests,
-    Node,
-    Overwriting,
-    Store,
-    StoreError,
-    Written,
-    appearing,
-    overwriting,
-    write_bytes,
-    write_json,
-)
+from dae_ssl import files, store
+from dae_ssl.files import Digests, Overwriting, StoreError, Written, appearing, overwriting, write_bytes, write_json
+from dae_ssl.store import Folder, Store
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 DIE_WRITING = """
 import os, signal, sys
 from pathlib import Path
-from dae_ssl.store import appearing
+from dae_ssl.files import appearing
 path, size = Path(sys.argv[1]), int(sys.argv[2])
 with appearing(path) as temporary:
     with temporary.open("wb", buffering=0) as file:
@@ -53,7 +43,7 @@ with appearing(path) as temporary:
 DIE_COMMITTING = """
 import os, signal, sys
 from pathlib import Path
-from dae_ssl.store import Node
+from dae_ssl.store import Folder
 fatal, seen, ready = int(sys.argv[2]), 0, False
 def note(event, arguments):
     global seen
@@ -63,7 +53,7 @@ def note(event, arguments):
             os.kill(os.getpid(), signal.SIGKILL)
 sys.addaudithook(note)
 ready = True
-Node(Path(sys.argv[1])).commit({"stage": "probe"})
+Folder(Path(sys.argv[1])).commit({"stage": "probe"})
 ready = False
 print(seen)
 """
@@ -74,9 +64,9 @@ def run(code: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
 
 
-def filled(path: Path) -> Node:
+def filled(path: Path) -> Folder:
     """Return a node with two products, a log, a lock, a rolling checkpoint and a killed process's leftover."""
-    node = Node(path)
+    node = Folder(path)
     node.create()
     write_bytes(node.product("one.bin"), bytes(range(256)) * 10)
     write_json(node.product("two.json"), {"accuracy": 0.65})
@@ -151,7 +141,7 @@ def test_content_is_synced_before_its_name_and_its_name_before_the_end(
         done.append("name")
         return replace(source, target)
 
-    monkeypatch.setattr(store.os, "fsync", note_sync)
+    monkeypatch.setattr(files.os, "fsync", note_sync)
     monkeypatch.setattr(Path, "replace", note_rename)
     write_bytes(tmp_path / "file", b"content")
     assert done == ["content", "name", "folder"]
@@ -177,7 +167,7 @@ def test_full_disk_is_one_line_and_what_was_there_stays(disk: Path) -> None:
 
 def test_read_only_disk_is_one_line(disk: Path) -> None:
     mounted(disk, "ro,size=128k")
-    for attempt in (lambda: write_bytes(disk / "file", b"new"), Node(disk / "probe" / "key").create):
+    for attempt in (lambda: write_bytes(disk / "file", b"new"), Folder(disk / "probe" / "key").create):
         with pytest.raises(StoreError) as caught:
             attempt()
         assert "the file system is read-only: name a store or file that can be written" in str(caught.value)
@@ -211,7 +201,7 @@ def test_file_size_limit_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_errors_of_a_disk_say_which_file_and_what_to_do(number: int, advice: str) -> None:
-    with pytest.raises(StoreError) as caught, store.explained(Path("/folder")):
+    with pytest.raises(StoreError) as caught, files.explained(Path("/folder")):
         raise OSError(number, os.strerror(number), "/folder/file")
     assert str(caught.value).startswith(f"cannot write /folder/file: {advice}")
 
@@ -234,16 +224,16 @@ def bound_socket(path: Path) -> None:
 def test_what_is_no_regular_file_is_not_replaced(make: Callable[[Path], None], tmp_path: Path) -> None:
     make(tmp_path / "it")
     before = {path: path.lstat().st_ino for path in tmp_path.iterdir()}
-    for write in (store.write_bytes, store.write_json):
+    for write in (files.write_bytes, files.write_json):
         with pytest.raises(StoreError, match="it is there and no regular file: name another file") as caught:
-            write(tmp_path / "it", b"" if write is store.write_bytes else "")
+            write(tmp_path / "it", b"" if write is files.write_bytes else "")
         assert "\n" not in str(caught.value)
     assert {path: path.lstat().st_ino for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize("name", ["n" * 300, f"{'n' * 300}/store"])
 def test_name_that_cannot_be_is_one_line(name: str, tmp_path: Path) -> None:
-    for use in (lambda path: store.write_bytes(path, b""), Store):
+    for use in (lambda path: files.write_bytes(path, b""), Store):
         with pytest.raises(StoreError, match=r"cannot write .*: the name is too long: choose a shorter one"):
             use(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
@@ -266,7 +256,7 @@ def test_committed_node_names_its_products_and_nothing_else(tmp_path: Path) -> N
     record = node.commit({"stage": "probe", "seconds": 1.5})
     assert record["stage"] == "probe"
     assert set(record["products"]) == {"one.bin", "two.json"}
-    assert record["products"]["one.bin"] == {"bytes": 2560, "sha256": store.sha256(node.product("one.bin"))}
+    assert record["products"]["one.bin"] == {"bytes": 2560, "sha256": files.sha256(node.product("one.bin"))}
     assert node.record() == node.verify() == record
     assert not node.states.exists()
     assert node.log.exists()
@@ -274,7 +264,7 @@ def test_committed_node_names_its_products_and_nothing_else(tmp_path: Path) -> N
 
 def test_sha256_is_that_of_the_standard(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")  # FIPS 180-2, appendix B.1
-    assert store.sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert files.sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 @pytest.mark.parametrize("damage", ["missing", "short", "long"])
@@ -351,8 +341,8 @@ def test_leftovers_of_killed_processes_go_and_nothing_else(tmp_path: Path) -> No
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of files that come to be hashed, in order."""
     names: list[str] = []
-    plain = store.sha256
-    monkeypatch.setattr(store, "sha256", lambda path: (names.append(path.name), plain(path))[1])
+    plain = files.sha256
+    monkeypatch.setattr(files, "sha256", lambda path: (names.append(path.name), plain(path))[1])
     return names
 
 
@@ -387,7 +377,7 @@ def test_a_change_is_noticed_by_who_has_hashed_the_file_before(tmp_path: Path, c
 
 def test_a_file_hashed_while_it_was_written_is_not_hashed_for_its_commit(tmp_path: Path, hashed: list[str]) -> None:
     node, digests = filled(tmp_path / "node"), Digests()
-    digests.note(node.product("one.bin"), Written(2560, store.sha256_of(bytes(range(256)) * 10)))
+    digests.note(node.product("one.bin"), Written(2560, files.sha256_of(bytes(range(256)) * 10)))
     record = node.commit({}, digests)
     node.verify(digests)
     assert hashed == ["two.json"]
@@ -412,7 +402,7 @@ def test_a_file_is_hashed_while_it_is_filled_in(tmp_path: Path, parts: list[tupl
             part = random.randbytes(length)
             content[start : start + length] = part
             file.write(start, memoryview(part))
-        assert file.finish() == Written(len(content), store.sha256_of(bytes(content)))
+        assert file.finish() == Written(len(content), files.sha256_of(bytes(content)))
     assert path.read_bytes() == content
 
 
@@ -426,7 +416,7 @@ def test_a_part_may_change_when_the_next_two_are_written(tmp_path: Path) -> None
             part[:] = bytes([number]) * size
             file.write(number * size, memoryview(part))
         made = file.finish()
-    assert made.sha256 == store.sha256(path)
+    assert made.sha256 == files.sha256(path)
     assert path.read_bytes() == b"".join(bytes([number]) * size for number in range(20))
 
 
@@ -449,8 +439,8 @@ def test_record_can_be_read_while_it_is_written_again(tmp_path: Path) -> None:
     node.commit({"turn": 0})
     turns: list[Any] = []
     code = (
-        "import sys; from pathlib import Path; from dae_ssl.store import Node\n"
-        "for turn in range(200): Node(Path(sys.argv[1])).commit({'turn': turn})"
+        "import sys; from pathlib import Path; from dae_ssl.store import Folder\n"
+        "for turn in range(200): Folder(Path(sys.argv[1])).commit({'turn': turn})"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(node.path)], cwd=ROOT) as writer:
         while writer.poll() is None:
@@ -467,7 +457,7 @@ def test_permission_denied_is_one_line(tmp_path: Path) -> None:
     if os.access(folder, os.W_OK):
         pytest.skip("root may write everywhere: permission cannot be denied here")
     with pytest.raises(StoreError, match="permission denied: name a store or file that you can write"):
-        Node(folder / "node").create()
+        Folder(folder / "node").create()
     with contextlib.suppress(OSError):
         folder.chmod(0o755)
 

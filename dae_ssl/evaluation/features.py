@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dae_ssl.store import Overwriting, StoreError, Written, appearing, overwriting
+from dae_ssl.files import Overwriting, StoreError, Written, appearing, overwriting
 
 FORMAT = "dae_ssl features"
 VERSION = 1

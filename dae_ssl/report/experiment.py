@@ -15,10 +15,11 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from dae_ssl import config
-from dae_ssl.batch import cells
+from dae_ssl.compute import cells
 from dae_ssl.config import Cell
 from dae_ssl.experiments import Experiment, Section
 from dae_ssl.experiments.form import Exhibit, Numbers
+from dae_ssl.files import explained, write_bytes
 from dae_ssl.report import verdicts
 from dae_ssl.report.comparison import claims, numbers
 from dae_ssl.report.drawing import WIDTH_PIXELS, png, svg
@@ -30,7 +31,7 @@ from dae_ssl.report.page import write_cell_page
 from dae_ssl.report.subjects import Reader, Subject, reader, subjects
 from dae_ssl.report.tables import Entry, Record, Table, comma_separated
 from dae_ssl.report.verdicts import Tested, tested
-from dae_ssl.store import REPORT, Store, explained, write_bytes
+from dae_ssl.store import REPORT, Store
 
 SHOWN_ABSENT = 6
 """How many missing rows are named below a figure; their number is told in any case."""

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from dae_ssl import config, store
-from dae_ssl.batch import cells
-from dae_ssl.batch.log import Entry, curves, read
+from dae_ssl.compute import cells
+from dae_ssl.compute.log import Entry, curves, read
 from dae_ssl.config import Cell
 from dae_ssl.report.significance import mcnemar
-from dae_ssl.store import Node, Store
+from dae_ssl.store import Folder, Store
 
 Booleans = npt.NDArray[np.bool_]
 Pictures = Mapping[str, npt.NDArray[np.uint8]]
@@ -31,19 +31,19 @@ class Findings:
     cell: Cell
     place: Store
 
-    def node(self, stage: str) -> Node:
+    def node(self, stage: str) -> Folder:
         """Return the node of a stage, done or not."""
         return self.place.node(stage, config.key(self.cell, stage))
 
     @cached_property
     def records(self) -> dict[str, dict[str, Any]]:
         """Commit records of the stages that are done."""
-        return cells.records(self.cell, self.place)
+        return cells.committed_records(self.cell, self.place)
 
     @cached_property
     def figures(self) -> dict[str, float]:
         """Final figures of the stages that are done."""
-        return cells.figures(self.cell, self.place)
+        return cells.scores(self.cell, self.place)
 
     @property
     def unfinished(self) -> list[str]:

@@ -6,6 +6,7 @@ from xml.etree.ElementTree import Element
 
 from dae_ssl import config, store
 from dae_ssl.config import Cell
+from dae_ssl.files import write_bytes
 from dae_ssl.report import figures
 from dae_ssl.report.command import differing, run_again
 from dae_ssl.report.drawing import WIDTH_PIXELS
@@ -14,7 +15,7 @@ from dae_ssl.report.markup import Content, document, missing, picture, tag
 from dae_ssl.report.numbers import accuracies, clusterings, points
 from dae_ssl.report.origin import deviations, nodes_beside, provenance, settings
 from dae_ssl.report.significance import told_p
-from dae_ssl.store import LEFT_BEHIND, Store, write_bytes
+from dae_ssl.store import LEFT_BEHIND, Store
 
 
 def write_cell_page(cell: Cell, place: Store, beside: Mapping[str, Cell]) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dae_ssl.store import write_bytes
+from dae_ssl.files import write_bytes
 
 KEPT = 2
 _NAME = re.compile(r"state-(\d{9})-([0-9a-f]{16})\.pt")

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dae_ssl.store import StoreError
+from dae_ssl.files import StoreError
 from dae_ssl.training import networks
 from dae_ssl.training.checkpoint import deserialise
 

@@ -1,0 +1,129 @@
+"""How far each node is, from the store, its log, and what SLURM has."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dae_ssl import lock
+from dae_ssl.cluster.launch import Sent
+from dae_ssl.cluster.queue import Queued
+from dae_ssl.compute.log import Entry, read
+from dae_ssl.compute.nodes import Node, NodeId
+from dae_ssl.planning.plan import Plan, Spot
+from dae_ssl.store import Folder, Store
+
+WORDS = ("done", "running", "waiting", "failed", "missing")
+ASKED_TO = ("Interrupted", "Stopped", "KeyboardInterrupt", "SystemExit", "Locked")
+"""Errors in a log that say a stage was stopped, not that it failed."""
+
+
+NO_FAILURE = ("COMPLETED", "CANCELLED", "PENDING", "RUNNING", "REQUEUED")
+"""What accounting says of tasks that nothing is wrong with."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The state of a node: one of WORDS, and what else is worth knowing of it."""
+
+    word: str
+    detail: str = ""
+    log: Path | None = None
+    """Of a failed one: the file with the reason."""
+
+
+def word(store: Store, plan: Plan, id: NodeId, active: Mapping[NodeId, tuple[Spot, Queued]]) -> str:
+    """Return the state of a node in a word."""
+    if id in plan.done:
+        return "done"
+    if id in active:
+        return "waiting" if active[id][1].pending else "running"
+    node = store.node(*id)
+    if not node.path.exists():
+        return "missing"
+    if lock.holder(node.lock) is not None:
+        return "running"
+    return "failed" if _error(node) is not None else "missing"
+
+
+def look(
+    store: Store,
+    plan: Plan,
+    wanted: Node,
+    active: Mapping[NodeId, tuple[Spot, Queued]],
+    sent: Mapping[NodeId, Sent],
+    ended: Mapping[str, str],
+) -> Seen:
+    """Return the state of a node with its figure, its progress, why it waits, or why it failed.
+
+    `sent` is the last task that was sent for each node, `ended` how SLURM says that tasks ended, if it keeps account.
+    """
+    node, task = store.node(*wanted.id), sent.get(wanted.id)
+    seen = word(store, plan, wanted.id, active)
+    told = {
+        "done": lambda: _figure(node),
+        "running": lambda: _progress(node, wanted),
+        "waiting": lambda: active[wanted.id][1].reason,
+    }
+    if seen in told:
+        return Seen(seen, told[seen]())
+    error = _error(node)
+    given_up = task is not None and [one["outcome"] for one in task.outcomes()][-1:] == ["given up"]
+    if error is not None and not given_up:
+        return Seen("failed", f"{error.fields['error']}: {error.fields['reason']}", task.printed if task else None)
+    return _over(task, ended) if task else Seen("missing", _saved(node))
+
+
+def _saved(node: Folder) -> str:
+    """Return how far a node got that was stopped and has a state to go on from."""
+    if not node.states.is_dir():
+        return ""
+    steps = [entry.step for entry in read(node.log) if entry.step is not None]
+    return f"saved after epoch {max(steps)}" if steps else "saved within the first epoch"
+
+
+def _over(task: Sent, ended: Mapping[str, str]) -> Seen:
+    """Return what became of a task that SLURM is done with, of which the node's own log tells nothing.
+
+    That is what its batch script wrote, if that lived to the end, and what accounting says, if there is any.
+    """
+    outcomes, state = task.outcomes(), ended.get(task.name)
+    if outcomes and outcomes[-1]["outcome"] in ("failed", "given up", "not requeued"):
+        return Seen("failed", _words(outcomes), task.printed)
+    if state not in (None, *NO_FAILURE):
+        return Seen("failed", f"SLURM says {state}", task.printed)
+    return Seen("missing", f"SLURM says {state}" if state == "CANCELLED" else "")
+
+
+def _words(outcomes: list[dict[str, object]]) -> str:
+    last, killed = outcomes[-1], sum(outcome["outcome"] == "was killed" for outcome in outcomes)
+    if last["outcome"] == "given up" and killed:
+        return f"killed {killed + 1} times, last with exit code {last['code']} on {last['host']}: out of memory?"
+    return f"{last['outcome']} with exit code {last['code']} on {last['host']}"
+
+
+def _error(node: Folder) -> Entry | None:
+    """Return the event that ended a node's last attempt, if it was an error."""
+    last = None
+    for entry in read(node.log):
+        last = entry if entry.event else last
+    return last if last and last.event == "stopped" and last.fields["error"] not in ASKED_TO else None
+
+
+def _figure(node: Folder) -> str:
+    figures = (node.record() or {}).get("figures", {})
+    for name in ("test_accuracy", "kmeans_matched_accuracy"):
+        if name in figures:
+            return f"{100 * figures[name]:.2f} %"
+    return ""
+
+
+def _progress(node: Folder, wanted: Node) -> str:
+    """Return epoch, loss and time left of a node that is being trained."""
+    points = [entry for entry in read(node.log) if entry.step is not None]
+    if wanted.stage != "pretrain" or not points:
+        return ""
+    last, epochs = points[-1], wanted.cell.optimisation.epochs
+    seconds = last.terms.get("epoch_seconds", 0.0) * (epochs - (last.step or 0)) - (time.time() - last.time)
+    left = time.strftime("%H:%M:%S", time.gmtime(max(0.0, seconds)))
+    return f"epoch {last.step}/{epochs}, loss {last.terms['loss']:.4g}, {left} left"

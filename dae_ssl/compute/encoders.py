@@ -1,0 +1,201 @@
+"""Finished nodes <-> a folder of encoders that lies beside a file of results.
+
+`KEY.safetensors` is the encoder after the last epoch of a pretraining, by its key, `KEY-epoch0050.safetensors` an
+earlier one. A file is the product that the record in the file of results names, byte for byte, and nothing else is
+taken for it: so a store knows a loaded encoder as the one its numbers were measured with. Encoders from when they were
+PyTorch files keep that form, as `KEY.pt`; another form would have a digest that no record names.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dae_ssl import config, store
+from dae_ssl.compute.archive import Archive, ArchiveError
+from dae_ssl.config import Cell
+from dae_ssl.files import StoreError, explained, require_replaceable, sha256, sha256_of, write_bytes, write_json
+from dae_ssl.lock import Locked, held
+from dae_ssl.store import Folder, Store
+
+INDEX = "README.md"
+HEAD = """# Encoders
+
+What each was trained with is told by all that is not the study's; scores are percentages of the test images of the
+data set that they were measured on. `results load` of the file of results that lies beside this folder puts the
+encoders into a store with the numbers, where further measures find them. Elsewhere:
+
+    from dae_ssl.training.weights import load_encoder
+    encoder = load_encoder(Path("KEY.safetensors"))  # images (n, 3, 32, 32), floats in [0, 1] -> (n, 8192)
+
+"""
+SCORES = {
+    "test accuracy": "test_accuracy", "L-BFGS": "logistic_test_accuracy", "k-means matched": "kmeans_matched_accuracy",
+}  # fmt: skip
+COLUMNS = ("file", "settings", "epoch", "scored on", *SCORES, "precision", "device", "commit", "bytes", "SHA-256")
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An encoder that a record names."""
+
+    key: str
+    """The key of its pretraining."""
+    epoch: int
+    product: str
+    bytes: int
+    sha256: str
+    record: Mapping[str, Any]
+
+
+def named(archive: Archive) -> dict[str, Encoder]:
+    """Return every encoder of a training that an archive's records name, by the name of its file."""
+    encoders: dict[str, Encoder] = {}
+    for key, (cell, *_) in _trained(archive).items():
+        if (entry := archive.nodes.get(("pretrain", key))) is not None:
+            encoders |= dict(_of(key, cell.optimisation.epochs, entry["record"]))
+    return encoders
+
+
+def save(
+    archive: Archive, folder: Path, wanted: Iterable[Cell], place: Store, *, at_most: int | None = None
+) -> tuple[int, int]:
+    """Write into a folder the encoders that some cells are told by, and its index.
+
+    These are of each training the last one, and the one that the cell's features are made with. What the store does
+    not have, or has otherwise than the archive says, is left out; so is, in the order of the cells, what would make the
+    folder's encoders more than `at_most` bytes. Return how many are new there, and how many are left out for that.
+    """
+    require_own(folder)
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    every = named(archive)
+    there = sum(encoder.bytes for name, encoder in every.items() if _is(folder / name, encoder))
+    new = left_out = 0
+    for name, encoder in _in_order(every, wanted).items():
+        if _is(folder / name, encoder):
+            continue
+        if at_most is not None and there + encoder.bytes > at_most:
+            left_out += 1
+        elif _copied(place.node("pretrain", encoder.key), encoder, folder / name):
+            new, there = new + 1, there + encoder.bytes
+    write_bytes(folder / INDEX, index(archive, folder).encode())
+    return new, left_out
+
+
+def require_own(folder: Path) -> None:
+    """Raise StoreError, before anything is written, for a folder whose README.md is no index of encoders."""
+    path, first = folder / INDEX, HEAD.partition("\n")[0]
+    require_replaceable(path)
+    with explained(path):
+        if path.exists() and path.read_bytes().partition(b"\n")[0] != first.encode():
+            raise StoreError(f"{path} is no index of encoders, and would be overwritten: name another folder, "
+                             f"as weights=FOLDER")  # fmt: skip
+
+
+def _in_order(every: Mapping[str, Encoder], wanted: Iterable[Cell]) -> dict[str, Encoder]:
+    """Return the encoders that some cells are told by, in the cells' order, by the names of their files."""
+    by_place = {(encoder.key, encoder.epoch): (name, encoder) for name, encoder in every.items()}
+    places = ((config.key(cell, "pretrain"), epoch) for cell in wanted if cell.method.trains
+              for epoch in (cell.optimisation.epochs, _epoch(cell)))  # fmt: skip
+    return dict(by_place[place] for place in places if place in by_place)
+
+
+def found(archive: Archive, folder: Path) -> dict[Path, Encoder]:
+    """Return the files of a folder that an archive names. Raises ArchiveError for one that is not what it names."""
+    there = {folder / name: encoder for name, encoder in named(archive).items() if (folder / name).is_file()}
+    for path, encoder in there.items():
+        if not _is(path, encoder):
+            raise ArchiveError(f"{path} is not the encoder that was measured, whose SHA-256 is {encoder.sha256}: "
+                               f"delete it, or save it again")  # fmt: skip
+    return there
+
+
+def load(files: Mapping[Path, Encoder], place: Store) -> int:
+    """Put encoders into the nodes of a store that came without them; return into how many."""
+    return sum(_put(path, encoder, place.node("pretrain", encoder.key)) for path, encoder in files.items())
+
+
+def index(archive: Archive, folder: Path) -> str:
+    """Return the table of a folder's encoders: each with where it comes from and every score it has."""
+    lines = [COLUMNS, ("---",) * len(COLUMNS)]
+    trained = _trained(archive)
+    for name, encoder in sorted(named(archive).items()):
+        if _is(folder / name, encoder):
+            lines += sorted(_rows(name, encoder, trained[encoder.key], archive))
+    return HEAD + "".join(f"| {' | '.join(text.replace('|', '/') for text in line)} |\n" for line in lines)
+
+
+def _rows(name: str, encoder: Encoder, same: list[Cell], archive: Archive) -> Iterator[tuple[str, ...]]:
+    """Yield a line for each cell whose features are this encoder's, or one without scores."""
+    readers = [cell for cell in same if _epoch(cell) == encoder.epoch]
+    record = encoder.record
+    for cell in readers or same[:1]:
+        figures: dict[str, float] = {}
+        for done in archive.records(cell).values() if readers else ():
+            figures |= done.get("figures", {})
+        told = cell if readers else replace(cell, features=replace(cell.features, epoch=encoder.epoch))
+        scores = (f"{100 * figures[score]:.2f}" if score in figures else "" for score in SCORES.values())
+        origin = (cell.precision, str(record.get("device", "")), str(record.get("commit", ""))[:16])
+        scored = cell.data.evaluate if figures else ""
+        yield (f"`{name}`", config.title(told), str(encoder.epoch), scored, *scores, *origin,
+               str(encoder.bytes), f"`{encoder.sha256}`")  # fmt: skip
+
+
+def _of(key: str, last: int, record: Mapping[str, Any]) -> Iterator[tuple[str, Encoder]]:
+    """Yield the encoders of a pretraining and their files' names."""
+    for product, facts in (record["products"] | record.get(store.LEFT_BEHIND, {})).items():
+        epoch = store.encoder_epoch(product)
+        if epoch is not None:
+            name = f"{key}{'' if epoch == last else f'-epoch{epoch:04d}'}{Path(product).suffix}"
+            yield name, Encoder(key, epoch, product, facts["bytes"], facts["sha256"], record)
+
+
+def _trained(archive: Archive) -> dict[str, list[Cell]]:
+    """Return the cells of an archive that have a training, by its key."""
+    trained: dict[str, list[Cell]] = {}
+    for cell in archive.described():
+        if cell.method.trains:
+            trained.setdefault(config.key(cell, "pretrain"), []).append(cell)
+    return trained
+
+
+def _epoch(cell: Cell) -> int:
+    """Return the epoch of the encoder that a cell's features are made with."""
+    return cell.features.epoch or cell.optimisation.epochs
+
+
+def _is(path: Path, encoder: Encoder) -> bool:
+    return path.is_file() and sha256(path) == encoder.sha256
+
+
+def _copied(node: Folder, encoder: Encoder, path: Path) -> bool:
+    """Write a node's encoder; return False if the node does not have it."""
+    products = (node.record() or {}).get("products", {})
+    if products.get(encoder.product, {}).get("sha256") != encoder.sha256:
+        return False
+    content = node.product(encoder.product).read_bytes()
+    if sha256_of(content) != encoder.sha256:
+        raise StoreError(f"{node.product(encoder.product)} changed since it was committed: delete {node.path}")
+    write_bytes(path, content)
+    return True
+
+
+def _put(path: Path, encoder: Encoder, node: Folder) -> bool:
+    """Write an encoder into a node whose record names it as left behind; return False if there is none such."""
+    if node.record() is None:
+        return False
+    try:
+        with held(node.lock, wait=False):
+            record = node.record() or {}
+            left = record.get(store.LEFT_BEHIND, {})
+            if left.get(encoder.product, {}).get("sha256") != encoder.sha256:
+                return False
+            write_bytes(node.product(encoder.product), path.read_bytes())
+            brought = {encoder.product: left[encoder.product]}
+            still = {name: facts for name, facts in left.items() if name not in brought}
+            both = {"products": record["products"] | brought, store.LEFT_BEHIND: still}
+            write_json(node.product(store.RECORD), record | both)
+    except Locked:
+        return False
+    return True

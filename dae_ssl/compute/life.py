@@ -1,0 +1,137 @@
+"""The life of a node: locked, logged, computed by its stage, committed; and a cell's nodes in order."""
+
+import contextlib
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dae_ssl import config, store
+from dae_ssl.compute import cells, done, stages
+from dae_ssl.compute.interrupt import Stopped, stop_requests
+from dae_ssl.compute.log import Log, read
+from dae_ssl.compute.provenance import provenance
+from dae_ssl.compute.stages import Context
+from dae_ssl.config import Cell
+from dae_ssl.distributed import World, arithmetic
+from dae_ssl.files import StoreError
+from dae_ssl.lock import Locked, held
+from dae_ssl.store import Store
+from dae_ssl.training.pretrain import Interrupted
+
+
+def compute(cell: Cell, stage: str, context: Context) -> dict[str, Any]:
+    """Compute one stage of a cell unless its node is done, and return the node's commit record.
+
+    The first rank calls it, the others of a pretraining call `follow`. Raises what the stage raises, after writing the
+    reason to the node's log; a later call goes on from what is there.
+    """
+    node, world = context.store.node(stage, config.key(cell, stage)), context.world
+    record = _done(cell, stage, context)
+    with contextlib.ExitStack() as stack:
+        if record is None:
+            node.create()
+            waiting = world.size == 1  # several ranks would wait in an exchange, and run into its time limit
+            lock = stack.enter_context(held(node.lock, wait=waiting, tell=context.tell, give_up=context.stop))
+            record = _done(cell, stage, context)  # another process may have finished it while this one waited
+        record = world.broadcast(record)
+        if record is not None:
+            return dict(record)
+        if node.record() is not None:
+            node.clear()  # made from products of its parent that are no longer there
+        node.remove_leftovers()
+        log = stack.enter_context(Log(node.log))
+        source = provenance(world.device, world.size)
+        log.event("started", stage=stage, key=node.key, **source)
+        try:
+            with arithmetic(world.device, cell.precision if stage == "pretrain" else "fp32"):
+                facts = stages.STAGES[stage](cell, node, log, context)
+        except BaseException as error:
+            log.event("stopped", error=type(error).__name__, reason=str(error))
+            raise
+        lock.check()
+        log.event("finished")
+        settings = config.stage_settings(cell, stage)
+        times = {"finished": time.time(), "seconds": _worked_seconds(node.log)}
+        read = (
+            {"parent": store.products_digest(parent)} if (parent := parent_record(cell, stage, context.store)) else {}
+        )
+        known = {"stage": stage, "key": node.key, "settings": settings} | source | times
+        return node.commit(known | facts | read, context.memo.digests)
+
+
+def follow(cell: Cell, context: Context) -> None:
+    """Take part in the pretraining of a cell as one of the ranks that are not the first."""
+    if context.world.broadcast(None) is None:
+        with arithmetic(context.world.device, cell.precision):
+            stages.train(cell, context.store.node("pretrain", config.key(cell, "pretrain")), None, context)
+
+
+def parent_record(cell: Cell, stage: str, where: Store) -> dict[str, Any] | None:
+    """Return the commit record of the node that a stage reads; None if there is none or it is not done."""
+    parent = cell.parent(stage)
+    return None if parent is None else where.node(parent, config.key(cell, parent)).record()
+
+
+def _done(cell: Cell, stage: str, context: Context) -> dict[str, Any] | None:
+    """Return the commit record of a finished node, or None. Raises StoreError if it was made from other images."""
+    node = context.store.node(stage, config.key(cell, stage))
+    record = cells.current_records(cell, context.store).get(stage)
+    committed = node.record()
+    if record is None and committed is None and node.product(store.RECORD).exists():
+        context.tell(f"{node.path} is damaged (a product is missing or has another size): computing it again")
+    elif (
+        record is None and committed is not None and done.outdated(committed, parent_record(cell, stage, context.store))
+    ):
+        context.tell(f"{node.path} was made from an earlier {cell.parent(stage)} of this cell: computing it again")
+    elif record is None and committed is not None and committed.get(store.LEFT_BEHIND):
+        context.tell(f"{node.path} came without its products, which are to be read: computing it again")
+    for name, digests in (record or {}).get("inputs", {}).items():
+        prepared = context.store.data(name).record()
+        if prepared is not None and stages.digests(prepared) != digests:
+            raise StoreError(
+                f"{node.path} was computed from other images than those now prepared as {name!r}: "
+                f"prepare these under another name, or delete the nodes made from the others"
+            )
+    return record
+
+
+def _worked_seconds(log: Path) -> float:
+    """Return the seconds worked on a node in all its attempts, each from its start to its last line in the log."""
+    total = started = last = 0.0
+    for entry in read(log):
+        if entry.event == "started":
+            total, started = total + last - started, entry.time
+        last = entry.time
+    return total + last - started
+
+
+# ---------------------------------------------------------------------------------- a cell
+
+
+def pretrain(cell: Cell, context: Context) -> None:
+    """Pretrain on this rank, together with the others of its world.
+
+    Raises Stopped when a rank was asked to stop, once the state is saved; also where the request came too late for the
+    loop to see.
+    """
+    with stop_requests() as request:
+        asked = replace(context, stop=request)
+        try:
+            compute(cell, "pretrain", asked) if context.world.first else follow(cell, asked)
+        except (Interrupted, Locked) as error:
+            if isinstance(error, Locked) and not request():
+                raise
+            # Another rank may be the one that was asked.
+            raise Stopped(request.number or signal.SIGTERM, str(error)) from None
+        if request.number is not None:
+            raise Stopped(request.number, "stopped after pretraining")
+
+
+def evaluate(cell: Cell, context: Context) -> None:
+    """Compute the stages after pretraining, on one process; what is done already is not computed again."""
+    alone = replace(context, world=World(0, 1, context.world.device))
+    for stage in cell.stages():
+        if stage != "pretrain" or not cell.method.trains:
+            compute(cell, stage, alone)

@@ -1,0 +1,108 @@
+"""Where a result comes from: versions, commit, image, device, host, job."""
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import re
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import dae_ssl
+from dae_ssl.config import ConfigError
+from dae_ssl.files import sha256
+
+PACKAGES = ("torch", "torchvision", "numpy", "h5py", "scikit-learn")
+SLURM = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT", "SLURM_CLUSTER_NAME")
+
+
+def provenance(device: torch.device, ranks: int) -> dict[str, Any]:
+    """Return what a commit record says about the process that computed the node."""
+    return {
+        "commit": git_commit(),
+        "snapshot": os.environ.get("DAE_SSL_SNAPSHOT"),
+        "image": os.environ.get("DAE_SSL_IMAGE"),
+        "versions": versions(),
+        "device": device_name(device),
+        "device_type": device.type,
+        "ranks": ranks,
+        "host": socket.gethostname(),
+        "slurm": {name.lower(): os.environ[name] for name in SLURM if name in os.environ},
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python, this package and those that results depend on."""
+    found = {"python": platform.python_version()}
+    for package in ("dae_ssl", *PACKAGES):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed as a package"
+    if torch.version.cuda and torch.cuda.is_available():
+        found |= {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version())}
+    return found
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name of the processor or GPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    return f"{model}, {torch.get_num_threads()} threads"
+
+
+def image_digest(image: str) -> str | None:
+    """Return the digest in a reference to an image, if it is one by digest."""
+    found = re.search(r"@(sha256:[0-9a-f]{64})$", image)
+    return found and found[1]
+
+
+def image_identity(image: str) -> str:
+    """Return what tells a container image by its content: the digest in its reference, or the SHA-256 of its file.
+
+    Raises ConfigError for a name that may mean another content tomorrow.
+    """
+    if digest := image_digest(image):
+        return digest
+    try:
+        return f"sha256:{sha256(Path(image))}"
+    except OSError as error:
+        told = "the path of an image file, or a reference by digest, as in NAME@sha256:..."
+        raise ConfigError(f"image={image} cannot be read ({error.strerror}): give {told}") from error
+
+
+def git_commit() -> str | None:
+    """Return the commit that the code was run from, marked when files differ from it; None outside a checkout.
+
+    DAE_SSL_COMMIT says it of a snapshot of the package, and a file COMMIT beside the package of a copy without .git, as
+    in a container image. What is not one printable word of at most 100 letters is no commit.
+    """
+    folder = Path(dae_ssl.__file__).parent
+    if stated := _word(os.environ.get("DAE_SSL_COMMIT", "")):
+        return stated
+    with contextlib.suppress(OSError):
+        return _word(folder.with_name("COMMIT").read_text(errors="replace"))
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        changed = _git(folder, "status", "--porcelain", "--", ".", "../jobs", "../slurm", "../hydra_plugins")
+        return commit + ("-modified" if changed else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _word(text: str) -> str | None:
+    return text.strip() if re.fullmatch(r"[!-~]{1,100}", text.strip()) else None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()
