@@ -231,7 +231,7 @@ TRAINED_ELSEWHERE = """
 import json, sys
 from pathlib import Path
 from torch._dynamo.utils import counters
-from dae_ssl import config, store
+from dae_ssl import config, files
 from dae_ssl.training.pretrain import Interrupted
 from dae_ssl.training.step import compile_cache
 from tests.training.test_step import Watch, train
@@ -254,10 +254,10 @@ def train_elsewhere(cell: Cell, folder: Path, cache: Path, **given: Any) -> dict
     """Train in a process of its own, with the real compiler, and return what came of it."""
     told = {"cell": config.settings(cell), "folder": str(folder), "cache": str(cache), "stop_after": 10**9}
     told |= {"compiler": "auto" if torch.cuda.is_available() else "inductor", "device": "auto"} | given
-    tests = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", TRAINED_ELSEWHERE, json.dumps(told)],
-        env=os.environ | {"PYTHONPATH": f"{tests.parent}:{tests}"}, capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": str(root)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
