@@ -14,7 +14,7 @@ from typing import Any
 
 from dae_ssl import config
 from dae_ssl.config import Cell, require
-from dae_ssl.experiments.form import FIGURES, FLOORS, Claim, Exhibit, Numbers, Row, Settings, Validation
+from dae_ssl.experiments.form import FLOORS, SCORES, Claim, Exhibit, Numbers, Row, Settings, Validation
 
 ACCURACIES = Numbers(name="accuracies", title="Test accuracy")
 AccuracyOf = Callable[[Cell], float | None]
@@ -164,12 +164,12 @@ def _check(section: Section) -> None:
     places = sorted({place for row in section.shown for place in row.at})
     for exhibit in section.exhibits:
         require(names.count(exhibit.name) == 1, f"{where}: exhibit", exhibit.name, "names that differ")
-        for figure in exhibit.named_figures():
-            require(figure in FIGURES, f"{where}: figure", figure, ", ".join(FIGURES))
+        for score in exhibit.named_scores():
+            require(score in SCORES, f"{where}: score", score, ", ".join(SCORES))
         for place in exhibit.named_places():
             require(place in places, f"{where}: exhibit {exhibit.name}", place, f"what rows have in `at`: {places}")
     for claim in section.claims:
-        require(claim.figure in FIGURES, f"{where}: figure", claim.figure, ", ".join(FIGURES))
+        require(claim.score in SCORES, f"{where}: score", claim.score, ", ".join(SCORES))
         for label in claim.labels():
             known = (*labels, *FLOORS.values())
             require(label in known, f"{where}: row of a claim", label, f"one of its labels: {'; '.join(known)}")

@@ -29,13 +29,13 @@ EXHIBITS = (
     Strengths(name="strengths", title="Figure 8: views of test images at several strengths"),
     Curves(
         name="change", title="Figure 9: change of test accuracy relative to s = 0", x="s", x_label="jitter strength s",
-        figure="test_accuracy", lines="method", relative_to=0.0,
+        score="test_accuracy", lines="method", relative_to=0.0,
     ),
     Curves(
         name="accuracy", title="The same, test accuracy itself", x="s", x_label="jitter strength s",
-        figure="test_accuracy", lines="method",
+        score="test_accuracy", lines="method",
     ),
-    Numbers(name="accuracies", title="Test accuracy by strength", figures=("test_accuracy",)),
+    Numbers(name="accuracies", title="Test accuracy by strength", scores=("test_accuracy",)),
 )  # fmt: skip
 
 

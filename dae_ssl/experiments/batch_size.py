@@ -41,8 +41,8 @@ def rows(base: Cell, _validation: Validation) -> Iterator[Row]:
 
 EXHIBITS = (
     Curves(name="batch", title="Test accuracy by batch size", x="batch", x_label="images in a batch",
-           figure="test_accuracy", lines="method", panels="rule", logarithmic=True),
-    Numbers(name="accuracies", title="Test accuracy by batch size", figures=("test_accuracy",)),
+           score="test_accuracy", lines="method", panels="rule", logarithmic=True),
+    Numbers(name="accuracies", title="Test accuracy by batch size", scores=("test_accuracy",)),
 )  # fmt: skip
 
 

@@ -15,6 +15,6 @@ ROWS = (
 )  # fmt: skip
 EXHIBITS = (
     Curves(name="alpha", title="Validation accuracy against the weight of the embedding loss", x="alpha", x_label="α",
-           figure="validation_accuracy", lines="loss", logarithmic=True, note="Dotted: no embedding loss."),
-    Numbers(name="accuracies", title="Accuracy by weight", figures=("validation_accuracy", "test_accuracy")),
+           score="validation_accuracy", lines="loss", logarithmic=True, note="Dotted: no embedding loss."),
+    Numbers(name="accuracies", title="Accuracy by weight", scores=("validation_accuracy", "test_accuracy")),
 )  # fmt: skip

@@ -10,6 +10,6 @@ ROWS = tuple(
 )  # fmt: skip
 EXHIBITS = (
     Curves(name="crop", title="Test accuracy by crop size", x="crop", x_label="side of the crop, pixels of 32",
-           figure="test_accuracy", lines="method"),
+           score="test_accuracy", lines="method"),
     Numbers(name="accuracies", title="Test accuracy by crop size"),
 )  # fmt: skip

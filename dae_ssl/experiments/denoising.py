@@ -19,7 +19,7 @@ CLAIMS = (
     beats(DAE, AE, "The DAE beats the AE", "Figure 4", published=4.7),
     Claim(
         words="On the DAE's representations the probe converges faster: fewer epochs to 99 % of its final accuracy",
-        source="Figure 4", weights={AE: 1, DAE: -1}, figure="probe_epochs_to_converge",
+        source="Figure 4", weights={AE: 1, DAE: -1}, score="probe_epochs_to_converge",
     ),
     beats(DAE, "random encoder", "The DAE learns something: it beats the untrained encoder", "a floor"),
     beats(AE, "random encoder", "The AE learns something: it beats the untrained encoder", "a floor"),

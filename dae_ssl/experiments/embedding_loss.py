@@ -42,7 +42,7 @@ def rows(_base: Cell, validation: Validation) -> Iterator[Row]:
 EXHIBITS = (
     Curves(
         name="alpha", title="Validation accuracy against the weight of the embedding loss", x="alpha", x_label="α",
-        figure="validation_accuracy", lines="loss", panels="kind", logarithmic=True,
+        score="validation_accuracy", lines="loss", panels="kind", logarithmic=True,
         note="Dotted: no embedding loss. Validation images are 5,000 of the training split, so that α can be chosen "
              "here without a look at the test images. Where the best α lies on the grid's edge, the grid goes on.",
     ),
@@ -53,7 +53,7 @@ def _gain(kind: str, loss: str) -> Claim:
     rises = kind == "DAE"
     return Claim(
         words=f"{kind}, {loss}: the best α gains {'over half a point' if rises else 'under a point'} on α = 0",
-        source="Figure 6", figure="validation_accuracy", best=[label(kind, loss, alpha) for alpha in ALPHAS],
+        source="Figure 6", score="validation_accuracy", best=[label(kind, loss, alpha) for alpha in ALPHAS],
         weights={BEST: 1.0, f"{kind}, no embedding loss": -1.0}, above=0.5 if rises else -1.0,
         below=float("inf") if rises else 1.0,
     )  # fmt: skip
@@ -63,7 +63,7 @@ def _fall(loss: str) -> Claim:
     labels = [label("DAE", loss, alpha) for alpha in ALPHAS]
     return Claim(
         words=f"DAE, {loss}: accuracy falls sharply after its peak, by over a point at α = 100", source="Figure 6",
-        figure="validation_accuracy", best=labels, weights={BEST: 1.0, labels[-1]: -1.0}, above=1.0,
+        score="validation_accuracy", best=labels, weights={BEST: 1.0, labels[-1]: -1.0}, above=1.0,
     )  # fmt: skip
 
 

@@ -35,12 +35,12 @@ class Row:
     """If given, the row is the one of these that has the best validation accuracy, whatever its test accuracy."""
 
 
-# ---------------------------------------------------------------------------------- figures by name
+# ---------------------------------------------------------------------------------- scores by name
 
 
 @dataclass(frozen=True)
 class Measure:
-    """How a figure is told."""
+    """How a score is told."""
 
     title: str
     unit: str = ""
@@ -62,7 +62,7 @@ def _accuracy(title: str) -> Measure:
     return Measure(title, "%", percent=True)
 
 
-FIGURES: Mapping[str, Measure] = {
+SCORES: Mapping[str, Measure] = {
     "test_accuracy": _accuracy("test accuracy, top-1"),
     "logistic_test_accuracy": _accuracy("test accuracy, L-BFGS"),
     "validation_accuracy": _accuracy("validation accuracy, top-1"),
@@ -102,10 +102,10 @@ class Exhibit:
     title: str
     note: str = ""
 
-    def named_figures(self) -> tuple[str, ...]:
-        """Return the figures that it shows, by name."""
-        return tuple(getattr(self, "figures", ())) or tuple(
-            getattr(self, name) for name in ("figure", "colour") if hasattr(self, name)
+    def named_scores(self) -> tuple[str, ...]:
+        """Return the scores that it shows, by name."""
+        return tuple(getattr(self, "scores", ())) or tuple(
+            getattr(self, name) for name in ("score", "colour") if hasattr(self, name)
         )
 
     def named_places(self) -> tuple[str, ...]:
@@ -116,9 +116,9 @@ class Exhibit:
 
 @dataclass(frozen=True, kw_only=True)
 class Numbers(Exhibit):
-    """A table: a line for each row and the floors, and the figures named."""
+    """A table: a line for each row and the floors, and the scores named."""
 
-    figures: Sequence[str] = ("test_accuracy", "logistic_test_accuracy", "kmeans_matched_accuracy")
+    scores: Sequence[str] = ("test_accuracy", "logistic_test_accuracy", "kmeans_matched_accuracy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +130,7 @@ class Curves(Exhibit):
 
     x: str
     x_label: str
-    figure: str
+    score: str
     lines: str
     panels: str | None = None
     logarithmic: bool = False
@@ -145,7 +145,7 @@ class ProbeCurves(Exhibit):
 
 @dataclass(frozen=True, kw_only=True)
 class Plane(Exhibit):
-    """Each row as a point with its label's number, one figure against another, coloured by a third."""
+    """Each row as a point with its label's number, one score against another, coloured by a third."""
 
     x: str
     y: str
@@ -153,7 +153,7 @@ class Plane(Exhibit):
     lines: str
     panels: str | None = None
 
-    def named_figures(self) -> tuple[str, ...]:
+    def named_scores(self) -> tuple[str, ...]:
         """Return the three."""
         return self.x, self.y, self.colour
 
@@ -195,8 +195,8 @@ BEST = "the best"
 class Claim:
     """Something said in words, as a number that lies between two others if it is true.
 
-    The number is the sum of the rows' figures times `weights`, by label; floors are "random encoder" and "raw pixels",
-    BEST is the best of some rows. Or it is what `value` makes of each seed's figures. Accuracies are in percent.
+    The number is the sum of the rows' scores times `weights`, by label; floors are "random encoder" and "raw pixels",
+    BEST is the best of some rows. Or it is what `value` makes of each seed's scores. Accuracies are in percent.
     """
 
     words: str
@@ -204,12 +204,12 @@ class Claim:
     weights: Mapping[str, float] = field(default_factory=dict)
     best: Sequence[str] = ()
     """Labels of the rows of which BEST is one. Of accuracies on test it is the one that is best on validation; of other
-    figures, for each seed, the one whose figure is highest for the other seeds: a peak looked for where it is measured
+    scores, for each seed, the one whose score is highest for the other seeds: a peak looked for where it is measured
     would be found in noise."""
     value: Callable[[Mapping[str, float]], float] | None = None
     rows: Sequence[str] = ()
     """Labels that `value` needs."""
-    figure: str = "test_accuracy"
+    score: str = "test_accuracy"
     above: float = 0.0
     below: float = float("inf")
     published: float | None = None
@@ -220,7 +220,7 @@ class Claim:
 
 
 def beats(one: str, other: str, words: str, source: str, **more: Any) -> Claim:
-    """Return the claim that one row's figure is above another's."""
+    """Return the claim that one row's score is above another's."""
     return Claim(words=words, source=source, weights={one: 1.0, other: -1.0}, **more)
 
 

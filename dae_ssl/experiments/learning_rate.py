@@ -12,6 +12,6 @@ ROWS = tuple(
 )  # fmt: skip
 EXHIBITS = (
     Curves(name="rate", title="Validation accuracy by learning rate", x="rate", x_label="learning rate of Adam",
-           figure="validation_accuracy", lines="method", logarithmic=True),
-    Numbers(name="accuracies", title="Accuracy by learning rate", figures=("validation_accuracy", "test_accuracy")),
+           score="validation_accuracy", lines="method", logarithmic=True),
+    Numbers(name="accuracies", title="Accuracy by learning rate", scores=("validation_accuracy", "test_accuracy")),
 )  # fmt: skip

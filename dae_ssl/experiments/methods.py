@@ -50,6 +50,6 @@ CLAIMS = (
     beats("SimCLR", "DAE, NCS", "SimCLR leads the best DAE", "Table 2", published=SIMCLR - 67.3),
     Claim(words="Denoising helps under every embedding loss: the least of its three gains", source="Table 2",
           rows=tuple(f"{kind}, {loss}" for kind in KINDS for loss in LOSSES),
-          value=lambda figures: min(figures[f"DAE, {loss}"] - figures[f"AE, {loss}"] for loss in LOSSES),
+          value=lambda scores: min(scores[f"DAE, {loss}"] - scores[f"AE, {loss}"] for loss in LOSSES),
           published=4.7),
 )  # fmt: skip

@@ -30,7 +30,7 @@ NOTE = (
 EXHIBITS = (
     Numbers(
         name="accuracies", title="Accuracy, and the terms of the loss at the end of pretraining", note=NOTE,
-        figures=("test_accuracy", "logistic_test_accuracy", "validation_accuracy", "final_reconstruction",
+        scores=("test_accuracy", "logistic_test_accuracy", "validation_accuracy", "final_reconstruction",
                  "final_embedding"),
     ),
     Effects(name="effects", title="What each precision does to test accuracy", of="precision", within="method",

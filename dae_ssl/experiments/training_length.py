@@ -27,7 +27,7 @@ def rows(base: Cell, _validation: Validation) -> Iterator[Row]:
 
 def curves(title: str) -> Curves:
     """Return the figure, which its two experiments have alike."""
-    return Curves(name="length", title=title, x="epochs", x_label="pretraining, epochs", figure="test_accuracy",
+    return Curves(name="length", title=title, x="epochs", x_label="pretraining, epochs", score="test_accuracy",
                   lines="method")  # fmt: skip
 
 

@@ -59,18 +59,18 @@ def tested(claims: Sequence[Claim], by_label: Mapping[str, Subject]) -> list[Tes
 
 
 def _estimate(claim: Claim, by_label: Mapping[str, Subject]) -> Estimate | None:
-    if claim.best and claim.figure in ACCURACIES:
+    if claim.best and claim.score in ACCURACIES:
         of_validation = by_seed(claim.best, by_label, "validation_accuracy")
         if not of_validation:
             return None
         return paired(claim.weights, {**by_label, BEST: by_label[_best(claim.best, of_validation.values())]},
-                      claim.figure)  # fmt: skip
+                      claim.score)  # fmt: skip
     if claim.best or claim.value:
-        of_seeds = by_seed(claim.labels(), by_label, claim.figure)
+        of_seeds = by_seed(claim.labels(), by_label, claim.score)
         values = [_value(claim, of_seeds, seed) for seed in of_seeds]
         # A test of these values would not be one: they share the choice, or are the extreme of several.
         return replace(over_seeds(values), p=None) if values else None
-    return paired(claim.weights, by_label, claim.figure)
+    return paired(claim.weights, by_label, claim.score)
 
 
 def _value(claim: Claim, of_seeds: Mapping[int, Mapping[str, float]], seed: int) -> float:

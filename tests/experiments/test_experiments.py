@@ -245,7 +245,7 @@ BASE = {"data": {"pretrain": "tiny", "evaluate": "tiny", "validation_images": 6}
         "optimisation": {"epochs": 1, "batch_size": 8, "checkpoints": []}, "probe": {"epochs": 3}}
 ROWS = [Row(f"crop {crop}", {"method": {"name": "ae"}, "views": {"crop": crop}}, at={"crop": crop, "method": "AE"})
         for crop in (16, 28)]
-EXHIBITS = [Curves(name="crop", title="By crop", x="crop", x_label="pixels", figure="test_accuracy", lines="method"),
+EXHIBITS = [Curves(name="crop", title="By crop", x="crop", x_label="pixels", score="test_accuracy", lines="method"),
             Numbers(name="numbers", title="Numbers")]
 CLAIMS = [beats("crop 28", "crop 16", "Wide is better", "me")]
 '''
@@ -283,7 +283,7 @@ def test_experiment_is_added_by_one_file(
         ('"""Is a wide crop better than a narrow one?"""', "", "experiment mine: docstring=None: choose the question"),
         ('f"crop {crop}"', '"crop"', "experiment mine: row='crop': choose labels that differ"),
         ('name="numbers"', 'name="crop"', "experiment mine: exhibit='crop': choose names that differ"),
-        ('figure="test_accuracy"', 'figure="test_acuracy"', "experiment mine: figure='test_acuracy': choose test_acc"),
+        ('score="test_accuracy"', 'score="test_acuracy"', "experiment mine: score='test_acuracy': choose test_acc"),
         ('lines="method"', 'lines="methods"', "exhibit crop='methods': choose what rows have in `at`: ['crop', 'meth"),
         ('beats("crop 28"', 'beats("raw pixel"', "row of a claim='raw pixel': choose one of its labels: crop 16;"),
         ('"views": {"crop"', '"views": {"crap"', "unknown setting views.crap: did you mean views.crop?"),
