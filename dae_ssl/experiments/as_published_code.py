@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from dae_ssl.config import Cell
-from dae_ssl.experiments import merged
-from dae_ssl.experiments.form import Effects, Numbers, Row, Validation
+from dae_ssl.experiments.form import Effects, Experiment, Numbers, Row, Validation, merged
+from dae_ssl.experiments.published import CHOSEN
 
 AS_WRITTEN, EVERYTHING = "as written", "everything"
 METHODS: dict[str, dict[str, Any]] = {
     "SimCLR": {"name": "simclr"},
     "AE": {"name": "ae"},
     "DAE": {"name": "dae"},
-    "DAE, L2, α = 1": {"name": "dae", "embedding": "l2", "alpha": 1.0},
-    "DAE, NCS, α = 10": {"name": "dae", "embedding": "ncs", "alpha": 10.0},
+    "DAE, L2, α = 1": {"name": "dae", "embedding": "l2", "alpha": CHOSEN["DAE", "L2"].alpha},
+    "DAE, NCS, α = 10": {"name": "dae", "embedding": "ncs", "alpha": CHOSEN["DAE", "NCS"].alpha},
 }
 LOSSES = {
     "SimCLR": {"contrast": "published_contrast"},
@@ -60,3 +60,4 @@ EXHIBITS = (
             start=AS_WRITTEN),
     Numbers(name="accuracies", title="Test accuracy with each change"),
 )  # fmt: skip
+EXPERIMENT = Experiment(question=__doc__, rows=rows, exhibits=EXHIBITS)

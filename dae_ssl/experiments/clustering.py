@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from dae_ssl.config import Cell
 from dae_ssl.experiments import embedding_loss
-from dae_ssl.experiments.embedding_loss import ALPHAS, LOSSES, label
-from dae_ssl.experiments.form import BEST, Claim, Curves, Numbers, Row, Validation
+from dae_ssl.experiments.embedding_loss import ALPHAS, LOSSES, key
+from dae_ssl.experiments.form import BEST, Claim, Curves, Experiment, Numbers, Row, Validation
 
 
 def rows(base: Cell, validation: Validation) -> Iterator[Row]:
@@ -37,12 +37,12 @@ EXHIBITS = (
 
 
 def _falls(loss: str) -> Claim:
-    first, last = label("DAE", loss, ALPHAS[0]), label("DAE", loss, ALPHAS[-1])
+    first, last = key("DAE", loss, ALPHAS[0]), key("DAE", loss, ALPHAS[-1])
     return Claim(words=f"{loss}: inertia falls with α, from 10⁻⁴ to 10²", source="Figure 7",
                  weights={first: 1, last: -1}, score="kmeans_inertia")  # fmt: skip
 
 
-_NCS = [label("DAE", "NCS", alpha) for alpha in ALPHAS]
+_NCS = [key("DAE", "NCS", alpha) for alpha in ALPHAS]
 CLAIMS = (
     *(_falls(loss) for loss in LOSSES if loss != "NCS"),
     Claim(words="NCS: inertia first rises with α", source="Figure 7", score="kmeans_inertia", best=_NCS[1:-1],
@@ -50,3 +50,4 @@ CLAIMS = (
     Claim(words="NCS: then it falls", source="Figure 7", score="kmeans_inertia", best=_NCS[1:-1],
           weights={BEST: 1.0, _NCS[-1]: -1.0}),
 )  # fmt: skip
+EXPERIMENT = Experiment(question=__doc__, rows=rows, exhibits=EXHIBITS, claims=CLAIMS)

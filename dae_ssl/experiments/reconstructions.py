@@ -1,7 +1,7 @@
 """Figure 5: what do the autoencoders make of two views of an image, and how is it unlike the views and the image?"""
 
-from dae_ssl.experiments.denoising import AE, DAE, ROWS  # noqa: F401  (the same cells, looked at otherwise)
-from dae_ssl.experiments.form import Claim, Numbers, Pictures
+from dae_ssl.experiments.denoising import AE, DAE, ROWS
+from dae_ssl.experiments.form import Claim, Experiment, Numbers, Pictures
 
 TOWARDS = ("to_view", "to_clean", "view_to_clean")
 
@@ -28,3 +28,5 @@ CLAIMS = (
     Claim(words="DAE reconstructions are more centred: offset, pixels", source="Figure 5",
           weights={AE: 1, DAE: -1}, score="reconstruction_offset_to_clean"),
 )  # fmt: skip
+# The rows of Figure 4, looked at otherwise.
+EXPERIMENT = Experiment(question=__doc__, rows=ROWS, exhibits=EXHIBITS, claims=CLAIMS)
