@@ -31,8 +31,9 @@ def load(name: str) -> Experiment:
     require(name in names(), "experiment", name, ", ".join(names()))
     stated = getattr(importlib.import_module(f"{__name__}.{name}"), "EXPERIMENT", None)
     if not isinstance(stated, Experiment):
-        wanted = "Experiment(question=__doc__, rows=...), in which its file ends"
-        raise ConfigError(f"experiment {name}: EXPERIMENT={stated!r}: choose {wanted}")
+        is_now = "is missing" if stated is None else f"is of type {type(stated).__name__}"
+        wanted = "end its file in EXPERIMENT = Experiment(question=__doc__, rows=...)"
+        raise ConfigError(f"experiment {name}: EXPERIMENT {is_now}: {wanted}")
     experiment = replace(stated, name=name, question=(stated.question or "").strip())
     parts = [part.name for part in experiment.parts]
     for part in experiment.first:
