@@ -1,7 +1,7 @@
 """The questions of the study, one file each: its rows, what was published for them, and what is drawn of them.
 
-    published.py    every number that the study published, once
-    form/           what the files are written with
+    published   every number that the study published, once
+    form        what the files are written with
 
 Every other module is an experiment of its own name. Its docstring is the question, and it ends in one value:
 EXPERIMENT = Experiment(question=__doc__, rows=..., exhibits=..., claims=...). To add one, add a file; nothing else

@@ -1,11 +1,13 @@
-"""What the files of `experiments` are written with; all of it is imported from here.
+"""What the files of `experiments` are written with.
 
-settings.py    nested settings, changed leaf by leaf; whether changed cells are another study, and their name
-rows.py        what is compared: rows, floors, and grids that grow
-scores.py      every score that can be shown, and how it is told
-exhibits.py    what is drawn of rows: figures and tables
-claims.py      what is said of rows, in words
-experiment.py  a question with all of these, and its cells
+    settings    nested settings, changed leaf by leaf; whether changed cells are another study, and what they are called
+    rows        what is compared: rows, floors, and grids that grow
+    scores      every score that can be shown, and how it is told
+    exhibits    what is drawn of rows: figures and tables
+    claims      what is said of rows, in words
+    experiment  a question with all of these, and its cells
+
+All of it is imported from here.
 """
 
 from dae_ssl.experiments.form.claims import BEST, Claim, beats
