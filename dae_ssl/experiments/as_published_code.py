@@ -30,7 +30,7 @@ def changes(method: str, base: Cell) -> dict[str, dict[str, Any]]:
     optimisation = base.optimisation
     epochs = max(1, round(optimisation.epochs * 200 / 300))
     kept = [epoch for epoch in optimisation.checkpoints if epoch <= epochs]
-    found: dict[str, dict[str, Any]] = {
+    alone: dict[str, dict[str, Any]] = {
         "frozen views": {"views": {"frozen": True}},
         "crop 24": {"views": {"crop": 24}},
         "no schedule": {"optimisation": {"schedule": "constant"}},
@@ -40,8 +40,8 @@ def changes(method: str, base: Cell) -> dict[str, dict[str, Any]]:
         },
     }
     if method in LOSSES:
-        found["the code's loss"] = {"method": LOSSES[method]}
-    return found
+        alone["the code's loss"] = {"method": LOSSES[method]}
+    return alone
 
 
 def rows(base: Cell, _validation: Validation) -> Iterator[Row]:

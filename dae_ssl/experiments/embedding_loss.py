@@ -13,14 +13,13 @@ KINDS = {"DAE": "dae", "AE": "ae"}
 
 def settings(kind: str, loss: str | None = None, alpha: float = 0.0) -> dict[str, Any]:
     """Return the settings of a siamese autoencoder by the study's names."""
-    own = {} if loss is None else {"embedding": LOSSES[loss], "alpha": alpha}
-    return {"method": {"name": KINDS[kind]} | own}
+    embedding = {} if loss is None else {"embedding": LOSSES[loss], "alpha": alpha}
+    return {"method": {"name": KINDS[kind]} | embedding}
 
 
 def key(kind: str, loss: str | None = None, alpha: float | None = None) -> str:
     """Return what claims name a row by; without an α, one whose α validation chooses."""
-    loss_and_weight = ([] if loss is None else [loss]) + ([] if alpha is None else [f"{alpha:g}"])
-    return "-".join([kind, *loss_and_weight]).lower()
+    return "-".join([kind, *([loss] if loss else []), *([] if alpha is None else [f"{alpha:g}"])]).lower()
 
 
 def label(kind: str, loss: str, alpha: float) -> str:
