@@ -1,14 +1,12 @@
 """What experiments are written with: rows joined by keys, exhibits that name what they show, one value at the end."""
 
-import pkgutil
-import re
 from dataclasses import fields
 from typing import Any
 
 import pytest
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
-from dae_ssl import config, experiments
+from dae_ssl import config
 from dae_ssl.config import ConfigError
 from dae_ssl.experiments import form
 from dae_ssl.experiments.form import (
@@ -27,17 +25,6 @@ from dae_ssl.experiments.form import (
 )
 
 NAMED: dict[str, Any] = {"name": "it", "title": "It"}
-
-
-def listed(package: Any) -> set[str]:
-    """Return the modules that a package's map has a line for."""
-    return set(re.findall(r"^    (\w+) ", package.__doc__, re.MULTILINE))
-
-
-def test_maps_list_every_module_that_is_no_experiment() -> None:
-    modules = {module.name for module in pkgutil.iter_modules(experiments.__path__)}
-    assert listed(experiments) == modules - set(experiments.names())
-    assert listed(form) == {module.name for module in pkgutil.iter_modules(form.__path__)}
 
 
 def test_row_is_known_by_its_label_until_it_has_a_key() -> None:
