@@ -71,7 +71,7 @@ class Bench:
     def add(self, part: str, **found: object) -> None:
         """Print what a part found, and append it to the file."""
         print(f"{part}: " + ", ".join(f"{name} {_shown(value)}" for name, value in found.items()), flush=True)
-        about = machine() | {"versions": versions() | {"triton": triton_version()}, "commit": git_commit()}
+        about = machine() | {"versions": {**versions(), "triton": triton_version()}, "commit": git_commit()}
         sizes = {name: getattr(self.options, name) for name in ("batch", "steps")}
         with self.file.open("a") as file:
             file.write(json.dumps({"part": part, **found, **sizes, "machine": about}) + "\n")

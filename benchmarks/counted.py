@@ -1,12 +1,11 @@
 """What work costs at least, counted from shapes: floating-point operations, and bytes that cross a device's memory."""
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dae_ssl.config import Cell
+from dae_ssl.training.methods.base import SelfSupervised
 
 ITEM_BYTES = {"bf16": 2, "tf32": 4, "fp32": 4}
 """Bytes of a value of activations, and of what comes back to them."""
@@ -24,6 +23,7 @@ def step(cell: Cell) -> tuple[int, int]:
     To that come the weights' update, the clean images and both views, float32, written, and read from bytes.
     """
     batch = cell.optimisation.batch_size
+    assert isinstance(cell.method, SelfSupervised)
     networks = cell.method.networks(cell.networks, cell.seed).to("meta")
     moved = _moved(networks)
     pixels = batch * 3 * 32 * 32
@@ -52,11 +52,11 @@ def _moved(networks: nn.ModuleDict) -> list[int]:
     return moved
 
 
-def encoding(networks: Mapping[str, nn.Module], images: int) -> int:
+def encoding(networks: nn.ModuleDict, images: int) -> int:
     """Return the operations of the encoder on so many images, without gradient."""
     with FlopCounterMode(display=False) as flop, torch.no_grad():
         networks["encoder"].to("meta")(torch.empty(images, 3, 32, 32, device="meta"))
-    return flop.get_total_flops()
+    return int(flop.get_total_flops())
 
 
 def view(size: int) -> int:

@@ -41,8 +41,9 @@ from dae_ssl.compute.provenance import device_name
 from dae_ssl.distributed import arithmetic, world
 from dae_ssl.evaluation import features, probe
 from dae_ssl.replay import record
+from dae_ssl.training.methods.base import SelfSupervised
 from dae_ssl.training.networks import frozen
-from dae_ssl.training.views import draw, permutation, plan_for, render
+from dae_ssl.training.views import Plan, draw, permutation, plan_for, render
 
 WIDTH, CLASSES = 8192, 10
 """Features of a representation that the probe reads, and classes."""
@@ -57,7 +58,7 @@ def measure_views(bench: Bench) -> None:
     order = permutation(len(images), seed=0, epoch=0, device=bench.device)
     drawing = partial(draw, views.SETTINGS, seed=0, epoch=0, indices=order, view=1, size=views.SIZE)
     drawn, clean = drawing()[:batch], images[:batch]
-    plans = ("triton", "batched") if bench.on_gpu and triton_version() else (plan_for(images),)
+    plans: tuple[Plan, ...] = ("triton", "batched") if bench.on_gpu and triton_version() else (plan_for(images),)
     for plan in plans:
         rendering = partial(render, clean, drawn, views.SETTINGS, plan=plan, memory_format=torch.channels_last)
         with _replayed(bench, rendering) as (work, how):
@@ -136,6 +137,7 @@ def measure_regression(bench: Bench) -> None:
 def measure_features(bench: Bench) -> None:
     """Encode images, and write what comes out, against a raw file of the same bytes."""
     cell = config.cell(method=METHODS["dae"])
+    assert isinstance(cell.method, SelfSupervised)
     networks, images = cell.method.networks(cell.networks, 0), bench.images()
     encode, batch = frozen(networks["encoder"], bench.device), images[:1024]
     flop = counted.encoding(networks, len(batch))
@@ -169,12 +171,12 @@ def measure_features(bench: Bench) -> None:
 def parts(options: argparse.Namespace) -> dict[str, Callable[[Bench], None]]:
     """Return the parts by name, those that tell most first."""
     kinds = [(method, precision) for method in options.methods for precision in options.precisions]
-    steps = {
+    steps: dict[str, Callable[[Bench], None]] = {
         f"step-{method}-{precision}": partial(measure_step, method=method, precision=precision, profiled=i == 0)
         for i, (method, precision) in enumerate(kinds)
     }
     first, *others = steps
-    rest = {
+    rest: dict[str, Callable[[Bench], None]] = {
         "views": measure_views,
         "probe": measure_probe,
         "features": measure_features,

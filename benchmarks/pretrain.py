@@ -30,7 +30,7 @@ from multiprocessing.connection import Connection
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.timing import compare, show
 from benchmarks.views import JITTER, SETTINGS, SIZE, TwoViews
@@ -93,11 +93,17 @@ def ours(options: Options) -> Iterator[Callable[[], None]]:
         yield work
 
 
-class CleanAndTwoViews(TwoViews):
+class CleanAndTwoViews(Dataset[tuple[Tensor, Tensor, Tensor]]):
     """The clean image, which a denoising autoencoder is to return, and two torchvision views of it."""
 
+    def __init__(self, images: Tensor) -> None:
+        self.images, self.views = images, TwoViews(images)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        return self.images[index] / 255, *super().__getitem__(index)
+        return self.images[index] / 255, *self.views[index]
 
 
 def with_loader(options: Options, device: torch.device) -> Callable[[], Iterable[list[Tensor]]]:
@@ -191,7 +197,8 @@ def elsewhere(name: str, options: Options) -> Iterator[Callable[[], int]]:
 
     def work() -> int:
         connection.send("turn")
-        return connection.recv()
+        images: int = connection.recv()
+        return images
 
     try:
         yield work

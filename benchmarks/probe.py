@@ -33,6 +33,8 @@ from dae_ssl import config
 from dae_ssl.evaluation import features, probe
 
 CLASSES = 10
+Pairs = DataLoader[tuple[Tensor, ...]]
+"""Batches of inputs and labels, of a TensorDataset."""
 
 
 def main() -> None:
@@ -77,27 +79,29 @@ def our_probe(x: Tensor, y: Tensor, settings: config.Probe) -> int:
     return len(x) * settings.epochs * len(settings.learning_rates) * len(settings.seeds)
 
 
-def plain_batches(x: Tensor, y: Tensor) -> DataLoader:
+def plain_batches(x: Tensor, y: Tensor) -> Pairs:
     """Return the loader that fetches and collates image by image."""
     return DataLoader(TensorDataset(x, y), batch_size=512, shuffle=True)
 
 
-def whole_batches(x: Tensor, y: Tensor) -> DataLoader:
+def whole_batches(x: Tensor, y: Tensor) -> Pairs:
     """Return the loader that indexes the tensors by whole batches."""
     dataset = TensorDataset(x, y)
     return DataLoader(dataset, batch_size=None, sampler=BatchSampler(RandomSampler(dataset), 512, drop_last=False))
 
 
-def plain_probe(loader: DataLoader, epochs: int, *, fused: bool) -> int:
+def plain_probe(loader: Pairs, epochs: int, *, fused: bool) -> int:
     """Train one learner as one would write it; return the images seen."""
-    layer = torch.nn.Linear(loader.dataset.tensors[0].shape[1], CLASSES)
+    data = loader.dataset
+    assert isinstance(data, TensorDataset)
+    layer = torch.nn.Linear(data.tensors[0].shape[1], CLASSES)
     optimiser = torch.optim.Adam(layer.parameters(), lr=1e-3, fused=fused)
     for _ in range(epochs):
         for x, y in loader:
             optimiser.zero_grad()
             torch.nn.functional.cross_entropy(layer(x), y).backward()
             optimiser.step()
-    return len(loader.dataset) * epochs
+    return len(data) * epochs
 
 
 def measure_file(x: Tensor, y: Tensor, folder: Path, rounds: int) -> None:
@@ -115,7 +119,7 @@ def measure_file(x: Tensor, y: Tensor, folder: Path, rounds: int) -> None:
     def raw_into_memory() -> int:
         array = np.empty(tuple(x.shape), np.float16)
         with (folder / "features.raw").open("rb", buffering=0) as file:
-            return file.readinto(memoryview(array).cast("B"))
+            return file.readinto(array.data.cast("B"))
 
     sides = {"features.read": ours, "numpy.fromfile": raw, "readinto": raw_into_memory}
     title = f"Features file, {len(x):,} images x {x.shape[1]} float16"

@@ -426,12 +426,20 @@ def differences(one: Cell, other: Cell, stage: str) -> Iterator[tuple[str, Any, 
 
 def title(cell: Cell) -> str:
     """Return a name for people: the method, its settings and the seed, then all else that is not the study's."""
-    usual = flat(settings(Cell(method=type(cell.method)())))
-    given = flat(settings(cell))
-    told = [name for name in given if given[name] != usual[name] and name != "seed"]
-    own = [f"{name.removeprefix('method.')}={given[name]}" for name in told if name.startswith("method.")]
-    others = [f"{name}={given[name]}" for name in told if not name.startswith("method.")]
+    own, others = ([f"{name}={value}" for name, value in part.items()] for part in unusual(cell))
     return " ".join([cell.method.name, *own, f"seed={cell.seed}", *others])
+
+
+def unusual(cell: Cell) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the settings that are not the study's, the seed left out, as ({"alpha": 1.0}, {"views.crop": 24}).
+
+    First the method's own, which stand without its name, then all others.
+    """
+    usual, given = flat(settings(Cell(method=type(cell.method)()))), flat(settings(cell))
+    differing = {name: value for name, value in given.items() if value != usual[name] and name != "seed"}
+    own = {name: value for name, value in differing.items() if name.startswith("method.")}
+    others = {name: value for name, value in differing.items() if name not in own}
+    return {name.removeprefix("method."): value for name, value in own.items()}, others
 
 
 def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -124,7 +124,7 @@ def print_nodes(asked: Asked, planned: Plan, states: dict[NodeId, str]) -> None:
 
 def _other_cells(asked: Asked) -> list[config.Cell]:
     own = {part.name for part in asked.experiment.parts} | {asked.experiment.name}
-    others = [other for other in map(experiments.load, experiments.names()) if other.parts == (other,)]
+    others = [other for other in map(experiments.load, experiments.names()) if not other.parts]
     sections = [
         section for other in others if other.name not in own for section in other.sections(asked.seeds, asked.changes)
     ]

@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from dae_ssl.config import Cell
-from dae_ssl.experiments import merged
-from dae_ssl.experiments.form import Effects, Numbers, Row, Validation
+from dae_ssl.experiments.form import Effects, Experiment, Numbers, Row, Validation, merged
+from dae_ssl.experiments.published import CHOSEN
 
 AS_WRITTEN, EVERYTHING = "as written", "everything"
 METHODS: dict[str, dict[str, Any]] = {
     "SimCLR": {"name": "simclr"},
     "AE": {"name": "ae"},
     "DAE": {"name": "dae"},
-    "DAE, L2, α = 1": {"name": "dae", "embedding": "l2", "alpha": 1.0},
-    "DAE, NCS, α = 10": {"name": "dae", "embedding": "ncs", "alpha": 10.0},
+    "DAE, L2, α = 1": {"name": "dae", "embedding": "l2", "alpha": CHOSEN["DAE", "L2"].alpha},
+    "DAE, NCS, α = 10": {"name": "dae", "embedding": "ncs", "alpha": CHOSEN["DAE", "NCS"].alpha},
 }
 LOSSES = {
     "SimCLR": {"contrast": "published_contrast"},
@@ -30,7 +30,7 @@ def changes(method: str, base: Cell) -> dict[str, dict[str, Any]]:
     optimisation = base.optimisation
     epochs = max(1, round(optimisation.epochs * 200 / 300))
     kept = [epoch for epoch in optimisation.checkpoints if epoch <= epochs]
-    found: dict[str, dict[str, Any]] = {
+    alone: dict[str, dict[str, Any]] = {
         "frozen views": {"views": {"frozen": True}},
         "crop 24": {"views": {"crop": 24}},
         "no schedule": {"optimisation": {"schedule": "constant"}},
@@ -40,8 +40,8 @@ def changes(method: str, base: Cell) -> dict[str, dict[str, Any]]:
         },
     }
     if method in LOSSES:
-        found["the code's loss"] = {"method": LOSSES[method]}
-    return found
+        alone["the code's loss"] = {"method": LOSSES[method]}
+    return alone
 
 
 def rows(base: Cell, _validation: Validation) -> Iterator[Row]:
@@ -60,3 +60,4 @@ EXHIBITS = (
             start=AS_WRITTEN),
     Numbers(name="accuracies", title="Test accuracy with each change"),
 )  # fmt: skip
+EXPERIMENT = Experiment(question=__doc__, rows=rows, exhibits=EXHIBITS)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from dae_ssl.config import Cell
 from dae_ssl.experiments.augmentation_strength import METHODS
-from dae_ssl.experiments.form import Claim, Curves, Numbers, Row, Validation
+from dae_ssl.experiments.form import Claim, Curves, Experiment, Numbers, Row, Validation
 
 FACTORS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2)
 """Of the base's batch size: 32 to 1024 images in the study."""
@@ -20,9 +20,9 @@ RULES: dict[str, Callable[[float], float]] = {
 }
 
 
-def label(method: str, batch: int, rule: str) -> str:
-    """Return what people call it."""
-    return f"{method}, batch {batch}, {rule}"
+def key(method: str, batch: int, rule: str) -> str:
+    """Return what claims name a row by."""
+    return f"{method}-{batch}-{rule}"
 
 
 def _batches(base: Cell) -> dict[float, int]:
@@ -31,18 +31,22 @@ def _batches(base: Cell) -> dict[float, int]:
 
 def rows(base: Cell, _validation: Validation) -> Iterator[Row]:
     """Yield every method, batch size and rule; at the base's batch size the rules agree."""
-    for method, (own, _) in METHODS.items():
+    for method, (settings, _) in METHODS.items():
         for rule, scaled in RULES.items():
             for factor, batch in _batches(base).items():
                 rate = float(f"{base.optimisation.learning_rate * scaled(factor):.6g}")
-                wanted = {"method": own, "optimisation": {"batch_size": batch, "learning_rate": rate}}
-                yield Row(label(method, batch, rule), wanted, at={"method": method, "rule": rule, "batch": batch})
+                yield Row(
+                    f"{method}, batch {batch}, {rule}",
+                    {"method": settings, "optimisation": {"batch_size": batch, "learning_rate": rate}},
+                    at={"method": method, "rule": rule, "batch": batch},
+                    key=key(method, batch, rule),
+                )
 
 
 EXHIBITS = (
     Curves(name="batch", title="Test accuracy by batch size", x="batch", x_label="images in a batch",
-           figure="test_accuracy", lines="method", panels="rule", logarithmic=True),
-    Numbers(name="accuracies", title="Test accuracy by batch size", figures=("test_accuracy",)),
+           score="test_accuracy", lines="method", panels="rule", logarithmic=True),
+    Numbers(name="accuracies", title="Test accuracy by batch size", scores=("test_accuracy",)),
 )  # fmt: skip
 
 
@@ -50,7 +54,10 @@ def claims(base: Cell) -> Iterator[Claim]:
     """Yield, for each rule, that SimCLR loses more than DAE-L2 from its usual batch size to the smallest."""
     small, usual = (_batches(base)[factor] for factor in (FACTORS[0], 1))
     for rule in RULES:
-        weights = {label("SimCLR", usual, rule): 1.0, label("SimCLR", small, rule): -1.0,
-                   label("DAE-L2", usual, rule): -1.0, label("DAE-L2", small, rule): 1.0}  # fmt: skip
+        weights = {key("SimCLR", usual, rule): 1.0, key("SimCLR", small, rule): -1.0,
+                   key("DAE-L2", usual, rule): -1.0, key("DAE-L2", small, rule): 1.0}  # fmt: skip
         yield Claim(words=f"From batch {usual} to {small} SimCLR loses more than DAE-L2, {rule}", weights=weights,
                     source="section 4.4, open")  # fmt: skip
+
+
+EXPERIMENT = Experiment(question=__doc__, rows=rows, exhibits=EXHIBITS, claims=claims)

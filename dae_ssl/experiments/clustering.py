@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from dae_ssl.config import Cell
 from dae_ssl.experiments import embedding_loss
-from dae_ssl.experiments.embedding_loss import ALPHAS, LOSSES, label
-from dae_ssl.experiments.form import BEST, Claim, Curves, Numbers, Row, Validation
+from dae_ssl.experiments.embedding_loss import ALPHAS, LOSSES, key
+from dae_ssl.experiments.form import BEST, Claim, Curves, Experiment, Numbers, Row, Validation
 
 
 def rows(base: Cell, validation: Validation) -> Iterator[Row]:
@@ -13,8 +13,8 @@ def rows(base: Cell, validation: Validation) -> Iterator[Row]:
     return (row for row in embedding_loss.rows(base, validation) if row.at["kind"] == "DAE")
 
 
-def _curves(name: str, title: str, figure: str, note: str = "") -> Curves:
-    return Curves(name=name, title=title, x="alpha", x_label="α", figure=figure, lines="loss", logarithmic=True,
+def _curves(name: str, title: str, score: str, note: str = "") -> Curves:
+    return Curves(name=name, title=title, x="alpha", x_label="α", score=score, lines="loss", logarithmic=True,
                   note=note)  # fmt: skip
 
 
@@ -29,7 +29,7 @@ EXHIBITS = (
     _curves("matched", "Accuracy when clusters and classes are matched", "kmeans_standardised_matched_accuracy"),
     Numbers(
         name="clusterings", title="k-means on the test representations",
-        figures=("kmeans_inertia", "kmeans_nmi", "kmeans_ari", "kmeans_matched_accuracy",
+        scores=("kmeans_inertia", "kmeans_nmi", "kmeans_ari", "kmeans_matched_accuracy",
                  "kmeans_standardised_inertia_per_feature", "kmeans_standardised_nmi", "kmeans_standardised_ari",
                  "kmeans_standardised_matched_accuracy"),
     ),
@@ -37,16 +37,17 @@ EXHIBITS = (
 
 
 def _falls(loss: str) -> Claim:
-    first, last = label("DAE", loss, ALPHAS[0]), label("DAE", loss, ALPHAS[-1])
+    first, last = key("DAE", loss, ALPHAS[0]), key("DAE", loss, ALPHAS[-1])
     return Claim(words=f"{loss}: inertia falls with α, from 10⁻⁴ to 10²", source="Figure 7",
-                 weights={first: 1, last: -1}, figure="kmeans_inertia")  # fmt: skip
+                 weights={first: 1, last: -1}, score="kmeans_inertia")  # fmt: skip
 
 
-_NCS = [label("DAE", "NCS", alpha) for alpha in ALPHAS]
+_NCS = [key("DAE", "NCS", alpha) for alpha in ALPHAS]
 CLAIMS = (
     *(_falls(loss) for loss in LOSSES if loss != "NCS"),
-    Claim(words="NCS: inertia first rises with α", source="Figure 7", figure="kmeans_inertia", best=_NCS[1:-1],
+    Claim(words="NCS: inertia first rises with α", source="Figure 7", score="kmeans_inertia", best=_NCS[1:-1],
           weights={BEST: 1.0, _NCS[0]: -1.0}),
-    Claim(words="NCS: then it falls", source="Figure 7", figure="kmeans_inertia", best=_NCS[1:-1],
+    Claim(words="NCS: then it falls", source="Figure 7", score="kmeans_inertia", best=_NCS[1:-1],
           weights={BEST: 1.0, _NCS[-1]: -1.0}),
 )  # fmt: skip
+EXPERIMENT = Experiment(question=__doc__, rows=rows, exhibits=EXHIBITS, claims=CLAIMS)

@@ -1,7 +1,7 @@
 """Figure 2, measured: what does drawing the embeddings together cost in reconstruction, and where is accuracy best?"""
 
-from dae_ssl.experiments.embedding_loss import rows  # noqa: F401  (the same cells, looked at otherwise)
-from dae_ssl.experiments.form import Plane
+from dae_ssl.experiments.embedding_loss import rows
+from dae_ssl.experiments.form import Experiment, Plane
 
 EXHIBITS = (
     Plane(
@@ -10,3 +10,5 @@ EXHIBITS = (
         note="The study sketches this front; here it is measured. Beside each point its α. Means over the last epoch.",
     ),
 )  # fmt: skip
+# The rows of Figure 6, looked at otherwise.
+EXPERIMENT = Experiment(question=__doc__, rows=rows, exhibits=EXHIBITS)

@@ -4,7 +4,7 @@ The same cells, with the same seed and hence the same first weights and the same
 """
 
 from dae_ssl.experiments.augmentation_strength import METHODS as SETTINGS
-from dae_ssl.experiments.form import Claim, Effects, Numbers, ProbeCurves, Row, beats
+from dae_ssl.experiments.form import Claim, Effects, Experiment, Numbers, ProbeCurves, Row, beats
 
 USUAL, OTHERS = "fp32", ("tf32", "bf16")
 METHODS = {name: SETTINGS[name] for name in ("DAE-L2", "SimCLR")}
@@ -13,15 +13,15 @@ POINTS = 1.0
 of a difference of two cells reaches half a point and more to either side, so less could not be shown with one seed."""
 
 
-def label(method: str, precision: str) -> str:
-    """Return what people call it."""
-    return f"{method}, {precision}"
+def key(method: str, precision: str) -> str:
+    """Return what claims name a row by."""
+    return f"{method}-{precision}"
 
 
 ROWS = tuple(
-    Row(label(method, precision), {"method": own, "precision": precision}, published,
-        at={"method": method, "precision": precision})
-    for method, (own, published) in METHODS.items() for precision in (USUAL, *OTHERS)
+    Row(f"{method}, {precision}", {"method": settings, "precision": precision}, published,
+        at={"method": method, "precision": precision}, key=key(method, precision))
+    for method, (settings, published) in METHODS.items() for precision in (USUAL, *OTHERS)
 )  # fmt: skip
 NOTE = (
     "On a CPU, and on GPUs without TensorFloat-32, tf32 is fp32: both rows are then the same numbers, and their "
@@ -30,7 +30,7 @@ NOTE = (
 EXHIBITS = (
     Numbers(
         name="accuracies", title="Accuracy, and the terms of the loss at the end of pretraining", note=NOTE,
-        figures=("test_accuracy", "logistic_test_accuracy", "validation_accuracy", "final_reconstruction",
+        scores=("test_accuracy", "logistic_test_accuracy", "validation_accuracy", "final_reconstruction",
                  "final_embedding"),
     ),
     Effects(name="effects", title="What each precision does to test accuracy", of="precision", within="method",
@@ -40,9 +40,10 @@ EXHIBITS = (
 
 
 def _same(method: str, precision: str) -> Claim:
-    return beats(label(method, precision), label(method, USUAL),
+    return beats(key(method, precision), key(method, USUAL),
                  f"{method}: {precision} is within {POINTS:g} point of {USUAL}", "the suite", above=-POINTS,
                  below=POINTS)  # fmt: skip
 
 
 CLAIMS = tuple(_same(method, precision) for method in METHODS for precision in OTHERS)
+EXPERIMENT = Experiment(question=__doc__, rows=ROWS, exhibits=EXHIBITS, claims=CLAIMS)

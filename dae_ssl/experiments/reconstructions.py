@@ -1,7 +1,7 @@
 """Figure 5: what do the autoencoders make of two views of an image, and how is it unlike the views and the image?"""
 
-from dae_ssl.experiments.denoising import AE, DAE, ROWS  # noqa: F401  (the same cells, looked at otherwise)
-from dae_ssl.experiments.form import Claim, Numbers, Pictures
+from dae_ssl.experiments.denoising import AE, DAE, ROWS
+from dae_ssl.experiments.form import Claim, Experiment, Numbers, Pictures
 
 TOWARDS = ("to_view", "to_clean", "view_to_clean")
 
@@ -9,7 +9,7 @@ EXHIBITS = (
     Pictures(name="pictures", title="Test images of the pretraining set, two views of each, and reconstructions"),
     Numbers(
         name="match", title="How well the first view's reconstructions match",
-        figures=tuple(f"reconstruction_{measure}_{to}" for to in TOWARDS
+        scores=tuple(f"reconstruction_{measure}_{to}" for to in TOWARDS
                       for measure in ("psnr", "ssim", "offset", "sharpness")),
         note="Over 1,000 test images of the pretraining set. Offset: pixels from the other image where both correlate "
              "best, the other mirrored or not. Sharpness: mean difference of neighbouring pixels as a share of the "
@@ -18,13 +18,15 @@ EXHIBITS = (
 )  # fmt: skip
 CLAIMS = (
     Claim(words="AE reconstructions are more faithful to the views: PSNR, dB", source="Figure 5",
-          weights={AE: 1, DAE: -1}, figure="reconstruction_psnr_to_view"),
+          weights={AE: 1, DAE: -1}, score="reconstruction_psnr_to_view"),
     Claim(words="AE reconstructions are more faithful to the views: SSIM", source="Figure 5",
-          weights={AE: 1, DAE: -1}, figure="reconstruction_ssim_to_view"),
+          weights={AE: 1, DAE: -1}, score="reconstruction_ssim_to_view"),
     Claim(words="DAE reconstructions are nearer to the clean image: PSNR, dB", source="Figure 5",
-          weights={DAE: 1, AE: -1}, figure="reconstruction_psnr_to_clean"),
+          weights={DAE: 1, AE: -1}, score="reconstruction_psnr_to_clean"),
     Claim(words="DAE reconstructions are hazier: sharpness", source="Figure 5",
-          weights={AE: 1, DAE: -1}, figure="reconstruction_sharpness_to_clean"),
+          weights={AE: 1, DAE: -1}, score="reconstruction_sharpness_to_clean"),
     Claim(words="DAE reconstructions are more centred: offset, pixels", source="Figure 5",
-          weights={AE: 1, DAE: -1}, figure="reconstruction_offset_to_clean"),
+          weights={AE: 1, DAE: -1}, score="reconstruction_offset_to_clean"),
 )  # fmt: skip
+# The rows of Figure 4, looked at otherwise.
+EXPERIMENT = Experiment(question=__doc__, rows=ROWS, exhibits=EXHIBITS, claims=CLAIMS)

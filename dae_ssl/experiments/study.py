@@ -4,7 +4,9 @@ In the order of the paper. What is worth most is computed first: Table 2 and the
 rest of Figure 6, then further seeds.
 """
 
-SEEDS = (0, 1, 2)
+from dae_ssl.experiments import load
+from dae_ssl.experiments.form import Experiment
+
 PARTS = (
     "denoising",
     "reconstructions",
@@ -17,4 +19,10 @@ PARTS = (
     "trained_to_the_end",
     "as_published_code",
 )
-FIRST = ("methods", "training_length", "augmentation_strength", "embedding_loss")
+
+EXPERIMENT = Experiment(
+    question=__doc__,
+    seeds=(0, 1, 2),
+    parts=tuple(load(name) for name in PARTS),
+    first=("methods", "training_length", "augmentation_strength", "embedding_loss"),
+)

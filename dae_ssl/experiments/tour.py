@@ -1,10 +1,8 @@
 """A tour on embedded digits: does an embedding loss help the denoising autoencoder? In minutes, on any machine."""
 
-from typing import Any
+from dae_ssl.experiments.form import Experiment, Numbers, ProbeCurves, Row, Settings, beats
 
-from dae_ssl.experiments.form import Numbers, ProbeCurves, Row, beats
-
-BASE: dict[str, Any] = {
+BASE: Settings = {
     "data": {"pretrain": "digits", "evaluate": "digits", "validation_images": 297},
     "views": {"flip": 0.0, "crop": 24},  # digits are not mirrored
     "optimisation": {"epochs": 4, "batch_size": 64, "learning_rate": 1e-3, "checkpoints": [1, 2]},
@@ -13,8 +11,8 @@ BASE: dict[str, Any] = {
 }
 
 ROWS = (
-    Row("DAE, no embedding loss", {"method": {"name": "dae"}}),
-    Row("DAE, L2, α = 1", {"method": {"name": "dae", "embedding": "l2", "alpha": 1.0}}),
+    Row("DAE, no embedding loss", {"method": {"name": "dae"}}, key="dae"),
+    Row("DAE, L2, α = 1", {"method": {"name": "dae", "embedding": "l2", "alpha": 1.0}}, key="dae-l2"),
     Row("SimCLR", {"method": {"name": "simclr"}}),
 )
 EXHIBITS = (
@@ -28,6 +26,7 @@ EXHIBITS = (
     ProbeCurves(name="probe", title="Validation accuracy while the probe learns"),
 )
 CLAIMS = (
-    beats("DAE, L2, α = 1", "DAE, no embedding loss", "The embedding loss helps", "the question"),
-    beats("DAE, L2, α = 1", "random encoder", "Training helps", "a floor"),
+    beats("dae-l2", "dae", "The embedding loss helps", "the question"),
+    beats("dae-l2", "random", "Training helps", "a floor"),
 )
+EXPERIMENT = Experiment(question=__doc__, rows=ROWS, exhibits=EXHIBITS, claims=CLAIMS, base=BASE)

@@ -7,20 +7,17 @@ from collections.abc import Iterator
 
 from dae_ssl.config import Cell
 from dae_ssl.experiments import training_length
-from dae_ssl.experiments.augmentation_strength import METHODS
-from dae_ssl.experiments.form import Claim, Numbers, Row, Validation
-from dae_ssl.experiments.training_length import DAE, SIMCLR, curves, label
+from dae_ssl.experiments.form import Claim, Experiment, Numbers, Row, Validation
+from dae_ssl.experiments.training_length import DAE, SIMCLR, curves, row
 
 
 def rows(base: Cell, _validation: Validation) -> Iterator[Row]:
     """Yield a run of each length that the base keeps a checkpoint of; the longest is the base's own."""
     last = base.optimisation.epochs
     for method in (DAE, SIMCLR):
-        own, published = METHODS[method]
         for epoch in base.optimisation.kept_epochs():
             length = {} if epoch == last else {"optimisation": {"epochs": epoch, "checkpoints": []}}
-            yield Row(label(method, epoch), {"method": own} | length, published if epoch == last else None,
-                      at={"method": method, "epochs": epoch})  # fmt: skip
+            yield row(method, epoch, length, base)
 
 
 EXHIBITS = (
@@ -32,3 +29,6 @@ EXHIBITS = (
 def claims(base: Cell) -> Iterator[Claim]:
     """Yield the claims of Figure 10, of these runs."""
     return training_length.claims(base, "Figure 10, otherwise")
+
+
+EXPERIMENT = Experiment(question=__doc__, rows=rows, exhibits=EXHIBITS, claims=claims)

@@ -1,12 +1,10 @@
 """Which of the random transforms does a method need? Left out one at a time; those the study leaves out, added."""
 
-from typing import Any
-
 from dae_ssl.experiments.as_published_code import AS_WRITTEN
 from dae_ssl.experiments.augmentation_strength import METHODS
-from dae_ssl.experiments.form import Effects, Numbers, Row
+from dae_ssl.experiments.form import Effects, Experiment, Numbers, Row, Settings
 
-CHANGES: dict[str, dict[str, Any]] = {
+CHANGES: dict[str, Settings] = {
     AS_WRITTEN: {},
     "without crop": {"crop": 32},
     "without flip": {"flip": 0.0},
@@ -19,12 +17,13 @@ CHANGES: dict[str, dict[str, Any]] = {
 """Changes of the views; the last and its like are the published code's, which adds one transform after another."""
 
 ROWS = tuple(
-    Row(f"{method}: {change}", {"method": own, "views": views}, published if change == AS_WRITTEN else None,
+    Row(f"{method}: {change}", {"method": settings, "views": views}, published if change == AS_WRITTEN else None,
         at={"method": method, "change": change})
-    for method, (own, published) in METHODS.items() for change, views in CHANGES.items()
+    for method, (settings, published) in METHODS.items() for change, views in CHANGES.items()
 )  # fmt: skip
 EXHIBITS = (
     Effects(name="effects", title="What each transform does to test accuracy", of="change", within="method",
             start=AS_WRITTEN),
     Numbers(name="accuracies", title="Test accuracy by transforms"),
 )  # fmt: skip
+EXPERIMENT = Experiment(question=__doc__, rows=ROWS, exhibits=EXHIBITS)

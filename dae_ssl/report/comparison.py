@@ -17,9 +17,9 @@ from dae_ssl.store import REPORT
 
 def numbers(exhibit: Numbers, subjects: Sequence[Subject], *, reduced: bool, folder: Path) -> Table:
     """Return the table of some figures of rows and floors; `folder` is where links lead from."""
-    known = "test_accuracy" in exhibit.figures and any(one.published is not None for one in subjects)
+    known = "test_accuracy" in exhibit.scores and any(one.published is not None for one in subjects)
     head = [""]
-    for figure in exhibit.figures:
+    for figure in exhibit.scores:
         head += ["published"] if figure == "test_accuracy" and known else []
         head.append(measures.measure(figure).axis)
         head += ["difference", "verdict"] if figure == "test_accuracy" and known else []
@@ -27,7 +27,7 @@ def numbers(exhibit: Numbers, subjects: Sequence[Subject], *, reduced: bool, fol
     rows, records = [], list[Record]()
     for subject in subjects:
         entries = []
-        for figure in exhibit.figures:
+        for figure in exhibit.scores:
             beside = _beside(subject, reduced=reduced) if figure == "test_accuracy" and known else None
             own = _estimated(subject, figure)
             entries += [own] if beside is None else [beside[0], own, *beside[1:]]
@@ -115,7 +115,7 @@ def claims(tests: Sequence[Tested], *, title: str) -> Table:
     """Return the table of claims: what is said, the number that tells, how sure it is, and whether it holds."""
     rows, records = [], list[Record]()
     for one in tests:
-        claim, estimate, figure = one.claim, one.estimate, one.claim.figure
+        claim, estimate, figure = one.claim, one.estimate, one.claim.score
         measured = MISSING if estimate is None else Entry(text=signed(estimate.mean, _digits(figure)))
         reach = NOTHING if estimate is None else _claim_reach(estimate, figure)
         published = NOTHING if claim.published is None else Entry(text=signed(claim.published, 1))

@@ -55,7 +55,7 @@ def write_experiment_page(
     folder = place.page(f"{experiment.name}-{variant}" if variant else experiment.name).parent
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    if experiment.parts == (experiment,):
+    if not experiment.parts:
         for section in sections:
             for cell in (*section.every(), *floors):
                 _draw_cell(cell, place, tell)
@@ -65,7 +65,7 @@ def write_experiment_page(
         beside = _floors(section)
         own = [floor for floor in floors if config.cell_key(floor) in beside]
         found = subjects(section, own, read)
-        tests = tested(section.claims, {one.label: one for one in found})
+        tests = tested(section.claims, {one.key: one for one in found})
         lines.append((section, found, tests))
         parts += _section(section, found, tests, files, several=len(sections) > 1)
     page = document(

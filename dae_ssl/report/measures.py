@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from dae_ssl.experiments.form import FIGURES, Measure
+from dae_ssl.experiments.form import SCORES, Measure
 from dae_ssl.report.findings import Findings
 from dae_ssl.training.networks import REPRESENTATION_SIZE
 
@@ -12,7 +12,7 @@ CONVERGED = 0.99
 
 def measure(name: str) -> Measure:
     """Return how a figure is told."""
-    return FIGURES[name]
+    return SCORES[name]
 
 
 def value(found: Findings, name: str) -> float | None:

@@ -39,6 +39,10 @@ class Subject:
     settled: bool = True
     """Whether it has chosen among all that it is to choose from."""
     floor: bool = False
+    key: str = ""
+    """What claims name it by."""
+    mark: str = ""
+    """What is written beside its point or picture where there is no room for the label; the label without one."""
 
     @property
     def complete(self) -> bool:
@@ -84,17 +88,19 @@ def subjects(section: Section, floors: Sequence[Cell], read: Reader) -> list[Sub
     """Return the rows of a section, those that validation chooses as chosen, and the floors at the end."""
 
     def plain(row: Row) -> Subject:
-        return Subject(row.label, tuple(map(read, section.cells[row])), row.published, row.at)
+        return Subject(
+            row.label, tuple(map(read, section.cells[row])), row.published, row.at, key=row.key, mark=row.mark
+        )
 
     found = [_chosen(row, [plain(one) for one in row.among]) if row.among else plain(row) for row in section.shown]
-    for words, cells in _evaluated_alike(floors).items():
-        found.append(Subject(words, tuple(map(read, cells)), floor=True))
+    for (key, words), cells in _evaluated_alike(floors).items():
+        found.append(Subject(words, tuple(map(read, cells)), floor=True, key=key))
     return found
 
 
-def _evaluated_alike(floors: Sequence[Cell]) -> dict[str, list[Cell]]:
-    """Return the floors by name; one that is evaluated otherwise than the first has that in its name."""
-    found: dict[str, list[Cell]] = {}
+def _evaluated_alike(floors: Sequence[Cell]) -> dict[tuple[str, str], list[Cell]]:
+    """Return the floors by key and name; one that is evaluated otherwise than the first has that in its name."""
+    found: dict[tuple[str, str], list[Cell]] = {}
     for method, words in FLOORS.items():
         own = [cell for cell in floors if cell.method.name == method]
         for cell in own:
@@ -102,7 +108,7 @@ def _evaluated_alike(floors: Sequence[Cell]) -> dict[str, list[Cell]]:
             unlike = [*config.differences(own[0], seedless, "probe"), *config.differences(own[0], seedless, "kmeans")]
             told = {name.rpartition("parent.")[2]: value for name, _, value in unlike}
             more = "".join(f", {name} = {value}" for name, value in told.items())
-            found.setdefault(f"{words}{more}", []).append(cell)
+            found.setdefault((f"{method}{more}", f"{words}{more}"), []).append(cell)
     return found
 
 
@@ -116,13 +122,14 @@ def _chosen(row: Row, candidates: Sequence[Subject]) -> Subject:
     seeds = [seed for seed, count in counts.items() if count == max(counts.values())]
     known = [place for place, of_seed in enumerate(accuracies) if seeds and of_seed.keys() >= set(seeds)]
     if not known:
-        return Subject(row.label, (), row.published, row.at, f"none of {len(candidates)} is done", settled=False)
+        return Subject(row.label, (), row.published, row.at, f"none of {len(candidates)} is done", settled=False,
+                       key=row.key)  # fmt: skip
     chosen = candidates[max(known, key=lambda place: sum(accuracies[place][seed] for seed in seeds))]
     among = str(len(candidates)) if len(known) == len(candidates) else f"the {len(known)} of {len(candidates)} done"
     settings = ", ".join(f"{name} = {value:g}" for name, value in chosen.at.items() if isinstance(value, float))
     told = f"{settings.replace('alpha', 'α')}, chosen among {among}"
     settled = len(known) == len(candidates)
-    return Subject(row.label, chosen.found, row.published, row.at, told, settled=settled)
+    return Subject(row.label, chosen.found, row.published, row.at, told, settled=settled, key=row.key)
 
 
 def paired(weights: Mapping[str, float], by_label: Mapping[str, Subject], figure: str) -> Estimate | None:

@@ -49,28 +49,28 @@ def tested(claims: Sequence[Claim], by_label: Mapping[str, Subject]) -> list[Tes
     """Test each claim, as far as what it speaks of was measured."""
     found = []
     for claim in claims:
-        known = all(label in by_label for label in claim.labels())
+        known = all(key in by_label for key in claim.named_rows())
         estimate = _estimate(claim, by_label) if known else None
         verdict = _of_claim(claim, estimate) if known else NO_ROW
-        if estimate is not None and not all(by_label[label].settled for label in claim.labels()):
+        if estimate is not None and not all(by_label[key].settled for key in claim.named_rows()):
             verdict = UNCHOSEN
         found.append(Tested(claim=claim, estimate=estimate, verdict=verdict))
     return found
 
 
 def _estimate(claim: Claim, by_label: Mapping[str, Subject]) -> Estimate | None:
-    if claim.best and claim.figure in ACCURACIES:
+    if claim.best and claim.score in ACCURACIES:
         of_validation = by_seed(claim.best, by_label, "validation_accuracy")
         if not of_validation:
             return None
         return paired(claim.weights, {**by_label, BEST: by_label[_best(claim.best, of_validation.values())]},
-                      claim.figure)  # fmt: skip
+                      claim.score)  # fmt: skip
     if claim.best or claim.value:
-        of_seeds = by_seed(claim.labels(), by_label, claim.figure)
+        of_seeds = by_seed(claim.named_rows(), by_label, claim.score)
         values = [_value(claim, of_seeds, seed) for seed in of_seeds]
         # A test of these values would not be one: they share the choice, or are the extreme of several.
         return replace(over_seeds(values), p=None) if values else None
-    return paired(claim.weights, by_label, claim.figure)
+    return paired(claim.weights, by_label, claim.score)
 
 
 def _value(claim: Claim, of_seeds: Mapping[int, Mapping[str, float]], seed: int) -> float:

@@ -14,6 +14,9 @@ from dae_ssl.config import Cell
 from dae_ssl.store import Store
 from dae_ssl.tracking.copying import CellRun, LiveCopy
 
+SHORT = {"embedding": "", "alpha": "α="}
+"""What stands before the value of a method's setting in the name of a run, where it is not the setting's own name."""
+
 
 def cell_run(cell: Cell, store: Store, experiment: str = MLFLOW_EXPERIMENT) -> CellRun:
     """Return the cell as one MLflow run: settings, tags, curves, scores and files, as far as they are there."""
@@ -43,8 +46,18 @@ def cell_run(cell: Cell, store: Store, experiment: str = MLFLOW_EXPERIMENT) -> C
 
 
 def _run_name(cell: Cell) -> str:
-    """Return a cell's title with what tells most cells apart in the twenty letters that MLflow's table shows."""
-    return config.title(cell).replace("embedding=", "").replace("alpha=", "α=").replace(".0 seed", " seed")
+    """Return what tells a cell from others, as "dae l2 α=1 seed=0": MLflow's table shows twenty letters of it.
+
+    The method with those of its settings that are not the study's, the seed, then all else that is not the study's.
+    """
+    of_method, others = config.unusual(cell)
+    own = (f"{SHORT.get(name, f'{name}=')}{_short(value)}" for name, value in of_method.items())
+    return " ".join([cell.method.name, *own, f"seed={cell.seed}", *(f"{name}={others[name]}" for name in others)])
+
+
+def _short(value: object) -> str:
+    """Return a setting as people write it: 1 for 1.0."""
+    return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def _unfinished(events: dict[str, list[Entry]]) -> str:

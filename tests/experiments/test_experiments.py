@@ -14,7 +14,7 @@ from dae_ssl import config, experiments
 from dae_ssl.cluster.queue import SlurmError
 from dae_ssl.config import ConfigError
 from dae_ssl.experiments.augmentation_strength import STRENGTHS
-from dae_ssl.experiments.form import BEST, FLOORS, Plane, extended
+from dae_ssl.experiments.form import BEST, FLOORS, SCORES, extended
 from dae_ssl.files import StoreError
 from jobs import experiment, plan, report, status, submit
 
@@ -28,8 +28,9 @@ def test_every_experiment_asks_a_question_of_rows_that_differ(name: str) -> None
     for section in loaded.sections([0, 1]):
         labels = [row.label for row in section.shown]
         assert len(set(labels)) == len(labels) > 1
+        keys = {row.key for row in (*section.shown, *section.cells)}
+        assert len(keys) == len({*section.shown, *section.cells})
         assert all(len(of_row) == 2 for of_row in section.cells.values())
-        assert all(row.published is None or 0 < row.published < 100 for row in section.shown)
         for row, (one, other) in section.cells.items():
             assert config.title(one).replace("seed=0", "seed=1") == config.title(other), row.label
 
@@ -37,15 +38,15 @@ def test_every_experiment_asks_a_question_of_rows_that_differ(name: str) -> None
 @pytest.mark.parametrize("name", NAMES)
 def test_every_exhibit_and_claim_of_an_experiment_speaks_of_its_rows(name: str) -> None:
     for section in experiments.load(name).sections():
-        known = {row.label for row in section.shown} | set(FLOORS.values())
+        known = {row.key for row in section.shown} | set(FLOORS)
         at = {place for row in section.shown for place in row.at}
         names = [exhibit.name for exhibit in section.exhibits]
         assert len(set(names)) == len(names) > 0
         for exhibit in section.exhibits:
-            needed = {getattr(exhibit, place, None) for place in ("x", "lines", "panels", "of", "within")} - {None}
-            assert isinstance(exhibit, Plane) or needed <= at, exhibit.name
+            assert set(exhibit.named_places()) <= at, exhibit.name
+            assert set(exhibit.named_scores()) <= set(SCORES), exhibit.name
         for claim in section.claims:
-            assert set(claim.labels()) <= known, claim.words
+            assert set(claim.named_rows()) <= known, claim.words
             assert (claim.value is None) == bool(claim.weights), claim.words
             assert bool(claim.best) == (BEST in claim.weights), claim.words
             assert claim.above < claim.below
@@ -239,15 +240,16 @@ def test_embedding_loss_asks_for_further_cells_once_the_best_alpha_lies_on_the_e
 
 MINE = '''"""Is a wide crop better than a narrow one?"""
 
-from dae_ssl.experiments.form import Curves, Numbers, Row, beats
+from dae_ssl.experiments.form import Curves, Experiment, Numbers, Row, beats
 
 BASE = {"data": {"pretrain": "tiny", "evaluate": "tiny", "validation_images": 6}, "kmeans": {"clusters": 3},
         "optimisation": {"epochs": 1, "batch_size": 8, "checkpoints": []}, "probe": {"epochs": 3}}
-ROWS = [Row(f"crop {crop}", {"method": {"name": "ae"}, "views": {"crop": crop}}, at={"crop": crop, "method": "AE"})
-        for crop in (16, 28)]
-EXHIBITS = [Curves(name="crop", title="By crop", x="crop", x_label="pixels", figure="test_accuracy", lines="method"),
+ROWS = [Row(f"crop {crop}", {"method": {"name": "ae"}, "views": {"crop": crop}}, at={"crop": crop, "method": "AE"},
+            key=f"crop-{crop}") for crop in (16, 28)]
+EXHIBITS = [Curves(name="crop", title="By crop", x="crop", x_label="pixels", score="test_accuracy", lines="method"),
             Numbers(name="numbers", title="Numbers")]
-CLAIMS = [beats("crop 28", "crop 16", "Wide is better", "me")]
+CLAIMS = [beats("crop-28", "crop-16", "Wide is better", "me")]
+EXPERIMENT = Experiment(question=__doc__, rows=ROWS, exhibits=EXHIBITS, claims=CLAIMS, base=BASE)
 '''
 
 
@@ -279,13 +281,21 @@ def test_experiment_is_added_by_one_file(
 @pytest.mark.parametrize(
     ("right", "wrong", "said"),
     [
-        ("ROWS =", "RWOS =", "experiment mine: rows=[]: choose ROWS, or rows(base, validation)"),
+        ("EXPERIMENT =", "EXPERIMNET =", "experiment mine: EXPERIMENT is missing: end its file in EXPERIMENT = Exp"),
+        ("Experiment(q", "dict(q", "experiment mine: EXPERIMENT is of type dict: end its file in EXPERIMENT = Ex"),
+        ("rows=ROWS", "rows=[]", "experiment mine: rows=[]: choose at least one row"),
+        ("rows=ROWS", "rows=ROWS[0]", "choose a list of Row, or what makes one"),
+        ("rows=ROWS", "rows=lambda base, validation: 7", "experiment mine: rows=7: choose a list of Row, or what m"),
+        ("claims=CLAIMS", "claims=EXHIBITS", "choose a list of Claim, or what makes one"),
+        ("base=BASE", "base=BASE, first=['tour']", "experiment mine: first='tour': choose one of its parts: "),
         ('"""Is a wide crop better than a narrow one?"""', "", "experiment mine: docstring=None: choose the question"),
-        ('f"crop {crop}"', '"crop"', "experiment mine: row='crop': choose labels that differ"),
-        ('name="numbers"', 'name="crop"', "experiment mine: exhibit='crop': choose names that differ"),
-        ('figure="test_accuracy"', 'figure="test_acuracy"', "experiment mine: figure='test_acuracy': choose test_acc"),
+        ('f"crop {crop}"', '"crop"', "experiment mine: label of a row='crop': choose one that nothing else has"),
+        ('f"crop-{crop}"', '"crop"', "experiment mine: key of a row='crop': choose one that nothing else has"),
+        ('f"crop-{crop}"', '"random" * (crop == 16)', "experiment mine: key of a row='random': choose one that noth"),
+        ('name="numbers"', 'name="crop"', "experiment mine: name of an exhibit='crop': choose one that nothing else"),
+        ('score="test_accuracy"', 'score="test_acuracy"', "experiment mine: score='test_acuracy': choose test_acc"),
         ('lines="method"', 'lines="methods"', "exhibit crop='methods': choose what rows have in `at`: ['crop', 'meth"),
-        ('beats("crop 28"', 'beats("raw pixel"', "row of a claim='raw pixel': choose one of its labels: crop 16;"),
+        ('beats("crop-28"', 'beats("raw pixels"', "row of a claim='raw pixels': choose one of its keys: crop-16;"),
         ('"views": {"crop"', '"views": {"crap"', "unknown setting views.crap: did you mean views.crop?"),
     ],
 )

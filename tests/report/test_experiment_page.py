@@ -217,7 +217,7 @@ def test_peak_of_test_accuracies_is_chosen_on_validation_and_of_other_figures_by
     claim = Claim(words="", source="", best=["a", "b"], weights={BEST: 1.0, "end": -1.0})
     verdicts.tested([claim], known)
     assert asked == {BEST: "b", "end": "end"}, "though a is better on test"
-    (found,) = verdicts.tested([replace(claim, figure="kmeans_inertia")], known)
+    (found,) = verdicts.tested([replace(claim, score="kmeans_inertia")], known)
     assert found.estimate is not None
     assert found.estimate.mean == 1.5, "seed 0 looks where seed 1 peaks, and the other way round: 2 and 1"
     assert found.estimate.p is None

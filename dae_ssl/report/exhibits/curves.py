@@ -43,7 +43,7 @@ def curves(exhibit: Curves, subjects: Sequence[Subject], *, published: bool) -> 
             records.append({"panel": panel, "line": line, exhibit.x: one.at.get(exhibit.x), "row": one.label,
                             **in_columns(estimate)})  # fmt: skip
             absent += [one.label] if estimate is None else []
-        if published and exhibit.figure == "test_accuracy" and exhibit.relative_to is None:
+        if published and exhibit.score == "test_accuracy" and exhibit.relative_to is None:
             _published(own, exhibit, shown)
         _dress(own, exhibit, title="" if panel is None else str(panel), first=own is axes[0])
     _share_height(axes)
@@ -63,11 +63,11 @@ def _panel(axes: Any, exhibit: Curves, shown: Sequence[Subject]) -> Iterator[tup
             yield str(name), one, estimate
     for one in shown:
         if exhibit.relative_to is None and exhibit.x not in one.at:
-            yield "across", one, _across(axes, one, exhibit.figure)
+            yield "across", one, _across(axes, one, exhibit.score)
 
 
 def _dress(axes: Any, exhibit: Curves, *, title: str, first: bool) -> None:
-    told = measure(exhibit.figure)
+    told = measure(exhibit.score)
     label = told.axis if exhibit.relative_to is None else f"change of {told.title} (points)"
     frame(axes, title=title, x=exhibit.x_label, y=label if first else "")
     if exhibit.logarithmic:
@@ -79,14 +79,14 @@ def _dress(axes: Any, exhibit: Curves, *, title: str, first: bool) -> None:
 def _ordinate(exhibit: Curves, one: Subject, of_line: Sequence[Subject]) -> Estimate | None:
     """Return what is drawn of a row: its figure, or its change relative to the line's own at a place."""
     if exhibit.relative_to is None:
-        return one.estimate(exhibit.figure)
+        return one.estimate(exhibit.score)
     start = next((other for other in of_line if other.at[exhibit.x] == exhibit.relative_to), None)
     if start is None:
         return None
     if one is start:
-        own = one.estimate(exhibit.figure)
+        own = one.estimate(exhibit.score)
         return None if own is None else Estimate(mean=0.0, seeds=own.seeds)
-    return paired({one.label: 1.0, start.label: -1.0}, {one.label: one, start.label: start}, exhibit.figure)
+    return paired({one.label: 1.0, start.label: -1.0}, {one.label: one, start.label: start}, exhibit.score)
 
 
 def _curve(axes: Any, points: Sequence[tuple[float, Estimate | None]], number: int, name: str) -> None:

@@ -11,6 +11,7 @@ from dae_ssl.report.subjects import Subject
 def reconstructions(base: Cell, subjects: Sequence[Subject]) -> Drawing:
     """Draw clean images, two views of each, and below a view what each row makes of it, as Figure 5 does."""
     shown = {one.label: _last_pictures(one) for one in subjects if not one.floor}
+    marks = {one.label: one.mark or one.label for one in subjects}
     absent = [label for label, pictures in shown.items() if pictures is None]
     known = {label: pictures for label, pictures in shown.items() if pictures is not None}
     if not known:
@@ -24,7 +25,7 @@ def reconstructions(base: Cell, subjects: Sequence[Subject]) -> Drawing:
         for label, pictures in known.items():
             if f"reconstruction{view}" in pictures:
                 rows.append(list(pictures[f"reconstruction{view}"]))
-                names.append(label.partition(",")[0])
+                names.append(marks[label])
     note = f"{base.data.pretrain} test images; below each view what the networks of the first seed make of it."
     return Drawing(mosaic_figure(rows, row_names=names, column_names=[]), notes=(note,), absent=absent)
 

@@ -33,7 +33,7 @@ def plane(exhibit: Plane, subjects: Sequence[Subject]) -> Drawing:
             if x is None or y is None or colour is None:
                 absent.append(one.label)
             else:
-                points.append((x, y, colour, one.label.rpartition(" ")[2]))
+                points.append((x, y, colour, one.mark or one.label))
         for one in (one for one in of_panel if exhibit.lines not in one.at):
             told = _told(exhibit, one)
             if name == lines[0]:
