@@ -1,15 +1,26 @@
-"""Figures of an experiment: what its file asks for, with what was measured; what is missing is drawn as missing."""
+"""The figures of an experiment.
+
+Each is what the experiment's file asks for, drawn of what was measured; what is missing is drawn as missing.
+
+    curves      a score against a number, a line for each kind of row
+    probing     validation accuracy by probe epoch
+    plane       one score against another, coloured by a third
+    effects     how much each change moves test accuracy
+    pictures    what networks make of test images, and views at several strengths
+    panels      which rows share a panel, a line, or a group
+"""
 
 from collections.abc import Sequence
 
 from dae_ssl.experiments import Section
 from dae_ssl.experiments.form import Curves, Effects, Exhibit, Pictures, Plane, ProbeCurves, Strengths
 from dae_ssl.report.drawing import Drawing
-from dae_ssl.report.exhibits.curves import curves, probe_curves
-from dae_ssl.report.exhibits.effects import effects
-from dae_ssl.report.exhibits.pictures import reconstructions, strengths
-from dae_ssl.report.exhibits.plane import plane
-from dae_ssl.report.subjects import Subject
+from dae_ssl.report.experiment.exhibits.curves import curves
+from dae_ssl.report.experiment.exhibits.effects import effects
+from dae_ssl.report.experiment.exhibits.pictures import reconstructions, strengths
+from dae_ssl.report.experiment.exhibits.plane import plane
+from dae_ssl.report.experiment.exhibits.probing import probe_curves
+from dae_ssl.report.experiment.subjects import Subject
 
 
 def draw(exhibit: Exhibit, section: Section, subjects: Sequence[Subject]) -> Drawing:

@@ -1,11 +1,15 @@
-"""What stands above all on an experiment's page: what tells its cells from the study's, before any number is read."""
+"""What stands above all on an experiment's page, before any number is read.
+
+It tells its cells from the study's, and scores that count from those that would be computed again.
+"""
 
 from collections.abc import Iterator, Sequence
 from xml.etree.ElementTree import Element
 
 from dae_ssl.config import Cell
 from dae_ssl.experiments import Section
-from dae_ssl.report.markup import tag
+from dae_ssl.report.markup import missing, tag
+from dae_ssl.report.standing import Standing
 
 PRECISIONS = {
     "fp32": "float32 throughout",
@@ -20,10 +24,11 @@ PUBLISHED = (
 EVALUATED = "Features, probe and k-means are computed in float32 whatever the precision."
 
 
-def lead(variant: str, sections: Sequence[Section]) -> Iterator[Element]:
-    """Yield what tells these cells from the published ones, if their numbers might be taken for these.
+def lead(variant: str, sections: Sequence[Section], far: Standing) -> Iterator[Element]:
+    """Yield what tells these cells from the published ones, if their numbers might be taken for these, and how many of
+    their scores come from nodes that would be computed again, if any do.
 
-    sections: those of one page; variant: what their changes are called.
+    sections: those of one page; variant: what their changes are called; far: how far their cells and floors are.
     """
     published = any(row.published is not None for section in sections for row in section.shown)
     reduced = any(section.reduced for section in sections)
@@ -33,6 +38,8 @@ def lead(variant: str, sections: Sequence[Section]) -> Iterator[Element]:
     trained = {cell.precision for section in sections for cell in section.every() if cell.method.trains}
     if trained and (compared or trained != {Cell.precision}):
         yield _precision([name for name in PRECISIONS if name in trained], compared=compared)
+    if far.sentence():
+        yield tag("p", missing(far.sentence()), class_="lead")
 
 
 def _reduced(variant: str, base: Cell) -> Element:
@@ -46,13 +53,13 @@ def _reduced(variant: str, base: Cell) -> Element:
 
 def _precision(names: Sequence[str], *, compared: bool) -> Element:
     """Return which arithmetic pretraining had: one for all cells, or several, which no row shares."""
-    told = [f"{name}: {PRECISIONS[name]}" for name in names]
+    described = [f"{name}: {PRECISIONS[name]}" for name in names]
     if len(names) == 1:
-        words = [f"Pretrained in {told[0]}. "]
+        sentences = [f"Pretrained in {described[0]}. "]
         if names[0] != Cell.precision:
-            words += [f"The default is {Cell.precision}. "]
-            words += ["Nothing else is changed, so the numbers are compared with the published ones. "] * compared
+            sentences += [f"The default is {Cell.precision}. "]
+            sentences += ["Nothing else is changed, so the numbers are compared with the published ones. "] * compared
     else:
-        words = [f"Each row is pretrained as its name says. {'; '.join(told)}. "]
-    words += [f"{PUBLISHED} "] if compared else []
-    return tag("p", tag("strong", "Precision. "), *words, EVALUATED, class_="lead")
+        sentences = [f"Each row is pretrained as its name says. {'; '.join(described)}. "]
+    sentences += [f"{PUBLISHED} "] if compared else []
+    return tag("p", tag("strong", "Precision. "), *sentences, EVALUATED, class_="lead")
