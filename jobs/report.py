@@ -11,8 +11,9 @@ from pathlib import Path
 
 from dae_ssl.compute import cells
 from dae_ssl.files import StoreError
-from dae_ssl.report.experiment import write_experiment_page
-from dae_ssl.report.page import write_cell_page
+from dae_ssl.report import standing
+from dae_ssl.report.cell.page import write_cell_page
+from dae_ssl.report.experiment.page import write_experiment_page
 from dae_ssl.store import Store
 from jobs import experiment, settings
 
@@ -23,8 +24,7 @@ def main(arguments: Sequence[str]) -> None:
         asked = experiment.asked(arguments)
         if not asked.store.root.is_dir():
             raise StoreError(f"{asked.store.root} is no store: name one, as in store=FOLDER")
-        measured = sum(len(cells.committed_records(cell, asked.store)) == len(cell.stages()) for cell in asked.cells)
-        print(f"{measured} of {len(asked.cells)} cells are measured")
+        print(standing.of_cells(asked.cells, asked.store).line())
         page = write_experiment_page(
             asked.experiment, asked.sections, asked.floors, asked.store, variant=asked.variant, tell=print
         )

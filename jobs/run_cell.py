@@ -90,7 +90,8 @@ def run(cell: Cell, store: Store, given: DictConfig) -> None:
                 terminal.tell(f"floor: {words}")
                 cells.describe(shown, store)
             life.evaluate(shown, context)
-        from dae_ssl.report.page import write_cell_page  # what draws takes seconds to import, and only one rank draws
+        # What draws takes seconds to import, and only one rank draws.
+        from dae_ssl.report.cell.page import write_cell_page
 
         page = write_cell_page(cell, store, beside)
     with contextlib.suppress(server.TrackError):  # told of already, by the cell's own copy

@@ -1,4 +1,4 @@
-"""The command that computes a cell again."""
+"""The commands that pages name."""
 
 import json
 import re
@@ -8,6 +8,12 @@ from typing import Any
 from dae_ssl import config
 from dae_ssl.config import Cell
 
+PROGRAM = "dae-ssl"
+DATA = f"{PROGRAM} data --help"
+"""What tells how images are prepared."""
+STORE = "--store FOLDER"
+"""What names the store to any of the commands."""
+
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _TAKEN = {"null", "true", "false", "nan", "inf", "infinity", "yes", "no", "on", "off"}
 """What Hydra or YAML would read as something other than a name."""
@@ -16,14 +22,19 @@ _TAKEN = {"null", "true", "false", "nan", "inf", "infinity", "yes", "no", "on", 
 def differing(cell: Cell) -> dict[str, tuple[Any, Any]]:
     """Return every setting that is not the default, as {"method.alpha": (value, default)}; seed and lists included."""
     usual = config.flat(config.settings(Cell(method=type(cell.method)())))
-    given = config.flat(config.settings(cell))
-    return {name: (value, usual[name]) for name, value in given.items() if value != usual[name]}
+    settings = config.flat(config.settings(cell))
+    return {name: (value, usual[name]) for name, value in settings.items() if value != usual[name]}
 
 
 def run_again(cell: Cell) -> str:
     """Return the command that computes the cell, quoted for a shell; it leaves out what is at its default."""
     overrides = [f"{name}={_hydra(value)}" for name, (value, _) in differing(cell).items()]
-    return shlex.join(["python", "-m", "jobs.run_cell", f"method={cell.method.name}", *overrides])
+    return shlex.join([PROGRAM, "run", f"method={cell.method.name}", *overrides])
+
+
+def on_ranks(ranks: int) -> str:
+    """Return what stands for the program's name in a command that pretrains on several ranks of a machine."""
+    return f"torchrun --standalone --nproc-per-node={ranks} -m jobs"
 
 
 def _hydra(value: Any) -> str:

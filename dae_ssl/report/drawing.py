@@ -1,30 +1,32 @@
-"""How everything is drawn: colours, axes, pictures. Without pyplot, so nothing is shared between two drawings."""
+"""How figures look, decided once: colours, pens, letters, axes, legends; and what they are written as.
+
+Without pyplot, so that nothing is shared between two figures.
+"""
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
-import numpy as np
-import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from dae_ssl.report.tables import Record
-
-Image = npt.NDArray[np.uint8]
-Curve = Sequence[tuple[int, float]]
+from dae_ssl.report.findings import Curve
+from dae_ssl.report.table import Record
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-"""Of Okabe and Ito's palette, told apart by the colour-blind; `STYLES` and `MARKERS` tell them apart in print."""
+"""From Okabe and Ito's palette, told apart by the colour-blind; `STYLES` and `MARKERS` tell them apart in print."""
 STYLES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P")
-ABSENT = "not yet measured"
 INK, FAINT, MISSING = "#24292f", "#d8dee4", "#8a4b00"
+TITLE_POINTS, LABEL_POINTS, TICK_POINTS, SMALL_POINTS = 11, 10, 9.5, 8.5
+"""Heights of letters: above axes, beside them, at their ticks, and where there is little room."""
 WIDTH_PIXELS = 1000
-"""Of a drawing on the page; in a PNG there are half as many again."""
+"""Width of a figure on the page; in a PNG there are half as many pixels again."""
+ABSENT = "not yet measured"
+VALIDATION_ACCURACY = "validation accuracy, top-1 (%)"
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,28 @@ class Drawing:
     """A figure of an experiment, the numbers in it, and what has to be said beside it."""
 
     figure: Any
-    """Of matplotlib; None where there is nothing to draw yet."""
+    """Matplotlib's; None where there is nothing to draw yet."""
     records: Sequence[Record] = ()
     notes: Sequence[str] = ()
     absent: Sequence[str] = ()
     """What is not in it, as it was not measured."""
+
+
+@dataclass(frozen=True)
+class Pen:
+    """What tells one line of a figure from the others."""
+
+    colour: str
+    style: Any
+    marker: str
+
+
+def pen(number: int) -> Pen:
+    """Return the pen of a figure's line number `number`, counted from 0."""
+    return Pen(COLOURS[number % len(COLOURS)], STYLES[number % len(STYLES)], MARKERS[number % len(MARKERS)])
+
+
+# ---------------------------------------------------------------------------------- figures, and their files
 
 
 def blank(*, height_pixels: float) -> Any:
@@ -47,42 +66,37 @@ def blank(*, height_pixels: float) -> Any:
 
 
 def png(figure: Any) -> bytes:
-    """Return a figure as a PNG; equal drawings are equal bytes."""
+    """Return a figure as a PNG; equal figures are equal bytes."""
     content = io.BytesIO()
-    # More pixels than it is shown with, for sharp print and screens; no version, so that equal drawings are equal.
+    # More pixels than it is shown with, for sharp print and screens; no version, so that equal figures are equal.
     figure.savefig(content, format="png", dpi=150, metadata={"Software": None})
     return content.getvalue()
 
 
 def svg(figure: Any) -> bytes:
-    """Return a figure as an SVG that needs no font; equal drawings are equal bytes."""
+    """Return a figure as an SVG that needs no font; equal figures are equal bytes."""
     content = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "dae_ssl", "svg.fonttype": "path"}):
         figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
     return content.getvalue()
 
 
-def line(axes: Any, curve: Curve, colour: str, *, style: str = "-", label: str = "", width: float = 1.6) -> None:
+# ---------------------------------------------------------------------------------- what stands in them
+
+
+def line(axes: Any, curve: Curve, colour: str, *, style: Any = "-", label: str = "", width: float = 1.6) -> None:
     """Draw a curve, with its points where there are few."""
     steps, values = [step for step, _ in curve], [value for _, value in curve]
     marker = "o" if len(curve) <= 12 else ""
-    axes.plot(steps, values, style, color=colour, label=label, linewidth=width, marker=marker, markersize=4)
-
-
-def dress(axes: Any, *, title: str, x: str, y: str) -> None:
-    """Give axes over epochs, from 0 to the last that is drawn, their title and labels."""
-    last_x = max(line.get_xdata()[-1] for line in axes.get_lines())
-    frame(axes, title=title, x=x, y=y)
-    axes.set_xlim(0, last_x + max(0.5, 0.03 * last_x))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    axes.plot(steps, values, linestyle=style, color=colour, label=label, linewidth=width, marker=marker, markersize=4)
 
 
 def frame(axes: Any, *, title: str, x: str, y: str) -> None:
     """Give axes their title and labels, a light grid, and no frame."""
-    axes.set_title(title, fontsize=11, color=INK, loc="left")
-    axes.set_xlabel(x, fontsize=10, color=INK)
-    axes.set_ylabel(y, fontsize=10, color=INK)
-    axes.tick_params(labelsize=9.5, labelcolor=INK, color=FAINT)
+    axes.set_title(title, fontsize=TITLE_POINTS, color=INK, loc="left")
+    axes.set_xlabel(x, fontsize=LABEL_POINTS, color=INK)
+    axes.set_ylabel(y, fontsize=LABEL_POINTS, color=INK)
+    axes.tick_params(labelsize=TICK_POINTS, labelcolor=INK, color=FAINT)
     axes.yaxis.set_major_formatter("{x:g}")
     axes.grid(color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
@@ -92,49 +106,26 @@ def frame(axes: Any, *, title: str, x: str, y: str) -> None:
         axes.spines[side].set_color(FAINT)
 
 
-def legend(figure: Any, axes: Sequence[Any]) -> None:
+def frame_epochs(axes: Any, *, title: str, x: str, y: str) -> None:
+    """Give axes over epochs the same, from 0 to the last epoch that is drawn."""
+    last = max(drawn.get_xdata()[-1] for drawn in axes.get_lines())
+    frame(axes, title=title, x=x, y=y)
+    axes.set_xlim(0, last + max(0.5, 0.03 * last))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+
+
+def legend_above(figure: Any, panels: Sequence[Any]) -> None:
     """Write one legend for all panels, each name once, above them."""
     named: dict[str, Any] = {}
-    for own in axes:
-        for handle, name in zip(*own.get_legend_handles_labels(), strict=True):
+    for axes in panels:
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
             named.setdefault(name, handle)
     named |= {name: named.pop(name) for name in [ABSENT] if name in named}  # at the end
     if named:
-        figure.legend(named.values(), named.keys(), loc="outside upper center", ncols=min(7, len(named)), fontsize=10,
-                      frameon=False, labelcolor=INK)  # fmt: skip
+        figure.legend(named.values(), named.keys(), loc="outside upper center", ncols=min(7, len(named)),
+                      fontsize=LABEL_POINTS, frameon=False, labelcolor=INK)  # fmt: skip
 
 
-def distinct(values: Iterable[Any]) -> list[Any]:
-    """Return values, each once, in their order."""
-    return list(dict.fromkeys(values))
-
-
-def mosaic(rows: Sequence[Sequence[Image]], *, row_names: Sequence[str], column_names: Sequence[str]) -> bytes:
-    """Draw equally large images in rows and columns and return a PNG; one image, quicker than an axes for each."""
-    return png(mosaic_figure(rows, row_names=row_names, column_names=column_names))
-
-
-def mosaic_figure(rows: Sequence[Sequence[Image]], *, row_names: Sequence[str], column_names: Sequence[str]) -> Any:
-    """Return the figure that `mosaic` draws."""
-    side, columns, gap = rows[0][0].shape[0], len(rows[0]), 2
-    pitch = side + gap
-    whole = np.full((len(rows) * pitch - gap, columns * pitch - gap, 3), 255, np.uint8)
-    for i, images in enumerate(rows):
-        for j, image in enumerate(images):
-            whole[i * pitch : i * pitch + side, j * pitch : j * pitch + side] = image
-    longest = max((len(part) for name in row_names for part in name.split("\n")), default=0)
-    names_pixels, head_pixels = max(135, 8 * longest), 45 if column_names else 5
-    scale = min((WIDTH_PIXELS - names_pixels) / whole.shape[1], 2.75)
-    width, height = whole.shape[1] * scale, whole.shape[0] * scale
-    figure = blank(height_pixels=height + head_pixels + 5)
-    figure.set_layout_engine("none")
-    total = height + head_pixels + 5
-    axes = figure.add_axes((names_pixels / WIDTH_PIXELS, 5 / total, width / WIDTH_PIXELS, height / total))
-    axes.imshow(whole, interpolation="nearest", aspect="auto")
-    middles = [number * pitch + side / 2 - 0.5 for number in range(max(len(rows), columns))]
-    axes.set_yticks(middles[: len(rows)], row_names, fontsize=10, color=INK)
-    axes.set_xticks(middles[: len(column_names)], column_names, fontsize=10, color=INK)
-    axes.tick_params(length=0, labeltop=True, labelbottom=False)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    return figure
+def legend_within(axes: Any, **ground: Any) -> None:
+    """Write a legend into the lower right of axes, on no ground of its own unless one is given."""
+    axes.legend(fontsize=LABEL_POINTS, labelcolor=INK, loc="lower right", **(ground or {"frameon": False}))

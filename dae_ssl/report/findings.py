@@ -1,8 +1,9 @@
-"""What the store knows of a cell, done or not: records, final figures, curves, which test images were right."""
+"""What the store has of a cell, done or not: records, final scores, curves, which test images were right."""
 
+import functools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,43 +12,47 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dae_ssl import config, store
+from dae_ssl import config
 from dae_ssl.compute import cells
 from dae_ssl.compute.log import Entry, curves, read
 from dae_ssl.config import Cell
 from dae_ssl.report.significance import mcnemar
-from dae_ssl.store import Folder, Store
+from dae_ssl.store import CORRECT, PROBE, Folder, Store, pictures_name
 
 Booleans = npt.NDArray[np.bool_]
-Pictures = Mapping[str, npt.NDArray[np.uint8]]
+Image = npt.NDArray[np.uint8]
+Pictures = Mapping[str, Image]
+"""Images by what they are: clean, view1, view2, and reconstruction1, reconstruction2 if any; (n, side, side, 3)."""
+Curve = list[tuple[int, float]]
+"""Steps, and the value at each."""
 
 
 @dataclass(frozen=True)
 class Findings:
-    """A cell as far as the store has it; read when first asked for, so that one page tells one state."""
+    """A cell as far as the store has it; read when first asked for, so that one page shows one state."""
 
-    words: str
+    name: str
     """What people call the cell: "this cell", "random encoder"."""
     cell: Cell
-    place: Store
+    store: Store
 
     def node(self, stage: str) -> Folder:
         """Return the node of a stage, done or not."""
-        return self.place.node(stage, config.key(self.cell, stage))
+        return self.store.node(stage, config.key(self.cell, stage))
 
     @cached_property
     def records(self) -> dict[str, dict[str, Any]]:
-        """Commit records of the stages that are done."""
-        return cells.committed_records(self.cell, self.place)
+        """Commit records of the stages that are committed, also where the parent was computed anew since."""
+        return cells.committed_records(self.cell, self.store)
 
     @cached_property
-    def figures(self) -> dict[str, float]:
-        """Final figures of the stages that are done."""
-        return cells.scores(self.cell, self.place)
+    def scores(self) -> dict[str, float]:
+        """Final scores of the stages that are committed, accuracies as shares."""
+        return cells.scores(self.cell, self.store)
 
     @property
     def unfinished(self) -> list[str]:
-        """The stages that are not done."""
+        """The stages that are not committed."""
         return [stage for stage in self.cell.stages() if stage not in self.records]
 
     @cached_property
@@ -55,14 +60,14 @@ class Findings:
         """Test accuracy of the study's probe for each of its seeds; empty until the probe is done."""
         if "probe" not in self.records:
             return {}
-        return dict(json.loads(self.node("probe").product(store.PROBE).read_text())["test_accuracy_by_seed"])
+        return dict(json.loads(self.node("probe").product(PROBE).read_text())["test_accuracy_by_seed"])
 
     @cached_property
     def correct(self) -> dict[str, Booleans]:
         """Which test images `probe` and `logistic` got right, (seeds, n), and the images' `ids`; empty until done."""
         if "probe" not in self.records:
             return {}
-        return _arrays(self.node("probe").product(store.CORRECT))
+        return _arrays(self.node("probe").product(CORRECT))
 
     @property
     def test_images(self) -> int | None:
@@ -72,24 +77,24 @@ class Findings:
     @property
     def image_size(self) -> int:
         """How many numbers an image of the evaluation set has; 0 if the set is not prepared here."""
-        prepared = self.place.data(self.cell.data.evaluate).record() or {"splits": {"test": {"shape": [0]}}}
+        prepared = self.store.data(self.cell.data.evaluate).record() or {"splits": {"test": {"shape": [0]}}}
         return math.prod(prepared["splits"]["test"]["shape"])
 
     @cached_property
     def pictures(self) -> dict[int, Pictures]:
-        """Example pictures by epoch, uint8 arrays (n, side, side, 3); those kept so far, ascending."""
+        """Example pictures by epoch; those kept so far, ascending."""
         if not self.cell.method.trains:
             return {}
         node = self.node("pretrain")
-        paths = {epoch: node.product(store.pictures_name(epoch)) for epoch in self.cell.optimisation.kept_epochs()}
+        paths = {epoch: node.product(pictures_name(epoch)) for epoch in self.cell.optimisation.kept_epochs()}
         return {epoch: _arrays(path) for epoch, path in paths.items() if path.is_file()}
 
-    def curves(self, stage: str) -> dict[str, list[tuple[int, float]]]:
-        """Return each logged term's points (step, value); none for a stage that has not begun or that there is not."""
+    def curves(self, stage: str) -> dict[str, Curve]:
+        """Return each logged term's points; none for a stage that has not begun or that there is not."""
         return self._curves.get(stage, {})
 
     @cached_property
-    def _curves(self) -> dict[str, dict[str, list[tuple[int, float]]]]:
+    def _curves(self) -> dict[str, dict[str, Curve]]:
         logged = {stage: curves(self.node(stage).log) for stage in self.cell.stages()}
         return {
             stage: {term: [(step, value) for step, value, _ in points] for term, points in terms.items()}
@@ -100,12 +105,20 @@ class Findings:
         """Return what a stage's log says of one kind of event."""
         return [entry for entry in read(self.node(stage).log) if entry.event == kind]
 
-    def validation_curves(self) -> dict[float, list[tuple[int, float]]]:
+    def validation_curves(self) -> dict[float, Curve]:
         """Return the probe's validation accuracy by probe epoch for each learning rate, the selected one first."""
         logged = self.curves("probe")
-        named = {rate: logged.get(f"validation_accuracy/lr{rate:g}", []) for rate in self.cell.probe.learning_rates}
-        chosen = self.figures.get("probe_learning_rate")
-        return dict(sorted(named.items(), key=lambda item: item[0] != chosen))
+        by_rate = {rate: logged.get(f"validation_accuracy/lr{rate:g}", []) for rate in self.cell.probe.learning_rates}
+        chosen = self.scores.get("probe_learning_rate")
+        return dict(sorted(by_rate.items(), key=lambda item: item[0] != chosen))
+
+
+Reader = Callable[[Cell], Findings]
+
+
+def reader(store: Store) -> Reader:
+    """Return what reads cells of a store, each once, however many rows and parts it stands in."""
+    return functools.cache(lambda cell: Findings(config.title(cell), cell, store))
 
 
 def paired_p_values(one: Findings, other: Findings, classifier: str) -> list[float] | None:

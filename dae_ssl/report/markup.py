@@ -1,7 +1,6 @@
 """Parts of a page as an element tree, whose serialiser escapes every text, and the page as a whole."""
 
 import base64
-from collections.abc import Sequence
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
@@ -76,19 +75,6 @@ def tag(name: str, *content: Content, **attributes: str) -> Element:
 def missing(text: str) -> Element:
     """Return a statement of what is not there, marked as such."""
     return tag("span", text, class_="missing")
-
-
-def table(head: Sequence[Content], rows: Sequence[Element]) -> Element:
-    """Return a table that scrolls sideways where the window is narrow."""
-    top = tag("thead", tag("tr", *(tag("th", cell, scope="col") for cell in head)))
-    return tag("div", tag("table", top, tag("tbody", *rows)), class_="wide")
-
-
-def row(name: Content, *cells: Content, class_: str | None = None, cell_class: str | None = None) -> Element:
-    """Return a table row under a heading of its own."""
-    of_cell = {} if cell_class is None else {"class_": cell_class}
-    parts = [tag("th", name, scope="row"), *(tag("td", cell, **of_cell) for cell in cells)]
-    return tag("tr", *parts, **({} if class_ is None else {"class_": class_}))
 
 
 def picture(content: bytes, *, alt: str, caption: str, width: int, kind: str = "png") -> Element:

@@ -1,144 +1,71 @@
-"""The tables of numbers: the cell's, those of the floors, and how sure their differences are."""
+"""How numbers read, the same on every page."""
 
-from collections.abc import Callable, Iterator, Sequence
-from xml.etree.ElementTree import Element
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
 
-from dae_ssl.report.findings import Findings, paired_p_values
-from dae_ssl.report.markup import Content, missing, row, table, tag
-from dae_ssl.report.significance import told_p, wilson_interval
+MINUS = "−"
+"""As wide as a plus."""
 
-CLASSIFIERS = {"test_accuracy": "probe", "logistic_test_accuracy": "logistic"}
-"""The accuracies of which it is kept which test images were right."""
 
-ACCURACIES = {
-    "test_accuracy": "Test, the study's probe",
-    "logistic_test_accuracy": "Test, logistic regression (L-BFGS)",
-    "validation_accuracy": "Validation, the study's probe",
-    "logistic_validation_accuracy": "Validation, logistic regression (L-BFGS)",
-}
-CLUSTERINGS = {
-    "inertia": "Inertia per point",
-    "nmi": "Normalised mutual information",
-    "ari": "Adjusted Rand index",
-    "matched_accuracy": "Matched accuracy (%)",
-}
+def signed(value: float, digits: int) -> str:
+    """Return a number with its sign."""
+    return f"{value:+.{digits}f}".replace("-", MINUS)
+
+
+def percent(share: float) -> str:
+    """Return a share in percent."""
+    return f"{100 * share:.2f}"
 
 
 def points(difference: float) -> str:
     """Return a difference of two shares in percentage points, always signed."""
-    return _signed(100 * difference, 2)
+    return signed(100 * difference, 2)
 
 
-def accuracies(own: Findings, floors: Sequence[Findings]) -> Iterator[Element]:
-    """Yield the table of accuracies, top-1 in percent, with intervals, differences and tests."""
-    rows = []
-    for name, words in ACCURACIES.items():
-        cells: list[Content] = [_accuracy(own, name)]
-        for floor in floors:
-            cells += [_accuracy(floor, name), _accuracy_difference(own, floor, name)]
-        rows.append(row(words, *cells))
-        if name == "test_accuracy":
-            rows += _by_seed(own, floors)
-    yield tag("h3", f"Linear classification of {own.cell.data.evaluate}, top-1 (%)")
-    yield table(_head(own, floors), rows)
-    images = "" if own.test_images is None else f" of {own.test_images} test images"
-    yield tag("p", f"In brackets: 95 % Wilson interval over the choice{images}; it does not cover the choice of seeds. "
-                   "Differences are this cell minus the floor, in percentage points; p: exact two-sided McNemar test "
-                   "on the same test images, one for each probe seed, not corrected for the number of tests. "
-                   "Validation accuracy is of the learning rate that it selected.", class_="note")  # fmt: skip
-    for subject in (own, *floors):
-        if subject.figures.get("logistic_converged") == 0:
-            yield tag("p", missing(f"The logistic regression of {subject.words} did not converge."))
+def four_digits(value: float) -> str:
+    """Return a number of any size with about four digits."""
+    return f"{value:.{_digits(value)}f}"
 
 
-def clusterings(own: Findings, floors: Sequence[Findings]) -> Iterator[Element]:
-    """Yield the table of k-means scores, as they are published and of standardised features."""
-    rows = []
-    for prefix, features in (("kmeans_", "plain"), ("kmeans_standardised_", "standardised")):
-        for name, words in CLUSTERINGS.items():
-            cells: list[Content] = [_clustering(own, f"{prefix}{name}")]
-            for floor in floors:
-                cells += [_clustering(floor, f"{prefix}{name}"), _clustering_difference(own, floor, f"{prefix}{name}")]
-            rows.append(row(f"{words}, {features}", *cells))
-    yield tag("h3", f"k-means with {own.cell.kmeans.clusters} centres on {own.cell.data.evaluate} test")
-    yield table(_head(own, floors), rows)
-    yield tag("p", "Plain: the representations as they are, whose inertia the study reports; it grows with the square "
-                   "of their scale. Standardised: each feature at mean 0 and variance 1; its inertia still grows with "
-                   "the number of features, so neither compares with raw pixels. The other scores have no scale. In "
-                   "brackets: 95 % Wilson interval over test images.", class_="note")  # fmt: skip
+def signed_four_digits(value: float) -> str:
+    """Return a difference of any size with a sign and about four digits."""
+    return signed(value, _digits(value))
 
 
-def _head(own: Findings, floors: Sequence[Findings]) -> list[Content]:
-    return ["", own.words, *(words for floor in floors for words in (floor.words, "difference"))]
+def _digits(value: float) -> int:
+    return 2 if abs(value) >= 10 else 4
 
 
-def _by_seed(own: Findings, floors: Sequence[Findings]) -> Iterator[Element]:
-    for number, seed in enumerate(map(str, own.cell.probe.seeds)):
-        shares = {subject.words: subject.accuracy_by_seed.get(seed) for subject in (own, *floors)}
-        cells: list[Content] = [_share(shares[own.words])]
-        for floor in floors:
-            told = _difference(shares[own.words], shares[floor.words], points)
-            p_values = paired_p_values(own, floor, "probe") if len(own.cell.probe.seeds) > 1 else None
-            sure = tag("span", told_p([p_values[number]]), class_="small") if p_values else ""
-            cells += [_share(shares[floor.words]), tag("span", told, sure)]
-        yield row(f"– with probe seed {seed}", *cells, class_="small")
+def interval(low: str, high: str) -> str:
+    """Return an interval between two numbers that are words already."""
+    return f"[{low}, {high}]"
 
 
-def _accuracy(subject: Findings, name: str) -> Content:
-    share = subject.figures.get(name)
-    if share is None or name not in CLASSIFIERS or subject.test_images is None:
-        return _share(share)
-    return _with_interval(share, subject.test_images)
+def counted(count: int, noun: str) -> str:
+    """Return how many there are of something whose plural has an s."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def _accuracy_difference(own: Findings, floor: Findings, name: str) -> Content:
-    told = _difference(own.figures.get(name), floor.figures.get(name), points)
-    if name not in CLASSIFIERS or not own.correct or not floor.correct:
-        return told
-    p_values = paired_p_values(own, floor, CLASSIFIERS[name])
-    if p_values is None:
-        return tag("span", told, tag("span", "no test: other images or seeds", class_="small"))
-    if len(p_values) > 1:
-        return told  # the rows below have one for each seed
-    sure = told_p(p_values)
-    return tag("span", told, tag("span", sure, class_="small"))
+def p_values(values: Sequence[float]) -> str:
+    """Return p-values, one for each seed, as people read them: `p = 0.034`, `p = 0.034 to 0.21 over 3 seeds`."""
+    low, high = _p(min(values)), _p(max(values))
+    if low == high:
+        seeds = "" if len(values) == 1 else f" for all {len(values)} seeds"
+        return f"p {low}{seeds}"
+    return f"p {low} to {high.removeprefix('= ')} over {len(values)} seeds"
 
 
-def _clustering(subject: Findings, name: str) -> Content:
-    value = subject.figures.get(name)
-    if value is None:
-        return missing("missing")
-    if not name.endswith("matched_accuracy"):
-        return _figure(value)
-    return _share(value) if subject.test_images is None else _with_interval(value, subject.test_images)
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}"
 
 
-def _clustering_difference(own: Findings, floor: Findings, name: str) -> str:
-    share = name.endswith("matched_accuracy")
-    return _difference(own.figures.get(name), floor.figures.get(name), points if share else _signed_figure)
+def setting(value: Any) -> str:
+    """Return a setting as JSON has it, a name without its quotes."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _with_interval(share: float, images: int) -> Element:
-    low, high = wilson_interval(share, images)
-    return tag("span", f"{100 * share:.2f}", tag("span", f"[{100 * low:.2f}, {100 * high:.2f}]", class_="small"))
-
-
-def _share(share: float | None) -> Content:
-    return missing("missing") if share is None else f"{100 * share:.2f}"
-
-
-def _difference(one: float | None, other: float | None, told: Callable[[float], str]) -> str:
-    return "–" if one is None or other is None else told(one - other)
-
-
-def _figure(value: float) -> str:
-    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"
-
-
-def _signed_figure(value: float) -> str:
-    return _signed(value, 2 if abs(value) >= 10 else 4)
-
-
-def _signed(value: float, digits: int) -> str:
-    """Return a number with a sign that is as wide as a plus."""
-    return f"{value:+.{digits}f}".replace("-", "−")
+def utc(seconds: float) -> str:
+    """Return a time in seconds since 1970 as date and time, UTC."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,4 +1,4 @@
-"""How sure a figure is, and whether two classifiers differ: over seeds, and over the test images they got right."""
+"""How sure a score is, and whether two classifiers differ: over seeds, and over the test images they got right."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ OVER_IMAGES, OVER_SEEDS, OVER_BOTH, OVER_NOTHING = "images", "seeds", "seeds and
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A figure or a difference, how far it reaches with 95 % confidence, and over what that is."""
+    """A score or a difference, how far it reaches with 95 % confidence, and over what that is."""
 
     mean: float
     low: float | None = None
@@ -119,16 +119,3 @@ def mcnemar(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> float:
         raise ValueError(f"images right {one.shape} and {other.shape}: give two arrays (n,) of the same images")
     only_one, only_other = int((one & ~other).sum()), int((other & ~one).sum())
     return min(1.0, 2 * float(bdtr(min(only_one, only_other), only_one + only_other, 0.5)))
-
-
-def told_p(values: Sequence[float]) -> str:
-    """Return p-values, one for each seed, as people read them: `p = 0.034`, `p = 0.034 to 0.21 over 3 seeds`."""
-    low, high = _told(min(values)), _told(max(values))
-    if low == high:
-        seeds = "" if len(values) == 1 else f" for all {len(values)} seeds"
-        return f"p {low}{seeds}"
-    return f"p {low} to {high.removeprefix('= ')} over {len(values)} seeds"
-
-
-def _told(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}"

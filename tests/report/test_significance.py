@@ -1,4 +1,4 @@
-"""How sure a figure is: against the binomial distribution, published tables, SciPy, resampling and simulation."""
+"""How sure a score is: against the binomial distribution, published tables, SciPy, resampling and simulation."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from dae_ssl.report.significance import contrast, mcnemar, over_images, over_seeds, told_p, wilson_interval
+from dae_ssl.report.significance import contrast, mcnemar, over_images, over_seeds, wilson_interval
 
 
 def test_mcnemar_is_the_two_sided_binomial_probability() -> None:
@@ -42,13 +42,6 @@ def test_wilson_interval_is_the_published_one() -> None:
 def test_wilson_interval_refuses_what_is_no_share(share: float, images: int) -> None:
     with pytest.raises(ValueError, match="give a share between 0 and 1"):
         wilson_interval(share, images)
-
-
-def test_p_values_are_told_shortly() -> None:
-    assert told_p([0.0004]) == "p < 0.001"
-    assert told_p([0.0004, 0.0005]) == "p < 0.001 for all 2 seeds"
-    assert told_p([0.0312, 0.5, 0.1]) == "p = 0.031 to 0.50 over 3 seeds"
-    assert told_p([0.0001, 0.02]) == "p < 0.001 to 0.020 over 2 seeds"
 
 
 # ---------------------------------------------------------------------------------- over seeds

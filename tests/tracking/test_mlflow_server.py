@@ -30,7 +30,7 @@ from dae_ssl.compute import cells, life
 from dae_ssl.compute.log import Log
 from dae_ssl.compute.stages import Context
 from dae_ssl.distributed import World
-from dae_ssl.report.page import write_cell_page
+from dae_ssl.report.cell.page import write_cell_page
 from dae_ssl.store import Store
 from dae_ssl.tracking import copying, runs, server
 from dae_ssl.tracking.copying import CellRun, LiveCopy

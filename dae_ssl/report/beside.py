@@ -1,0 +1,50 @@
+"""The files beside a page: figures, pictures and tables, each written whole or not at all, and shown on the page."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element
+
+from dae_ssl.files import write_bytes
+from dae_ssl.report.drawing import WIDTH_PIXELS, Drawing, png, svg
+from dae_ssl.report.markup import Content, picture, tag
+from dae_ssl.report.table import Table, comma_separated
+
+
+class Beside:
+    """Writes files into the folder of a page, and gives what they show as parts of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def picture(self, name: str, figure: Any, *, alt: str, caption: str) -> Element:
+        """Write NAME.png and return the same picture embedded."""
+        content = png(figure)
+        self._write(name, "png", content)
+        return picture(content, alt=alt, caption=caption, width=WIDTH_PIXELS)
+
+    def drawing(self, name: str, drawing: Drawing, *, alt: str, caption: str) -> Iterator[Element]:
+        """Write a figure as SVG and PNG, and the numbers in it as CSV; yield it embedded, and links to the files."""
+        vectors = svg(drawing.figure)
+        self._write(name, "svg", vectors)
+        self._write(name, "png", png(drawing.figure))
+        if drawing.records:
+            self._write(name, "csv", comma_separated(drawing.records).encode())
+        yield picture(vectors, kind="svg+xml", alt=alt, caption=caption, width=WIDTH_PIXELS)
+        yield tag("p", _links(name, "svg", "png", *(["csv"] if drawing.records else [])), class_="note")
+
+    def table(self, name: str, table: Table, *note: Content) -> Iterator[Element]:
+        """Write a table as HTML, Markdown and CSV; yield it, and below it a note with links to the files."""
+        self._write(name, "html", table.html())
+        self._write(name, "md", table.markdown().encode())
+        self._write(name, "csv", comma_separated(table.records).encode())
+        yield table.element()
+        yield tag("p", *note, _links(name, "html", "md", "csv"), class_="note")
+
+    def _write(self, name: str, kind: str, content: bytes) -> None:
+        write_bytes(self.folder / f"{name}.{kind}", content)
+
+
+def _links(name: str, *kinds: str) -> Element:
+    links = [part for kind in kinds for part in (" ", tag("a", kind.upper(), href=f"{name}.{kind}"))]
+    return tag("span", f"{name}:", *links)

@@ -1,0 +1,126 @@
+"""Tables: for people as HTML and Markdown, for programs as CSV with every number in a column of its own."""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from xml.etree.ElementTree import Element
+
+from dae_ssl.report.markup import Content, document, missing, tag
+from dae_ssl.report.significance import Estimate
+
+Record = Mapping[str, str | float | int | None]
+"""A line of a CSV file, by column."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What stands in a cell of a table: a text, something small below it, or several lines, or links."""
+
+    text: str = ""
+    small: str = ""
+    absent: bool = False
+    """Whether it says that something is missing."""
+    code: bool = False
+    """Whether its text is one for programs: a key, a setting."""
+    lines: Sequence[str] = ()
+    links: Sequence[tuple[str, str]] = ()
+    """Texts, and where each leads; nowhere yet, where that is empty."""
+
+    def element(self) -> Content:
+        """Return it as part of a page."""
+        if self.links:
+            linked = (tag("a", text, href=to) if to else missing(text) for text, to in self.links)
+            return tag("span", *(part for link in linked for part in (link, " ")), style="white-space: nowrap")
+        if self.lines:
+            return tag("span", *(part for line in self.lines for part in (line, tag("br"))))
+        shown: Content = missing(self.text) if self.absent else tag("code", self.text) if self.code else self.text
+        return tag("span", shown, tag("span", self.small, class_="small")) if self.small else shown
+
+    def plain(self) -> str:
+        """Return it as Markdown, whose bars would end the cell."""
+        listed = [*self.lines, *(text for text, _ in self.links)]
+        marked = f"*{self.text}*" if self.absent else f"`{self.text}`" if self.code else self.text
+        return f"{marked or ', '.join(listed)} {self.small}".strip().replace("|", "\\|")
+
+
+NOTHING, DASH = Entry(), Entry(text="–")
+MISSING = Entry(text="not yet measured", absent=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A line of a table, under its name."""
+
+    name: str
+    entries: Sequence[Entry]
+    code: bool = False
+    """Whether its name is one for programs."""
+    style: str = ""
+    """Its class in the style of the page: "small", or "differs", which is marked."""
+
+    def element(self) -> Element:
+        """Return it as part of a table."""
+        name = tag("th", tag("code", self.name) if self.code else self.name, scope="row")
+        cells = (tag("td", entry.element()) for entry in self.entries)
+        return tag("tr", name, *cells, **({"class_": self.style} if self.style else {}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table with a heading for every column and line."""
+
+    title: str
+    head: Sequence[str]
+    lines: Sequence[Line]
+    records: Sequence[Record] = ()
+    """The same in columns, a record for each number."""
+    wraps: bool = False
+    """Whether what stands in its cells is long and may be broken anywhere."""
+
+    def element(self) -> Element:
+        """Return the table as part of a page; it scrolls sideways where the window is narrow."""
+        head = tag("thead", tag("tr", *(tag("th", name, scope="col") for name in self.head)))
+        body = tag("tbody", *(line.element() for line in self.lines))
+        for cell in body.iter("td") if self.wraps else ():
+            cell.set("class", "long")
+        return tag("div", tag("table", head, body), class_="wide")
+
+    def titled(self, *note: Content) -> Iterator[Element]:
+        """Yield its title, the table, and a note below it if there is one."""
+        yield tag("h3", self.title)
+        yield self.element()
+        if note:
+            yield tag("p", *note, class_="note")
+
+    def html(self) -> bytes:
+        """Return the table as a page of its own; links in it lead from the folder of the experiment's page."""
+        return document(self.title, tag("h1", self.title), self.element())
+
+    def markdown(self) -> str:
+        """Return the table as GitHub shows it."""
+        head = [name.replace("|", "\\|") for name in self.head]
+        lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+        for line in self.lines:
+            name = line.name.replace("|", "\\|")
+            lines.append("| " + " | ".join([name, *(entry.plain() for entry in line.entries)]) + " |")
+        return "\n".join(lines) + "\n"
+
+
+def comma_separated(records: Sequence[Record]) -> str:
+    """Return records as CSV; what is not known is empty."""
+    columns = list(dict.fromkeys(name for record in records for name in record))
+    content = io.StringIO()
+    writer = csv.DictWriter(content, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: "" if value is None else value for name, value in record.items()} for record in records)
+    return content.getvalue()
+
+
+def in_columns(estimate: Estimate | None) -> Record:
+    """Return an estimate as columns of a CSV file."""
+    if estimate is None:
+        return {"mean": None, "low": None, "high": None, "seeds": 0, "interval_over": "not yet measured"}
+    edges = {"low": estimate.low, "high": estimate.high}
+    rounded = {name: None if edge is None else round(edge, 6) for name, edge in edges.items()}
+    return {"mean": round(estimate.mean, 6), **rounded, "seeds": estimate.seeds, "interval_over": estimate.over}
