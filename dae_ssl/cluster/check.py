@@ -65,9 +65,8 @@ def written(store: Store, *, local: bool) -> Finding:
     if local:
         return Finding("store", OK, can)
     if disk is not None:
-        return Finding(
-            "store", UNKNOWN, f"{can}, but {disk} is mostly a disk of this machine alone: the cluster's must see it"
-        )
+        alone = f"{disk} is mostly a disk of this machine alone: the cluster's machines must see it"
+        return Finding("store", UNKNOWN, f"{can}, but {alone}")
     return Finding("store", OK, f"{can} from here; the cluster's machines must see it under the same path")
 
 
@@ -155,8 +154,5 @@ def tracked(uri: str | None) -> Iterator[Finding]:
     except server.AwayError as error:
         yield Finding("tracking", WRONG, str(error))
     else:
-        yield Finding(
-            "tracking",
-            OK,
-            f"{server.address(uri)} answers here and lets you in; the cluster's machines must reach it too",
-        )
+        answers = f"{server.address(uri)} answers here and lets you in"
+        yield Finding("tracking", OK, f"{answers}; the cluster's machines must reach it too")
