@@ -29,8 +29,6 @@ OWN_DISKS = ("/tmp", "/var/tmp", "/dev/shm", "/run")
 """Folders that each machine usually has for itself."""
 FORGETFUL = {"-e", "--cleanenv", "-C", "--containall"}
 """Options of Apptainer that keep a task's environment from it."""
-ELSEWHERE = "is not on the PATH here: the cluster's machines must have it, or `setup` must load it"
-"""What is said of a program that tasks start and this machine lacks."""
 SECONDS = 10
 """How long the tracking server may take to answer."""
 
@@ -125,18 +123,19 @@ def started(profile: Profile) -> Iterator[Finding]:
         if lost := FORGETFUL.intersection(profile.container):
             told = f"with {', '.join(sorted(lost))} tasks lack the variables that tell them what to do: leave it out"
             yield Finding("container", WRONG, told)
-        command = profile.container[0]
-        found = shutil.which(command, path=search)
-        told = found or f"{command} {ELSEWHERE}"
-        yield Finding("container", OK if found else UNKNOWN, told)
+        yield _program("container", profile.container[0], search)
         return
     python = profile.python or sys.executable
-    found = shutil.which(python, path=search)
-    if found is None and Path(python).is_absolute():
+    if Path(python).is_absolute() and shutil.which(python, path=search) is None:
         yield Finding("python", WRONG, f"{python} is not an executable file: correct `python` in the profile")
     else:
-        told = found or f"{python} {ELSEWHERE}"
-        yield Finding("python", OK if found else UNKNOWN, told)
+        yield _program("python", python, search)
+
+
+def _program(subject: str, command: str, search: str | None) -> Finding:
+    path = shutil.which(command, path=search)
+    elsewhere = f"{command} is not on the PATH here: the cluster's machines must have it, or `setup` must load it"
+    return Finding(subject, OK if path else UNKNOWN, path or elsewhere)
 
 
 def tracked(uri: str | None) -> Iterator[Finding]:

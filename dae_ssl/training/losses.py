@@ -3,6 +3,8 @@
 A loss returns what this rank adds, such that the *mean over ranks* is the loss of the global batch; so do gradients
 averaged over ranks. Embedding losses that compare an image's two views are written per image and registered with the
 way a batch of them is reduced; those that look at the whole batch gather it.
+
+torch is imported by the functions that compute: which losses there are is known without it.
 """
 
 from __future__ import annotations
