@@ -215,6 +215,13 @@ def test_embedding_size_is_not_in_the_key_of_a_random_encoder() -> None:
     assert changed_stages(cell(method="random"), cell(method="random", networks={"embedding_size": 8})) == frozenset()
 
 
+def test_keys_that_were_handed_out_can_be_changed_without_changing_the_cells() -> None:
+    built = cell(BASE)
+    before = config.keys(built)
+    config.keys(built)["probe"] = "another"
+    assert config.keys(cell(BASE)) == before
+
+
 def test_keys_do_not_depend_on_the_process_that_computes_them(tmp_path: Path) -> None:
     code = (
         "from dae_ssl import config\n"

@@ -1,6 +1,11 @@
 """What every method promises the loop, and what each computes, worked out by hand."""
 
+import importlib
+import json
+import subprocess
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +16,7 @@ import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
 from dae_ssl.config import Method, Networks
 from dae_ssl.distributed import World
-from dae_ssl.training.losses import CONTRAST, EMBEDDING
+from dae_ssl.training.losses import CONTRAST, EMBEDDING, RECONSTRUCTION
 from dae_ssl.training.methods.base import SelfSupervised
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -163,6 +168,76 @@ def test_terms_under_bfloat16_are_float32_and_nearly_the_same(name: str) -> None
     for term, value in narrow.items():
         assert value.dtype == torch.float32
         assert value.item() == pytest.approx(exact[term].item(), rel=0.05)
+
+
+# ---------------------------------------------------------------------------------- what registering takes
+
+WITHOUT_TORCH = """
+import json, sys
+for heavy in ("torch", "numpy"):
+    sys.modules[heavy] = None  # importing it is an ImportError from now on
+import dae_ssl.training.methods
+from dae_ssl import config
+from dae_ssl.training import losses
+tables = [losses.RECONSTRUCTION, losses.EMBEDDING, losses.CONTRAST, config.Method.registry]
+told = []
+for given in json.loads(sys.argv[1]):
+    try:
+        told.append(config.cell_key(config.cell(method=given)))
+    except config.ConfigError as error:
+        told.append(str(error))
+print(json.dumps([[sorted(table) for table in tables], told]))
+"""
+
+
+def test_methods_losses_and_what_they_refuse_are_known_where_there_is_no_torch() -> None:
+    possible: list[dict[str, Any]] = [{"name": name} | given for name, given in GIVEN.items()]
+    refused = {"name": "dae", "embedding": "l7", "alpha": 1}
+    asked = json.dumps([*possible, refused])
+    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, asked], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    tables, (*keys, told) = json.loads(done.stdout)
+    assert tables == [sorted(table) for table in (RECONSTRUCTION, EMBEDDING, CONTRAST, Method.registry)]
+    assert keys == [config.cell_key(config.cell(method=given)) for given in possible]
+    assert told.startswith("method.embedding='l7': choose none, l1, l2, ncs")
+
+
+OF_SOMEBODY_ELSE = """
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dae_ssl.distributed import World
+from dae_ssl.training.losses import RECONSTRUCTION
+from dae_ssl.training.methods.base import SelfSupervised
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mine(SelfSupervised, name="of_somebody_else"):
+    power: float = 2.0
+
+    def forward(self, networks: nn.ModuleDict, clean: Tensor, view1: Tensor, view2: Tensor,
+                weights: Mapping[str, Tensor], world: World) -> Mapping[str, Tensor]:
+        output = networks["decoder"](networks["projector"](networks["encoder"](view1)))
+        loss = RECONSTRUCTION["l2"](torch.pow(output, self.power), clean)
+        return {"loss": loss, "reconstruction": loss}
+"""
+
+
+def test_method_of_somebody_else_that_imports_torch_at_its_top_registers_and_computes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Method, "registry", dict(Method.registry))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "of_somebody_else.py").write_text(OF_SOMEBODY_ELSE)
+    importlib.import_module("of_somebody_else")
+    method = config.cell(method={"name": "of_somebody_else", "power": 3}).method
+    assert isinstance(method, SelfSupervised)
+    networks = method.networks(SMALL, seed=0)
+    clean, view1, _ = images()
+    assert close(forward(method, networks)["loss"], squared(through(networks, view1)[1] ** 3, clean))
 
 
 # ---------------------------------------------------------------------------------- by hand

@@ -1,4 +1,4 @@
-"""An experiment on a real cluster: sent as arrays, computed once, cancelled, found again; and what its scripts say."""
+"""An experiment on a real cluster: sent as arrays, computed once, cancelled, found again."""
 
 import json
 import os
@@ -117,78 +117,6 @@ def test_task_runs_from_a_snapshot_that_its_record_names(finished: Path) -> None
         record = json.loads(path.read_text())
         assert record["snapshot"] == snapshot.name
         assert record["commit"] == launch.launches(Store(finished))[0].intent["commit"]
-
-
-def script(profile: str | Profile, stage: str, tmp_path: Path) -> list[str]:
-    """Return the #SBATCH lines of a stage's array for a cell, its parents' being job 77."""
-    chosen = experiment.profile(profile) if isinstance(profile, str) else profile
-    cells = [config.cell(method="dae", seed=seed) for seed in range(3)]
-    store = Store(tmp_path)
-    made = plan.make(cells, store, chosen, queued={}, array_size=1001)
-    intent = launch.intend(made, store, chosen, experiment="alpha", mlflow_experiment="alpha")
-    (array,) = [array for array in made.arrays if array.stage == stage]
-    text = launch.script(intent, array, array.after and "77", store, chosen).text()
-    (snapshot,) = (tmp_path / "snapshots").iterdir()
-    lines = [line.removeprefix("#SBATCH --") for line in text.splitlines() if line.startswith("#SBATCH")]
-    known = {
-        str(snapshot): "SNAPSHOT",
-        intent.folder.key: "LAUNCH",
-        str(tmp_path): "STORE",
-        intent.folder.key[-6:]: "ID",
-    }
-    for value, name in known.items():
-        lines = [line.replace(value, name) for line in lines]
-    return lines
-
-
-def test_script_for_four_gpus_asks_for_exactly_what_its_profile_says(tmp_path: Path) -> None:
-    assert script("gpu4", "pretrain", tmp_path) == [
-        "account=my-project",
-        "array=0-2%8",
-        "chdir=SNAPSHOT",
-        "comment='dae_ssl LAUNCH pretrain-0'",
-        "cpus-per-task=16",
-        "gpus-per-node=4",
-        "job-name=alpha.pretrain-0.ID",
-        "mem=32768M",
-        "nodes=1",
-        "ntasks-per-node=1",
-        "open-mode=append",
-        "output=STORE/launches/LAUNCH/logs/%A_%a_0_log.out",
-        "partition=gpu",
-        "requeue",
-        "signal=USR2@90",
-        "time=240",
-    ]
-
-
-def test_script_of_a_packed_profile_with_its_own_options_follows_its_parents(tmp_path: Path) -> None:
-    given: dict[str, Any] = {
-        "partition": "a100", "qos": "long", "array_parallelism": 2, "signal_seconds": 120, "sbatch": ["exclusive"],
-        "stages": {"pretrain": {"packing": 2, "gpus_per_machine": 2}, "kmeans": {"partition": "cpu", "memory_gb": 1.5,
-                                                                           "sbatch": ["constraint=big"]}},
-    }  # fmt: skip
-    assert script(Profile.of("a", given), "kmeans", tmp_path) == [
-        "array=0-1%2",
-        "chdir=SNAPSHOT",
-        "comment='dae_ssl LAUNCH kmeans-0'",
-        "constraint=big",
-        "cpus-per-task=2",
-        "dependency=aftercorr:77",
-        "exclusive",
-        "job-name=alpha.kmeans-0.ID",
-        "kill-on-invalid-dep=yes",
-        "mem=1536M",
-        "nodes=1",
-        "ntasks-per-node=1",
-        "open-mode=append",
-        "output=STORE/launches/LAUNCH/logs/%A_%a_0_log.out",
-        "partition=cpu",
-        "qos=long",
-        "requeue",
-        "signal=USR2@120",
-        "time=60",
-    ]
 
 
 @pytest.fixture
