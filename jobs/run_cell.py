@@ -34,7 +34,7 @@ from dae_ssl.compute import cells, life
 from dae_ssl.compute.interrupt import Stopped
 from dae_ssl.compute.stages import Context
 from dae_ssl.config import Cell, ConfigError
-from dae_ssl.data import sets
+from dae_ssl.data import prepared, sets
 from dae_ssl.distributed import World, world
 from dae_ssl.files import StoreError
 from dae_ssl.store import Store
@@ -49,7 +49,7 @@ def main(given: DictConfig) -> None:
     try:
         plain: Any = OmegaConf.to_container(given, resolve=True)
         cell, store = settings.cell(plain), Store(Path(given.store))
-        sets.require_fits(store, cell)
+        prepared.require_fits(store, cell)
         run(cell, store, given)
     except (ConfigError, StoreError) as error:
         settings.fail(error, 2)

@@ -25,7 +25,7 @@ from dae_ssl.cluster import launch, queue
 from dae_ssl.compute import cells, nodes
 from dae_ssl.compute.nodes import NodeId
 from dae_ssl.config import Cell, require
-from dae_ssl.data import sets
+from dae_ssl.data import prepared
 from dae_ssl.lock import held
 from dae_ssl.planning import plan
 from dae_ssl.tracking import server
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     require_possible(asked)
     there, stages = nodes.finished(nodes.needed(asked.cells), asked.store), plan.chosen(asked.options["only"])
     for cell in {needs_of_data(cell): cell for cell in asked.cells if not wanted(cell, stages) <= there}.values():
-        sets.require_fits(asked.store, cell)
+        prepared.require_fits(asked.store, cell)
     if asked.profile.launcher == "slurm":
         return send(asked, same_cells(arguments))
     return here.compute(asked, lambda: experiment.asked(arguments, **OPTIONS), same_cells(arguments), began)

@@ -27,7 +27,7 @@ from dae_ssl.compute.nodes import Task
 from dae_ssl.compute.provenance import image_digest
 from dae_ssl.compute.resources import Resources
 from dae_ssl.config import Cell, ConfigError
-from dae_ssl.data import sets
+from dae_ssl.data.prepared import require_fits
 from dae_ssl.files import StoreError, explained
 from dae_ssl.planning import plan
 from dae_ssl.planning.plan import Array, Plan
@@ -95,7 +95,7 @@ def prepared(store: Store, cells: Sequence[Cell]) -> Iterator[Finding]:
     reasons: dict[str, int] = {}
     for cell in cells:
         try:
-            sets.require_fits(store, cell)
+            require_fits(store, cell)
         except (StoreError, ConfigError) as error:
             reasons[str(error)] = reasons.get(str(error), 0) + 1
     for reason, count in reasons.items():
