@@ -39,6 +39,7 @@ def compute(cell: Cell, stage: str, context: Context) -> dict[str, Any]:
         record = world.broadcast(record)
         if record is not None:
             return dict(record)
+        _tell_why(cell, stage, context)
         if node.record() is not None:
             node.clear()  # made from products of its parent that are no longer there
         node.remove_leftovers()
@@ -76,24 +77,27 @@ def parent_record(cell: Cell, stage: str, store: Store) -> dict[str, Any] | None
 
 def _done(cell: Cell, stage: str, context: Context) -> dict[str, Any] | None:
     """Return the commit record of a finished node, or None. Raises StoreError if it was made from other images."""
-    node = context.store.node(stage, config.key(cell, stage))
     record = cells.current_records(cell, context.store).get(stage)
-    committed = node.record()
-    if record is None and committed is None and node.product(RECORD).exists():
-        context.tell(f"{node.path} is damaged (a product is missing or has another size): computing it again")
-    elif (
-        record is None and committed is not None and done.outdated(committed, parent_record(cell, stage, context.store))
-    ):
-        context.tell(f"{node.path} was made from an earlier {cell.parent(stage)} of this cell: computing it again")
-    elif record is None and committed is not None and committed.get(LEFT_BEHIND):
-        context.tell(f"{node.path} came without its products, which are to be read: computing it again")
     for name, digests in (record or {}).get("inputs", {}).items():
         if prepared.digests(context.store, name) not in (None, digests):
             raise StoreError(
-                f"{node.path} was computed from other images than those now prepared as {name!r}: "
-                f"prepare these under another name, or delete the nodes made from the others"
+                f"{context.store.node(stage, config.key(cell, stage)).path} was computed from other images than those "
+                f"now prepared as {name!r}: prepare these under another name, or delete the nodes made from the others"
             )
     return record
+
+
+def _tell_why(cell: Cell, stage: str, context: Context) -> None:
+    """Tell why a node that was committed before has to be computed again."""
+    node = context.store.node(stage, config.key(cell, stage))
+    committed, parent = node.record(), parent_record(cell, stage, context.store)
+    if committed is None:
+        if node.product(RECORD).exists():
+            context.tell(f"{node.path} is damaged (a product is missing or has another size): computing it again")
+    elif done.outdated(committed, parent):
+        context.tell(f"{node.path} was made from an earlier {cell.parent(stage)} of this cell: computing it again")
+    elif committed.get(LEFT_BEHIND):
+        context.tell(f"{node.path} came without its products, which are to be read: computing it again")
 
 
 def _worked_seconds(log: Path) -> float:
