@@ -97,7 +97,7 @@ def _tell_why(cell: Cell, stage: str, context: Context) -> None:
     elif done.outdated(committed, parent):
         context.tell(f"{node.path} was made from an earlier {cell.parent(stage)} of this cell: computing it again")
     elif committed.get(LEFT_BEHIND):
-        context.tell(f"{node.path} came without its products, which are to be read: computing it again")
+        context.tell(f"{node.path} does not have what is to be read, which was left behind: computing it again")
 
 
 def _worked_seconds(log: Path) -> float:

@@ -1,7 +1,9 @@
-"""Image sets: prepared once from what people have, and loaded as tensors on the device.
+"""Image sets: what is prepared in a store, and how it comes to be on a device.
 
-prepared   what the records of prepared sets say: whether they are there, and serve a cell (needs no PyTorch)
-sets       image sets as uint8 tensors on the device, and their splits
-sources    reading images from downloads, official archives, folder trees, scikit-learn's digits
-prepare    preparing a set: read from a source, ordered, compared with the published one, committed
+    prepare     from what a source has to a prepared set: in one order, compared with the published one, committed
+    prepared    what the records of prepared sets say, and whether a cell can be computed from them
+    sets        the images themselves, uint8 on the device, and their splits
+    sources     reading what people have: downloads, archives, folders of images, scikit-learn's digits
+
+What a name stands for never changes: other images have another name.
 """

@@ -21,6 +21,7 @@ from dae_ssl.data import sets
 from dae_ssl.distributed import World
 from dae_ssl.evaluation import features
 from dae_ssl.store import Store
+from dae_ssl.training.weights import load_encoder, load_networks
 
 CPU = World(0, 1, torch.device("cpu"))
 CELL = config.cell(
@@ -86,6 +87,17 @@ def test_stages_in_one_run_and_in_a_run_each_give_the_same_products(
             node = context.store.node(stage, config.key(shown, stage))
             other = Store(tmp_path / "other").node(stage, config.key(shown, stage))
             assert node.verify()["products"] == other.verify()["products"]
+
+
+def test_training_leaves_its_networks_and_they_hold_the_encoder_that_was_kept(context: Context) -> None:
+    life.pretrain(CELL, context)
+    node = context.store.node("pretrain", config.key(CELL, "pretrain"))
+    networks = load_networks(node.product(store.NETWORKS), CELL)
+    assert sorted(networks) == ["decoder", "encoder", "projector"]
+    kept = load_encoder(node.product(store.encoder_name(1))).state_dict()
+    assert all(torch.equal(value, kept[name]) for name, value in networks["encoder"].state_dict().items())
+    header = node.product(store.NETWORKS).read_bytes()[8:200].decode(errors="replace")
+    assert '"epoch":"1"' in header
 
 
 def test_features_left_on_a_device_give_the_results_of_those_on_the_disk(
