@@ -11,7 +11,7 @@ from dae_ssl.store import Store
 
 SPLITS = ("train", "test")
 SIDE = 32
-"""Of the images that the study's networks take, in pixels."""
+"""The side of the images that the study's networks take, in pixels."""
 
 
 class DataError(StoreError):
