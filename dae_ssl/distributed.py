@@ -64,7 +64,7 @@ class World:
 
 
 class Gradients:
-    """The gradients of some parameters; of several ranks they are views of one buffer, which is exchanged at once."""
+    """The gradients of some parameters; with several ranks they are views of one buffer, exchanged at once."""
 
     def __init__(self, parameters: Sequence[torch.nn.Parameter], world: World) -> None:
         """Take the parameters, dense and all of one type, on the rank's device."""
@@ -90,10 +90,10 @@ class Gradients:
             return
         # Taken as they come, and copied by one kernel: backward() would add them to the buffer one after another.
         gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
-        with_part = [place for place, gradient in enumerate(gradients) if gradient is not None]
-        torch._foreach_copy_([self.views[place] for place in with_part], [gradients[place] for place in with_part])
-        for place in with_part:  # a parameter without a part in the loss has no gradient, as with one rank
-            self.parameters[place].grad = self.views[place]
+        with_part = [index for index, gradient in enumerate(gradients) if gradient is not None]
+        torch._foreach_copy_([self.views[index] for index in with_part], [gradients[index] for index in with_part])
+        for index in with_part:  # a parameter without a part in the loss has no gradient, as with one rank
+            self.parameters[index].grad = self.views[index]
 
     def exchange(self) -> None:
         """Replace every gradient by its mean over the ranks."""
@@ -181,6 +181,13 @@ def lost_peer(error: BaseException) -> bool:
 
 
 class _GatherRows(torch.autograd.Function):
+    """The rows of all ranks, and back: the sum of what every rank's loss says about this rank's rows.
+
+    `torch.distributed.nn.functional.all_gather` is deprecated, refuses to be compiled, and from four ranks on sums in
+    another order; what takes its place in PyTorch, with the very same sums, is private and goes by another name in each
+    version.
+    """
+
     @staticmethod
     def forward(ctx: Any, rows: Tensor, rank: int, size: int) -> Tensor:
         ctx.rank, ctx.size = rank, size

@@ -4,6 +4,9 @@ Neither `flock` nor file existence alone is enough on a cluster: the first is mi
 systems, the second outlives a killed process. So the lock is a file created exclusively that names its holder, and a
 thread of the holder touches it. A holder on this host is dead when its process is gone; one elsewhere when its
 heartbeat has stood still for as long as *we* watched it, so clocks need not agree.
+
+`filelock.SoftFileLease` works alike, but recovers no lock at all where names cannot be exchanged, as on NFS, and none
+that a power cut has emptied: a dead holder would block its node for ever.
 """
 
 import contextlib
@@ -78,38 +81,38 @@ def held(
 def holder(path: Path) -> str | None:
     """Return who holds the lock, in words, or None when nobody does or the holder seems to be dead.
 
-    Of a holder on another host that is told by one look at its heartbeat and this host's clock, which is good enough to
-    show people; `held` does not rely on it.
+    Whether one on another host is dead is judged by one look at its heartbeat and this host's clock, which is good
+    enough to show people; `held` does not rely on it.
     """
-    found = _read(path)
-    if found is None or _runs_here(found) is False:
+    there = _read(path)
+    if there is None or _runs_here(there) is False:
         return None
-    still = time.time() - found["beat"] / 1e9
-    return None if _runs_here(found) is None and still > STALE_SECONDS else _words(found)
+    still = time.time() - there["beat"] / 1e9
+    return None if _runs_here(there) is None and still > STALE_SECONDS else _words(there)
 
 
 def _acquire(lock: Lock, wait: bool, tell: Callable[[str], None], give_up: Callable[[], bool]) -> None:
     seen: tuple[str, int] | None = None
-    seen_since, told = time.monotonic(), False
+    seen_since, waiting = time.monotonic(), False
     while not _create(lock):
-        found = _read(lock.path)
-        if found is None:
+        there = _read(lock.path)
+        if there is None:
             continue
-        running, pulse = _runs_here(found), (found["token"], found["beat"])
+        running, pulse = _runs_here(there), (there["token"], there["beat"])
         if pulse != seen:
             if running is None and seen is not None:
                 running = True  # its heart beat while we watched
             seen, seen_since = pulse, time.monotonic()
         if running is False or time.monotonic() - seen_since > STALE_SECONDS:
-            tell(f"recovering {lock.path.parent} from {_words(found)}, which is no longer running")
+            tell(f"recovering {lock.path.parent} from {_words(there)}, which is no longer running")
             if _take_over(lock, pulse):
                 return
             continue
         if (running and not wait) or give_up():
-            raise Locked(f"{lock.path.parent} is being computed by {_words(found)}: wait for it, or stop it")
-        if not told:
-            tell(f"waiting for {lock.path.parent}, which is being computed by {_words(found)}")
-            told = True
+            raise Locked(f"{lock.path.parent} is being computed by {_words(there)}: wait for it, or stop it")
+        if not waiting:
+            tell(f"waiting for {lock.path.parent}, which is being computed by {_words(there)}")
+            waiting = True
         time.sleep(POLL_SECONDS)
 
 
@@ -135,20 +138,20 @@ def _create(lock: Lock) -> bool:
         finally:
             with contextlib.suppress(OSError):
                 aside.unlink(missing_ok=True)
-    found = _read(lock.path)
-    return found is not None and found["token"] == lock.token
+    there = _read(lock.path)
+    return there is not None and there["token"] == lock.token
 
 
 def _take_over(lock: Lock, stale: tuple[str, int]) -> bool:
     """Put our lock in the place of a stale one, given its token and last beat; return whether it is ours now.
 
-    Of many processes that see the same stale lock one at a time may try, the holder of a lock named after its token.
+    Where many processes see the same stale lock, one at a time may try: the holder of a lock named after its token.
     The place is never empty meanwhile, so that no newer lock can be overwritten and no two believe they hold it.
     """
     guard = lock.path.with_name(f"{_hidden(lock.path)}.stale.{stale[0]}")
     with held(guard, tell=lambda _text: None):
-        found = _read(lock.path)
-        if found is None or (found["token"], found["beat"]) != stale:
+        there = _read(lock.path)
+        if there is None or (there["token"], there["beat"]) != stale:
             return False
         write_json(lock.path, _identity(lock.token))
     return True
@@ -159,6 +162,7 @@ def _hidden(path: Path) -> str:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
+    """Return who holds the lock, as `_identity` tells it, and when its heart last beat; None if there is no lock."""
     try:
         content, status = path.read_bytes(), path.stat()
     except FileNotFoundError:
@@ -167,41 +171,43 @@ def _read(path: Path) -> dict[str, Any] | None:
         if error.errno == errno.ESTALE:  # NFS: removed by another host while we looked
             return None
         raise
+    # One that a power cut emptied: nobody beats, so it grows stale like any other.
+    unreadable = {"token": f"unreadable-{status.st_ino}-{status.st_mtime_ns}", "host": "an unknown host", "space": "",
+                  "pid": 0, "started": None, "since": "long ago"}  # fmt: skip
     try:
-        found = dict(json.loads(content))
-    except (ValueError, TypeError):  # emptied by a power cut: nobody beats, so it grows stale like any other
-        token = f"unreadable-{status.st_ino}-{status.st_mtime_ns}"
-        found = {"token": token, "host": "an unknown host", "space": "", "pid": 0, "started": None, "since": "long ago"}
-    return found | {"beat": status.st_mtime_ns}
+        identity = dict(json.loads(content))
+    except (ValueError, TypeError):
+        identity = {}
+    return (identity if identity.keys() >= unreadable.keys() else unreadable) | {"beat": status.st_mtime_ns}
 
 
 def _beat(lock: Lock, stop: threading.Event) -> None:
     while not stop.wait(BEAT_SECONDS):
         with contextlib.suppress(OSError):
-            found = _read(lock.path)
-            if found is None or found["token"] != lock.token:
+            there = _read(lock.path)
+            if there is None or there["token"] != lock.token:
                 return
             os.utime(lock.path)
 
 
-def _words(found: dict[str, Any]) -> str:
-    return f"process {found['pid']} on {found['host']} since {found['since']}"
+def _words(identity: dict[str, Any]) -> str:
+    return f"process {identity['pid']} on {identity['host']} since {identity['since']}"
 
 
-def _runs_here(found: dict[str, Any]) -> bool | None:
+def _runs_here(identity: dict[str, Any]) -> bool | None:
     """Tell whether the holder, if it is of this host, runs; None where that cannot be known from here.
 
     A container or a reboot numbers processes anew, and a cluster may hide other users' processes from /proc.
     """
-    if (found["host"], found["space"]) != (socket.gethostname(), _process_space()):
+    if (identity["host"], identity["space"]) != (socket.gethostname(), _process_space()):
         return None
     try:
-        os.kill(found["pid"], 0)
+        os.kill(identity["pid"], 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return None
-    return bool(_started(found["pid"]) == found["started"])
+    return bool(_started(identity["pid"]) == identity["started"])
 
 
 def _process_space() -> str:

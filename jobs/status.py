@@ -6,20 +6,17 @@ python -m jobs.status experiment=methods profile=gpu4 --watch     again every fe
 
 import shlex
 import sys
-import time
 from collections.abc import Mapping, Sequence
 
-from dae_ssl import config
 from dae_ssl.cluster import launch, queue, status
 from dae_ssl.cluster.status import Seen
 from dae_ssl.compute.nodes import Node, NodeId
 from dae_ssl.config import Cell
 from dae_ssl.report.command import run_again
-from jobs import experiment
+from jobs import board, experiment
 from jobs.experiment import Asked
 from jobs.plan import make, queued
 
-EVERY_SECONDS = 5.0
 LAST_LINES = 5
 
 
@@ -27,16 +24,13 @@ def main(arguments: Sequence[str]) -> int:
     """Print the table; return 1 if something failed."""
     watch = "--watch" in arguments
     asked = experiment.asked([argument for argument in arguments if argument != "--watch"])
-    while True:
+    if watch:
+        seen = board.watch(asked.labelled, lambda: look(asked))
+    else:
         seen = look(asked)
-        if watch and sys.stdout.isatty():
-            print("\033[2J\033[H", end="")  # clears the screen
-        print_table(asked, seen)
-        words = {found.word for found, _ in seen.values()}
-        if not watch or not words & {"running", "waiting"}:
-            print_failures(asked, seen)
-            return 1 if "failed" in words else 0
-        time.sleep(EVERY_SECONDS)
+        board.show(asked.labelled, seen)
+    print_failures(asked, seen)
+    return 1 if any(found.word == "failed" for found, _ in seen.values()) else 0
 
 
 def look(asked: Asked) -> dict[NodeId, tuple[Seen, Node]]:
@@ -49,33 +43,6 @@ def look(asked: Asked) -> dict[NodeId, tuple[Seen, Node]]:
     return {
         id: (status.look(asked.store, planned, node, active, sent, ended), node) for id, node in planned.wanted.items()
     }
-
-
-def print_table(asked: Asked, seen: Mapping[NodeId, tuple[Seen, Node]]) -> None:
-    """Print a line for each cell, under its row's label."""
-    width = max(len(label) for label, _ in asked.labelled)
-    print(f"{'':{width}}  {'cell':16}  " + "  ".join(f"{stage:8}" for stage in config.STAGES))
-    for label, cell in asked.labelled:
-        states = {stage: seen[stage, key][0] for stage, key in config.keys(cell).items()}
-        words = "  ".join(f"{_word(states, stage):8}" for stage in config.STAGES)
-        print(f"{label:{width}}  {config.cell_key(cell)}  {words}  {_told(states)}".rstrip())
-    counts = {word: sum(found.word == word for found, _ in seen.values()) for word in status.WORDS}
-    print(f"{len(seen)} nodes: " + ", ".join(f"{count} {word}" for word, count in counts.items() if count))
-
-
-def _word(states: Mapping[str, Seen], stage: str) -> str:
-    if stage not in states:
-        return "-"
-    return states[stage].detail if stage in ("probe", "kmeans") and states[stage].word == "done" else states[stage].word
-
-
-def _told(states: Mapping[str, Seen]) -> str:
-    """Return what is most worth knowing of a cell's unfinished stages."""
-    for word in ("failed", "running", "waiting", "missing"):
-        for stage, found in states.items():
-            if found.word == word and found.detail:
-                return f"{stage}: {found.detail.splitlines()[0]}"
-    return ""
 
 
 def print_failures(asked: Asked, seen: Mapping[NodeId, tuple[Seen, Node]]) -> None:

@@ -1,5 +1,6 @@
 """The lock: one holder at a time, whoever dies, wherever, and however many want it."""
 
+import errno
 import json
 import os
 import signal
@@ -23,9 +24,10 @@ HOLD = """
 import os, sys, time
 from pathlib import Path
 from dae_ssl import lock
-with lock.held(Path(sys.argv[1]), wait=len(sys.argv) < 3):
+with lock.held(Path(sys.argv[1]), wait=len(sys.argv) < 3) as held:
     print("inside", flush=True)
-    sys.stdin.read()
+    for line in sys.stdin:
+        held.check()
 """
 
 # The counter is read, left for a moment, and written: two processes inside at once lose counts, or find the marker.
@@ -230,6 +232,31 @@ def test_clock_of_the_other_host_does_not_matter(tmp_path: Path) -> None:
         assert 0.9 < time.monotonic() - began < 20
 
 
+def test_clock_that_is_moved_back_while_the_other_host_beats_does_not_kill_it(tmp_path: Path) -> None:
+    path = tmp_path / "node" / "lock"
+    forge(path)
+    thread, told, entered = waits(path)
+    for beat in range(20):  # for twice as long as a still one is given
+        os.utime(path, (1e9 - 3600 * beat, 1e9 - 3600 * beat))
+        assert not entered.wait(0.1)
+    thread.join(20)
+    assert [line.split(" ", 1)[0] for line in told] == ["waiting", "recovering"]
+
+
+def test_holder_that_is_suspended_is_superseded_and_learns_of_it_when_it_goes_on(tmp_path: Path, start: Start) -> None:
+    path = tmp_path / "node" / "lock"
+    first = start(HOLD, path)
+    inside(first)
+    first.send_signal(signal.SIGSTOP)
+    with lock.held(path, tell=lambda _text: None) as held:
+        first.send_signal(signal.SIGCONT)
+        _, errors = first.communicate("work\n")
+        assert "taken over" in errors
+        held.check()
+        assert f"process {os.getpid()} " in str(lock.holder(path))
+    assert list(path.parent.iterdir()) == []
+
+
 def test_process_that_may_not_wait_recovers_the_dead_elsewhere_but_not_the_living(tmp_path: Path) -> None:
     """A job that is requeued to another node after a crash finds its own old lock there."""
     path = tmp_path / "node" / "lock"
@@ -253,11 +280,12 @@ def test_process_that_may_not_wait_recovers_the_dead_elsewhere_but_not_the_livin
         beating.join()
 
 
-@pytest.mark.parametrize("content", [b"", b'{"token": "01', b"\xff\x00\xfe"])
-def test_lock_emptied_by_a_power_cut_does_not_block_for_ever(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b'{"token": "01', b"\xff\x00\xfe", b"\0" * 200, b"{}", b"[]", b"null"])
+def test_lock_emptied_or_spoilt_by_a_power_cut_does_not_block_for_ever(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "node" / "lock"
     path.parent.mkdir()
     path.write_bytes(content)
+    assert lock.holder(path) is not None  # it may still be written to
     with lock.held(path, tell=lambda _text: None) as held:
         held.check()
 
@@ -313,6 +341,20 @@ def test_lock_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError) as caught, lock.held(tmp_path / "file" / "node" / "lock"):
         pytest.fail("there is no such folder")
+    assert "\n" not in str(caught.value)
+
+
+def test_lock_on_a_read_only_file_system_is_one_line_that_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *_mode: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    (tmp_path / "node").mkdir()
+    monkeypatch.setattr(Path, "open", refuse)
+    refused = pytest.raises(StoreError, match="the file system is read-only")
+    with refused as caught, lock.held(tmp_path / "node" / "lock"):
+        pytest.fail("nothing can be written there")
     assert "\n" not in str(caught.value)
 
 

@@ -15,7 +15,7 @@ from dae_ssl.cluster import judge
 from dae_ssl.cluster.finding import OK, UNKNOWN, WRONG, Finding
 from dae_ssl.compute.provenance import image_digest
 from dae_ssl.config import Cell, ConfigError
-from dae_ssl.data import prepared as data
+from dae_ssl.data.prepared import require_fits
 from dae_ssl.files import StoreError, explained
 from dae_ssl.planning.profile import Profile, passed
 from dae_ssl.store import Store
@@ -73,7 +73,7 @@ def prepared(store: Store, cells: Sequence[Cell]) -> Iterator[Finding]:
     reasons: dict[str, int] = {}
     for cell in cells:
         try:
-            data.require_fits(store, cell)
+            require_fits(store, cell)
         except (StoreError, ConfigError) as error:
             reasons[str(error)] = reasons.get(str(error), 0) + 1
     for reason, count in reasons.items():

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dae_ssl import config, store
+from dae_ssl import config
 from dae_ssl.compute.archive import Archive, ArchiveError
 from dae_ssl.config import Cell
 from dae_ssl.files import StoreError, explained, require_replaceable, sha256, sha256_of, write_bytes, write_json
 from dae_ssl.lock import Locked, held
-from dae_ssl.store import Folder, Store
+from dae_ssl.store import LEFT_BEHIND, RECORD, SCORES, Folder, Store, encoder_epoch
 
 INDEX = "README.md"
 HEAD = """# Encoders
@@ -29,10 +29,10 @@ encoders into a store with the numbers, where further measures find them. Elsewh
     encoder = load_encoder(Path("KEY.safetensors"))  # images (n, 3, 32, 32), floats in [0, 1] -> (n, 8192)
 
 """
-SCORES = {
+SHOWN = {
     "test accuracy": "test_accuracy", "L-BFGS": "logistic_test_accuracy", "k-means matched": "kmeans_matched_accuracy",
 }  # fmt: skip
-COLUMNS = ("file", "settings", "epoch", "scored on", *SCORES, "precision", "device", "commit", "bytes", "SHA-256")
+COLUMNS = ("file", "settings", "epoch", "scored on", *SHOWN, "precision", "device", "commit", "bytes", "SHA-256")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def named(archive: Archive) -> dict[str, Encoder]:
 
 
 def save(
-    archive: Archive, folder: Path, wanted: Iterable[Cell], place: Store, *, at_most: int | None = None
+    archive: Archive, folder: Path, wanted: Iterable[Cell], store: Store, *, at_most: int | None = None
 ) -> tuple[int, int]:
     """Write into a folder the encoders that some cells are told by, and its index.
 
@@ -77,7 +77,7 @@ def save(
             continue
         if at_most is not None and there + encoder.bytes > at_most:
             left_out += 1
-        elif _copied(place.node("pretrain", encoder.key), encoder, folder / name):
+        elif _copied(store.node("pretrain", encoder.key), encoder, folder / name):
             new, there = new + 1, there + encoder.bytes
     write_bytes(folder / INDEX, index(archive, folder).encode())
     return new, left_out
@@ -95,10 +95,14 @@ def require_own(folder: Path) -> None:
 
 def _in_order(every: Mapping[str, Encoder], wanted: Iterable[Cell]) -> dict[str, Encoder]:
     """Return the encoders that some cells are told by, in the cells' order, by the names of their files."""
-    by_place = {(encoder.key, encoder.epoch): (name, encoder) for name, encoder in every.items()}
-    places = ((config.key(cell, "pretrain"), epoch) for cell in wanted if cell.method.trains
-              for epoch in (cell.optimisation.epochs, _epoch(cell)))  # fmt: skip
-    return dict(by_place[place] for place in places if place in by_place)
+    by_training = {(encoder.key, encoder.epoch): (name, encoder) for name, encoder in every.items()}
+    trainings = (
+        (config.key(cell, "pretrain"), epoch)
+        for cell in wanted
+        if cell.method.trains
+        for epoch in (cell.optimisation.epochs, _epoch(cell))
+    )
+    return dict(by_training[training] for training in trainings if training in by_training)
 
 
 def found(archive: Archive, folder: Path) -> dict[Path, Encoder]:
@@ -111,9 +115,9 @@ def found(archive: Archive, folder: Path) -> dict[Path, Encoder]:
     return there
 
 
-def load(files: Mapping[Path, Encoder], place: Store) -> int:
+def load(files: Mapping[Path, Encoder], store: Store) -> int:
     """Put encoders into the nodes of a store that came without them; return into how many."""
-    return sum(_put(path, encoder, place.node("pretrain", encoder.key)) for path, encoder in files.items())
+    return sum(_put(path, encoder, store.node("pretrain", encoder.key)) for path, encoder in files.items())
 
 
 def index(archive: Archive, folder: Path) -> str:
@@ -131,21 +135,21 @@ def _rows(name: str, encoder: Encoder, same: list[Cell], archive: Archive) -> It
     readers = [cell for cell in same if _epoch(cell) == encoder.epoch]
     record = encoder.record
     for cell in readers or same[:1]:
-        figures: dict[str, float] = {}
-        for done in archive.records(cell).values() if readers else ():
-            figures |= done.get("figures", {})
-        told = cell if readers else replace(cell, features=replace(cell.features, epoch=encoder.epoch))
-        scores = (f"{100 * figures[score]:.2f}" if score in figures else "" for score in SCORES.values())
+        measured: dict[str, float] = {}
+        for committed in archive.records(cell).values() if readers else ():
+            measured |= committed.get(SCORES, {})
+        read_at = cell if readers else replace(cell, features=replace(cell.features, epoch=encoder.epoch))
+        scores = (f"{100 * measured[score]:.2f}" if score in measured else "" for score in SHOWN.values())
         origin = (cell.precision, str(record.get("device", "")), str(record.get("commit", ""))[:16])
-        scored = cell.data.evaluate if figures else ""
-        yield (f"`{name}`", config.title(told), str(encoder.epoch), scored, *scores, *origin,
+        scored = cell.data.evaluate if measured else ""
+        yield (f"`{name}`", config.title(read_at), str(encoder.epoch), scored, *scores, *origin,
                str(encoder.bytes), f"`{encoder.sha256}`")  # fmt: skip
 
 
 def _of(key: str, last: int, record: Mapping[str, Any]) -> Iterator[tuple[str, Encoder]]:
     """Yield the encoders of a pretraining and their files' names."""
-    for product, facts in (record["products"] | record.get(store.LEFT_BEHIND, {})).items():
-        epoch = store.encoder_epoch(product)
+    for product, facts in (record["products"] | record.get(LEFT_BEHIND, {})).items():
+        epoch = encoder_epoch(product)
         if epoch is not None:
             name = f"{key}{'' if epoch == last else f'-epoch{epoch:04d}'}{Path(product).suffix}"
             yield name, Encoder(key, epoch, product, facts["bytes"], facts["sha256"], record)
@@ -188,14 +192,14 @@ def _put(path: Path, encoder: Encoder, node: Folder) -> bool:
     try:
         with held(node.lock, wait=False):
             record = node.record() or {}
-            left = record.get(store.LEFT_BEHIND, {})
+            left = record.get(LEFT_BEHIND, {})
             if left.get(encoder.product, {}).get("sha256") != encoder.sha256:
                 return False
             write_bytes(node.product(encoder.product), path.read_bytes())
             brought = {encoder.product: left[encoder.product]}
             still = {name: facts for name, facts in left.items() if name not in brought}
-            both = {"products": record["products"] | brought, store.LEFT_BEHIND: still}
-            write_json(node.product(store.RECORD), record | both)
+            both = {"products": record["products"] | brought, LEFT_BEHIND: still}
+            write_json(node.product(RECORD), record | both)
     except Locked:
         return False
     return True

@@ -7,17 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dae_ssl import config, store
+from dae_ssl import config
 from dae_ssl.compute import cells, done, stages
 from dae_ssl.compute.interrupt import Stopped, stop_requests
 from dae_ssl.compute.log import Log, read
 from dae_ssl.compute.provenance import provenance
 from dae_ssl.compute.stages import Context
 from dae_ssl.config import Cell
+from dae_ssl.data import prepared
 from dae_ssl.distributed import World, arithmetic
 from dae_ssl.files import StoreError
 from dae_ssl.lock import Locked, held
-from dae_ssl.store import Store
+from dae_ssl.store import LEFT_BEHIND, RECORD, Store, products_digest
 from dae_ssl.training.pretrain import Interrupted
 
 
@@ -38,6 +39,7 @@ def compute(cell: Cell, stage: str, context: Context) -> dict[str, Any]:
         record = world.broadcast(record)
         if record is not None:
             return dict(record)
+        _tell_why(cell, stage, context)
         if node.record() is not None:
             node.clear()  # made from products of its parent that are no longer there
         node.remove_leftovers()
@@ -54,11 +56,10 @@ def compute(cell: Cell, stage: str, context: Context) -> dict[str, Any]:
         log.event("finished")
         settings = config.stage_settings(cell, stage)
         times = {"finished": time.time(), "seconds": _worked_seconds(node.log)}
-        read = (
-            {"parent": store.products_digest(parent)} if (parent := parent_record(cell, stage, context.store)) else {}
-        )
+        parent = parent_record(cell, stage, context.store)
+        made_from = {"parent": products_digest(parent)} if parent else {}
         known = {"stage": stage, "key": node.key, "settings": settings} | source | times
-        return node.commit(known | facts | read, context.memo.digests)
+        return node.commit(known | facts | made_from, context.memo.digests)
 
 
 def follow(cell: Cell, context: Context) -> None:
@@ -68,33 +69,35 @@ def follow(cell: Cell, context: Context) -> None:
             stages.train(cell, context.store.node("pretrain", config.key(cell, "pretrain")), None, context)
 
 
-def parent_record(cell: Cell, stage: str, where: Store) -> dict[str, Any] | None:
+def parent_record(cell: Cell, stage: str, store: Store) -> dict[str, Any] | None:
     """Return the commit record of the node that a stage reads; None if there is none or it is not done."""
     parent = cell.parent(stage)
-    return None if parent is None else where.node(parent, config.key(cell, parent)).record()
+    return None if parent is None else store.node(parent, config.key(cell, parent)).record()
 
 
 def _done(cell: Cell, stage: str, context: Context) -> dict[str, Any] | None:
     """Return the commit record of a finished node, or None. Raises StoreError if it was made from other images."""
-    node = context.store.node(stage, config.key(cell, stage))
     record = cells.current_records(cell, context.store).get(stage)
-    committed = node.record()
-    if record is None and committed is None and node.product(store.RECORD).exists():
-        context.tell(f"{node.path} is damaged (a product is missing or has another size): computing it again")
-    elif (
-        record is None and committed is not None and done.outdated(committed, parent_record(cell, stage, context.store))
-    ):
-        context.tell(f"{node.path} was made from an earlier {cell.parent(stage)} of this cell: computing it again")
-    elif record is None and committed is not None and committed.get(store.LEFT_BEHIND):
-        context.tell(f"{node.path} came without its products, which are to be read: computing it again")
     for name, digests in (record or {}).get("inputs", {}).items():
-        prepared = context.store.data(name).record()
-        if prepared is not None and stages.digests(prepared) != digests:
+        if prepared.digests(context.store, name) not in (None, digests):
             raise StoreError(
-                f"{node.path} was computed from other images than those now prepared as {name!r}: "
-                f"prepare these under another name, or delete the nodes made from the others"
+                f"{context.store.node(stage, config.key(cell, stage)).path} was computed from other images than those "
+                f"now prepared as {name!r}: prepare these under another name, or delete the nodes made from the others"
             )
     return record
+
+
+def _tell_why(cell: Cell, stage: str, context: Context) -> None:
+    """Tell why a node that was committed before has to be computed again."""
+    node = context.store.node(stage, config.key(cell, stage))
+    committed, parent = node.record(), parent_record(cell, stage, context.store)
+    if committed is None:
+        if node.product(RECORD).exists():
+            context.tell(f"{node.path} is damaged (a product is missing or has another size): computing it again")
+    elif done.outdated(committed, parent):
+        context.tell(f"{node.path} was made from an earlier {cell.parent(stage)} of this cell: computing it again")
+    elif committed.get(LEFT_BEHIND):
+        context.tell(f"{node.path} does not have what is to be read, which was left behind: computing it again")
 
 
 def _worked_seconds(log: Path) -> float:

@@ -15,20 +15,31 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dae_ssl import config, store
+from dae_ssl import config
 from dae_ssl.compute import done
 from dae_ssl.compute.log import Log, read
 from dae_ssl.compute.provenance import versions
 from dae_ssl.config import Cell
-from dae_ssl.data import sets
+from dae_ssl.data import prepared, sets
 from dae_ssl.distributed import World
 from dae_ssl.evaluation import features
 from dae_ssl.evaluation.probe import Accuracy, few_labels, logistic_regression, train_probe
 from dae_ssl.evaluation.reconstruction import match
 from dae_ssl.files import StoreError, write_bytes, write_json
-from dae_ssl.store import Folder, Store
+from dae_ssl.store import (
+    CORRECT,
+    FEATURES,
+    KMEANS,
+    NETWORKS,
+    PROBE,
+    SCORES,
+    Folder,
+    Store,
+    encoder_name,
+    pictures_name,
+)
 from dae_ssl.training import networks as nets
-from dae_ssl.training.checkpoint import States, serialise
+from dae_ssl.training.checkpoint import States
 from dae_ssl.training.monitor import evenly, passed_through, pictures
 from dae_ssl.training.pretrain import SAVE_SECONDS, pretrain
 from dae_ssl.training.step import compile_cache
@@ -54,7 +65,7 @@ class Context:
     save_seconds: float = SAVE_SECONDS
     """How often pretraining saves its state."""
     memo: sets.Memo = field(default_factory=sets.Memo)
-    """What this run has read and verified already; it is to be shared by places of one process, and dropped with it."""
+    """What this run has read and verified already; one process shares it between contexts, and drops it at the end."""
 
 
 class _Parts(dict[str, float]):
@@ -72,17 +83,17 @@ class _Parts(dict[str, float]):
 
 def _pretrain_stage(cell: Cell, node: Folder, log: Log, context: Context) -> dict[str, Any]:
     if not cell.method.trains:
-        _write_encoder(cell, node, 0, _random_encoder(cell))
+        _write_weights(node.product(encoder_name(0)), cell, 0, _random_encoder(cell))
         return {}
     trained = train(cell, node, log, context)
-    write_bytes(node.product(store.NETWORKS), serialise(trained.state_dict()))
+    _write_weights(node.product(NETWORKS), cell, cell.optimisation.epochs, trained)
     return _how(node.log) | {
         "inputs": _inputs(context.store, cell.data.pretrain),
-        "figures": _reconstruction_figures(cell, trained, context),
+        SCORES: _reconstruction_scores(cell, trained, context),
     }
 
 
-def _reconstruction_figures(cell: Cell, networks: nn.ModuleDict, context: Context) -> dict[str, float]:
+def _reconstruction_scores(cell: Cell, networks: nn.ModuleDict, context: Context) -> dict[str, float]:
     """Return how well the first view's reconstructions match the view and the clean image, over test images."""
     test = sets.load(context.store, cell.data.pretrain, "test", context.world.device, context.memo).images
     shown = passed_through(networks, cell, evenly(test, MATCHED_IMAGES))
@@ -93,16 +104,16 @@ def _reconstruction_figures(cell: Cell, networks: nn.ModuleDict, context: Contex
     compared = {"to_view": match(made, view), "to_clean": match(made, clean), "view_to_clean": match(view, clean)}
     return {
         f"reconstruction_{name}_{to}": value
-        for to, found in compared.items()
-        for name, value in dataclasses.asdict(found).items()
+        for to, matched in compared.items()
+        for name, value in dataclasses.asdict(matched).items()
     }
 
 
 def _how(log: Path) -> dict[str, Any]:
     """Return how the steps were computed, as last told in a log, and the seconds of all compiling."""
-    told = [dict(entry.fields) for entry in read(log) if entry.event == "steps"]
-    how = {name: value for facts in told for name, value in facts.items()}
-    seconds = [facts["compile_seconds"] for facts in told if "compile_seconds" in facts]
+    steps = [dict(entry.fields) for entry in read(log) if entry.event == "steps"]
+    how = {name: value for facts in steps for name, value in facts.items()}
+    seconds = [facts["compile_seconds"] for facts in steps if "compile_seconds" in facts]
     return how | ({"compile_seconds": round(sum(seconds), 3)} if seconds else {})
 
 
@@ -145,10 +156,10 @@ class _Watch:
         self.context.progress("pretrain", epoch * steps + step, self.cell.optimisation.epochs * steps)
 
     def keep(self, epoch: int, networks: nn.ModuleDict) -> None:
-        _write_encoder(self.cell, self.node, epoch, networks["encoder"])
+        _write_weights(self.node.product(encoder_name(epoch)), self.cell, epoch, networks["encoder"])
         content = io.BytesIO()
         np.savez(content, allow_pickle=False, **pictures(networks, self.cell, self.shown))
-        write_bytes(self.node.product(store.pictures_name(epoch)), content.getvalue())
+        write_bytes(self.node.product(pictures_name(epoch)), content.getvalue())
 
     def stop(self) -> bool:
         return self.context.stop()
@@ -162,7 +173,7 @@ def _features_stage(cell: Cell, node: Folder, log: Log, context: Context) -> dic
         kept = features.Kept(splits)
     with parts.timed("encode and write"):
         written = features.write(
-            node.product(store.FEATURES),
+            node.product(FEATURES),
             splits,
             encode,
             dtype=cell.features.dtype,
@@ -174,7 +185,7 @@ def _features_stage(cell: Cell, node: Folder, log: Log, context: Context) -> dic
             },
             kept=kept,
         )
-    context.memo.digests.note(node.product(store.FEATURES), written)
+    context.memo.digests.note(node.product(FEATURES), written)
     context.memo.leave(written.sha256, kept.sets())
     log.event("extracted", images={name: len(split) for name, split in splits.items()})
     return {"inputs": _inputs(context.store, cell.data.evaluate), "parts": parts}
@@ -228,7 +239,7 @@ def _probe_stage(cell: Cell, node: Folder, log: Log, context: Context) -> dict[s
         test = split("test")
         correct = selection.classifier.correct(test.representations, test.labels)
         logistic_correct = logistic.classifier.correct(test.representations, test.labels)
-    figures = {
+    scores = {
         "test_accuracy": Accuracy.of(correct).mean,
         "validation_accuracy": selection.validation[selection.learning_rate].mean,
         "probe_learning_rate": selection.learning_rate,
@@ -238,9 +249,9 @@ def _probe_stage(cell: Cell, node: Folder, log: Log, context: Context) -> dict[s
     }
     by_seed = dict(zip(map(str, settings.seeds), Accuracy.of(correct).seeds, strict=True))
     by_rate = {str(rate): accuracy.mean for rate, accuracy in selection.validation.items()}
-    write_json(node.product(store.PROBE), figures | {"test_accuracy_by_seed": by_seed, "validation_by_rate": by_rate})
-    _write_arrays(node.product(store.CORRECT), probe=correct, logistic=logistic_correct, ids=test.ids)
-    return {"figures": figures, "parts": parts}
+    write_json(node.product(PROBE), scores | {"test_accuracy_by_seed": by_seed, "validation_by_rate": by_rate})
+    _write_arrays(node.product(CORRECT), probe=correct, logistic=logistic_correct, ids=test.ids)
+    return {SCORES: scores, "parts": parts}
 
 
 def _write_arrays(path: Path, **arrays: Tensor) -> None:
@@ -257,10 +268,10 @@ def _kmeans_stage(cell: Cell, node: Folder, _log: Log, context: Context) -> dict
         path, expected, _ = _features(cell, context)
         test = features.read(path, "test", expect=expected)
     with parts.timed("kmeans"):
-        scores = kmeans(test.representations.numpy(), test.labels.numpy(), settings=cell.kmeans)
-    figures = {f"kmeans_{name}": value for name, value in scores.terms().items()}
-    write_json(node.product(store.KMEANS), figures)
-    return {"figures": figures, "parts": parts}
+        clustering = kmeans(test.representations.numpy(), test.labels.numpy(), settings=cell.kmeans)
+    scores = {f"kmeans_{name}": value for name, value in clustering.terms().items()}
+    write_json(node.product(KMEANS), scores)
+    return {SCORES: scores, "parts": parts}
 
 
 STAGES: Mapping[str, Callable[[Cell, Folder, Log, Context], dict[str, Any]]] = {
@@ -277,25 +288,20 @@ def _random_encoder(cell: Cell) -> nn.Module:
     return encoder
 
 
-def _write_encoder(cell: Cell, node: Folder, epoch: int, encoder: nn.Module) -> None:
-    """Write an encoder with what it is, so that the file can be told without the record beside it."""
+def _write_weights(path: Path, cell: Cell, epoch: int, network: nn.Module) -> None:
+    """Write a network with what it is, so that the file can be told without the record beside it."""
     settings = json.dumps(config.stage_settings(cell, "pretrain"), sort_keys=True)
-    content = packed(encoder.state_dict(), {"format": "pt", "settings": settings, "epoch": str(epoch)})
-    write_bytes(node.product(store.encoder_name(epoch)), content)
+    write_bytes(path, packed(network.state_dict(), {"format": "pt", "settings": settings, "epoch": str(epoch)}))
 
 
 def _features(cell: Cell, context: Context) -> tuple[Path, Mapping[str, str], int]:
     """Return a cell's features file, verified, the attributes it must have, and how many classes it knows."""
     node = context.store.node("features", config.key(cell, "features"))
     node.verify(context.memo.digests)
-    path = node.product(store.FEATURES)
+    path = node.product(FEATURES)
     return path, {"node": node.key}, len(json.loads(str(features.attributes(path)["classes"])))
 
 
-def _inputs(where: Store, name: str) -> dict[str, Any]:
+def _inputs(store: Store, name: str) -> dict[str, Any]:
     """Return the digests of a data set's splits, by which a record tells what it was computed from."""
-    return {name: digests(where.data(name).record() or {})}
-
-
-def digests(prepared: Mapping[str, Any]) -> dict[str, str]:
-    return {split: facts["digest"] for split, facts in prepared.get("splits", {}).items()}
+    return {name: prepared.digests(store, name) or {}}

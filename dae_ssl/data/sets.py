@@ -1,4 +1,4 @@
-"""Image sets as uint8 tensors on the device, and their splits; `prepare.py` makes them."""
+"""Image sets as uint8 tensors on the device, and their splits."""
 
 import hashlib
 from collections.abc import Callable, Hashable, Sequence
@@ -11,13 +11,11 @@ import numpy.typing as npt
 import torch
 
 from dae_ssl import config
-from dae_ssl.data.prepared import require_prepared
+from dae_ssl.data.prepared import SPLITS, require_prepared
 from dae_ssl.files import Digests
 from dae_ssl.store import Store, products_digest
 
 Read = TypeVar("Read")
-
-SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,15 +77,15 @@ def load(store: Store, name: str, split: str, device: torch.device | str, memo: 
     """
     config.require(split in SPLITS, "split", split, " or ".join(SPLITS))
     require_prepared(store, name)
-    node, memo = store.data(name), memo or Memo()
+    folder, memo = store.data(name), memo or Memo()
 
     def read() -> ImageSet:
-        record = node.verify(memo.digests)
-        arrays = (_mapped(node.product(f"{split}-{part}.npy")) for part in ("images", "labels"))
+        record = folder.verify(memo.digests)
+        arrays = (_mapped(folder.product(f"{split}-{part}.npy")) for part in ("images", "labels"))
         images, labels = (torch.from_numpy(array).to(device, copy=True) for array in arrays)
         return ImageSet(images, labels, torch.arange(len(labels), device=device), tuple(record["classes"]))
 
-    return memo.once((node.path, products_digest(node.record() or node.verify()), split, str(device)), read)
+    return memo.once((folder.path, products_digest(folder.record() or folder.verify()), split, str(device)), read)
 
 
 def evaluation_splits(

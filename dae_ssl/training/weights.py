@@ -10,14 +10,18 @@ import math
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from dae_ssl.config import Cell
 from dae_ssl.files import StoreError
 from dae_ssl.training import networks
 from dae_ssl.training.checkpoint import deserialise
+from dae_ssl.training.methods.base import SelfSupervised
+
+Network = TypeVar("Network", bound=nn.Module)
 
 DTYPES = {
     "U8": torch.uint8, "I8": torch.int8, "I16": torch.int16, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -26,11 +30,11 @@ DTYPES = {
 """What is written and read, in the library's order: it lays the last of these out first."""
 METADATA = "__metadata__"
 LONGEST_HEADER = 1 << 20
-"""Bytes; an encoder's has a few hundred, the library's bound is 100 million."""
+"""Bytes; the networks' has a few thousand, the library's bound is 100 million."""
 MOST_DIMENSIONS = 64
-"""Of a tensor; PyTorch's own bound for what it can iterate over."""
+"""A tensor may have so many; PyTorch's own bound for what it can iterate over."""
 LONGEST_REASON, LONGEST_SHOWN = 300, 90
-"""Characters of what is wrong with an encoder, and of a name or value that a message repeats."""
+"""Characters of what is wrong with a file, and of a name or value that a message repeats."""
 _BRIEF = reprlib.Repr()
 _BRIEF.maxstring = 80
 
@@ -58,16 +62,16 @@ def packed(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = N
 def unpacked(content: bytes) -> dict[str, Tensor]:
     """Return the tensors of a file. Raises WeightsError unless every byte of it is accounted for, and once."""
     header, values = _split(content)
-    places = [(*_place(name, told), name) for name, told in header.items() if name != METADATA]
-    found, end = {}, 0
+    places = [(*_place(name, entry), name) for name, entry in header.items() if name != METADATA]
+    tensors, end = {}, 0
     for start, stop, dtype, shape, name in sorted(places, key=lambda place: place[:2]):
         _require(start == end, f"{_shown(name)} begins at byte {start}, where {end} is the first that is free")
         _require(stop <= len(values), f"{_shown(name)} ends at byte {stop} of {len(values)}")
         end = stop
         flat = torch.frombuffer(bytearray(values[start:stop]), dtype=dtype) if stop > start else torch.empty(0)
-        found[name] = flat.to(dtype).reshape(shape)
+        tensors[name] = flat.to(dtype).reshape(shape)
     _require(end == len(values), f"{len(values) - end} bytes at its end belong to no tensor")
-    return found
+    return tensors
 
 
 def load_encoder(path: Path) -> nn.Sequential:
@@ -75,27 +79,42 @@ def load_encoder(path: Path) -> nn.Sequential:
 
     Raises WeightsError for a file that is no encoder of this suite.
     """
-    encoder = networks.encoder()
+    return _filled(networks.encoder(), path, "encoder of this suite")
+
+
+def load_networks(path: Path, cell: Cell) -> nn.ModuleDict:
+    """Return the networks that a cell's pretraining ended with, as its product holds them, by name.
+
+    Raises WeightsError for a file that holds no such networks, or those of a cell with other ones.
+    """
+    method = cell.method
+    if not isinstance(method, SelfSupervised):
+        raise WeightsError(f"{method.name} trains no networks: name a cell of a method that does")
+    return _filled(method.networks(cell.networks, cell.seed), path, f"networks of {method.name}")
+
+
+def _filled(network: Network, path: Path, what: str) -> Network:
+    """Return a network with the weights that a file holds. Raises WeightsError, which calls it `what`, for others."""
     try:
         content = path.read_bytes()
-        # Encoders were PyTorch files once; of these no more than tensors and plain values is unpickled.
+        # Weights were PyTorch files once; of these no more than tensors and plain values is unpickled.
         state = deserialise(content) if path.suffix == ".pt" else unpacked(content)
-        _require_alike(state, encoder.state_dict())
-        encoder.load_state_dict(state)
+        _require_alike(state, network.state_dict())
+        network.load_state_dict(state)
     except Exception as error:  # for a damaged PyTorch file any
         reason = _line(" ".join(str(error).split()), LONGEST_REASON)
-        raise WeightsError(f"{path} holds no encoder of this suite, or a damaged one: {reason}") from error
-    return encoder.eval()
+        raise WeightsError(f"{path} holds no {what}, or is damaged: {reason}") from error
+    return network.eval()
 
 
 def _require_alike(state: Mapping[str, Any], known: Mapping[str, Tensor]) -> None:
     """Raise WeightsError for other dtypes, which loading would convert without a word, and for NaN and infinity."""
-    for name, own in known.items() if isinstance(state, Mapping) else ():  # anything plain may have been unpickled
+    for name, wanted in known.items() if isinstance(state, Mapping) else ():  # anything plain may have been unpickled
         value = state.get(name)
-        if not isinstance(value, Tensor) or value.shape != own.shape:
+        if not isinstance(value, Tensor) or value.shape != wanted.shape:
             continue  # refused by loading
-        if value.dtype != own.dtype:
-            raise WeightsError(f"{name} is {value.dtype}, where an encoder has {own.dtype}")
+        if value.dtype != wanted.dtype:
+            raise WeightsError(f"{name} is {value.dtype}, where the network has {wanted.dtype}")
         if not value.isfinite().all():
             raise WeightsError(f"{name} holds values that are not finite")
 
@@ -118,10 +137,10 @@ def _split(content: bytes) -> tuple[dict[str, Any], memoryview]:
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    named = dict(pairs)
+    if len(named) < len(pairs):
         raise ValueError("a name stands in it twice")
-    return found
+    return named
 
 
 def _whole(digits: str) -> int:
@@ -131,21 +150,21 @@ def _whole(digits: str) -> int:
     return int(digits)
 
 
-def _place(name: str, told: Any) -> tuple[int, int, torch.dtype, tuple[int, ...]]:
+def _place(name: str, entry: Any) -> tuple[int, int, torch.dtype, tuple[int, ...]]:
     """Return where a tensor's values start and stop, their dtype and shape, which agree with each other."""
     shown = _shown(name)
-    complete = isinstance(told, dict) and told.keys() == {"dtype", "shape", "data_offsets"}
+    complete = isinstance(entry, dict) and entry.keys() == {"dtype", "shape", "data_offsets"}
     _require(complete, f"{shown} is not told by dtype, shape and data_offsets")
-    shape, offsets = told["shape"], told["data_offsets"]
-    dtype = DTYPES.get(told["dtype"]) if isinstance(told["dtype"], str) else None
+    shape, offsets = entry["shape"], entry["data_offsets"]
+    dtype = DTYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
     if dtype is None:
-        raise WeightsError(f"no safetensors that this program reads: {shown} has dtype {_shown(told['dtype'])}")
-    given = f"{shown} has shape {_shown(shape)} and data_offsets {_shown(offsets)}"
+        raise WeightsError(f"no safetensors that this program reads: {shown} has dtype {_shown(entry['dtype'])}")
+    stated = f"{shown} has shape {_shown(shape)} and data_offsets {_shown(offsets)}"
     for numbers in (shape, offsets):
-        _require(isinstance(numbers, list) and all(type(number) is int and number >= 0 for number in numbers), given)
+        _require(isinstance(numbers, list) and all(type(number) is int and number >= 0 for number in numbers), stated)
     _require(len(shape) <= MOST_DIMENSIONS, f"{shown} has {len(shape)} dimensions")
     # Counted as if no dimension were 0, as PyTorch does where it lays out a tensor.
-    _require(math.prod(max(number, 1) for number in shape) < 2**63 // dtype.itemsize, given)
+    _require(math.prod(max(number, 1) for number in shape) < 2**63 // dtype.itemsize, stated)
     size = math.prod(shape) * dtype.itemsize
     _require(len(offsets) == 2 and offsets[1] - offsets[0] == size,
              f"{shown} has {size} bytes by its dtype and shape, and data_offsets {_shown(offsets)}")  # fmt: skip

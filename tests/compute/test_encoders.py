@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
-from dae_ssl import config, files, store
+from dae_ssl import config, files
 from dae_ssl.compute import cells, encoders, nodes
 from dae_ssl.compute.archive import Archive, ArchiveError
 from dae_ssl.compute.life import compute
@@ -21,7 +21,16 @@ from dae_ssl.distributed import World
 from dae_ssl.files import StoreError, sha256
 from dae_ssl.planning import plan
 from dae_ssl.planning.profile import Profile
-from dae_ssl.store import Folder, Store, products_digest
+from dae_ssl.store import (
+    FEATURES,
+    LEFT_BEHIND,
+    RECORD,
+    Folder,
+    Store,
+    encoder_name,
+    encoder_names,
+    products_digest,
+)
 from dae_ssl.training import networks
 from dae_ssl.training.checkpoint import serialise
 from dae_ssl.training.weights import load_encoder, packed
@@ -29,58 +38,58 @@ from jobs import results, submit
 from jobs.experiment import asked
 from tests.forged import a_cell, commit, forge
 
-TODAY, FORMER = store.encoder_names(4)
+TODAY, FORMER = encoder_names(4)
 
 
-def node(place: Store, cell: Cell, stage: str = "pretrain") -> Folder:
-    return place.node(stage, config.key(cell, stage))
+def node(store: Store, cell: Cell, stage: str = "pretrain") -> Folder:
+    return store.node(stage, config.key(cell, stage))
 
 
-def record(place: Store, cell: Cell, stage: str = "pretrain") -> dict[str, Any]:
-    found = node(place, cell, stage).record()
+def record(store: Store, cell: Cell, stage: str = "pretrain") -> dict[str, Any]:
+    found = node(store, cell, stage).record()
     assert found is not None
     return found
 
 
-def measure(place: Store, cell: Cell, *, form: int = 0, seed: int = 0) -> None:
+def measure(store: Store, cell: Cell, *, form: int = 0, seed: int = 0) -> None:
     """Forge a cell that is done, with an encoder of every kept epoch, each record naming what it was made from."""
-    forge(place, cell, right=0.8, seed=seed)
+    forge(store, cell, right=0.8, seed=seed)
     for epoch in cell.optimisation.kept_epochs() if cell.method.trains else ():
         encoder = networks.encoder()
         networks.initialise(encoder, torch.Generator().manual_seed(100 * seed + epoch))
         content = serialise(encoder.state_dict()) if form else packed(encoder.state_dict())
-        node(place, cell).product(store.encoder_names(epoch)[form]).write_bytes(content)
-    node(place, cell, "features").product(store.FEATURES).write_bytes(bytes(1000))
+        node(store, cell).product(encoder_names(epoch)[form]).write_bytes(content)
+    node(store, cell, "features").product(FEATURES).write_bytes(bytes(1000))
     for stage in cell.stages():
         parent = cell.parent(stage)
-        made_from = {} if parent is None else {"parent": products_digest(record(place, cell, parent))}
-        commit(place, cell, stage, figures=record(place, cell, stage)["figures"], **made_from)
+        made_from = {} if parent is None else {"parent": products_digest(record(store, cell, parent))}
+        commit(store, cell, stage, figures=record(store, cell, stage)["figures"], **made_from)
 
 
 @pytest.fixture
 def measured(tmp_path: Path) -> tuple[Store, Cell]:
-    place, cell = Store(tmp_path / "measured"), a_cell()
-    measure(place, cell)
-    return place, cell
+    store, cell = Store(tmp_path / "measured"), a_cell()
+    measure(store, cell)
+    return store, cell
 
 
-def saved(place: Store, *wanted: Cell, to: Path) -> Archive:
+def saved(store: Store, *wanted: Cell, to: Path) -> Archive:
     """Save cells into a file, and their encoders into the folder `weights` beside it."""
     archive = Archive.read(to)
-    archive.add(wanted, place)
+    archive.add(wanted, store)
     archive.write(to)
-    encoders.save(archive, to.parent / "weights", wanted, place)
+    encoders.save(archive, to.parent / "weights", wanted, store)
     return Archive.read(to)
 
 
-def loaded(archive: Archive, folder: Path, place: Store) -> tuple[int, int]:
+def loaded(archive: Archive, folder: Path, store: Store) -> tuple[int, int]:
     files = encoders.found(archive, folder)
-    return archive.load(place), encoders.load(files, place)
+    return archive.load(store), encoders.load(files, store)
 
 
-def missing(place: Store, *wanted: Cell) -> dict[str, str]:
+def missing(store: Store, *wanted: Cell) -> dict[str, str]:
     """Return the stages that would be computed, and of what cell each node is told."""
-    made = plan.make(wanted, place, Profile.of("test", {"launcher": "local"}), queued={}, array_size=100)
+    made = plan.make(wanted, store, Profile.of("test", {"launcher": "local"}), queued={}, array_size=100)
     return {node.stage: config.cell_key(node.cell) for node in made.missing()}
 
 
@@ -89,38 +98,38 @@ def missing(place: Store, *wanted: Cell) -> dict[str, str]:
 
 @pytest.mark.parametrize(("form", "suffix"), [(0, "safetensors"), (1, "pt")])
 def test_last_encoder_and_the_measured_one_are_saved_as_they_are(form: int, suffix: str, tmp_path: Path) -> None:
-    place, cell = Store(tmp_path / "measured"), a_cell()
+    store, cell = Store(tmp_path / "measured"), a_cell()
     earlier = replace(cell, features=replace(cell.features, epoch=2))
-    measure(place, cell, form=form)
+    measure(store, cell, form=form)
     key = config.key(cell, "pretrain")
-    saved(place, cell, to=tmp_path / "r.jsonl")
+    saved(store, cell, to=tmp_path / "r.jsonl")
     assert {path.name for path in (tmp_path / "weights").iterdir()} == {"README.md", f"{key}.{suffix}"}
-    saved(place, earlier, to=tmp_path / "r.jsonl")
+    saved(store, earlier, to=tmp_path / "r.jsonl")
     names = {f"{key}.{suffix}": 4, f"{key}-epoch0002.{suffix}": 2}
     assert {path.name for path in (tmp_path / "weights").iterdir()} == {"README.md", *names}
     for name, epoch in names.items():
-        product = node(place, cell).product(store.encoder_names(epoch)[form])
+        product = node(store, cell).product(encoder_names(epoch)[form])
         assert (tmp_path / "weights" / name).read_bytes() == product.read_bytes()
 
 
 def test_index_tells_of_every_encoder_what_it_is_and_what_it_scored(
     measured: tuple[Store, Cell], tmp_path: Path
 ) -> None:
-    place, cell = measured
+    store, cell = measured
     again, floor = replace(cell, kmeans=replace(cell.kmeans, restarts=3)), next(iter(cells.floors(cell).values()))
     trained = a_cell(precision="bf16", seed=1)
-    measure(place, floor, seed=7)
-    measure(place, trained, seed=1)
+    measure(store, floor, seed=7)
+    measure(store, trained, seed=1)
     for stage in ("features", "probe", "kmeans"):
-        shutil.rmtree(node(place, trained, stage).path)
+        shutil.rmtree(node(store, trained, stage).path)
     to = tmp_path / "r.jsonl"
-    saved(place, cell, again, floor, trained, to=to)
+    saved(store, cell, again, floor, trained, to=to)
     before = (tmp_path / "weights" / "README.md").read_text()
     rows = [[part.strip() for part in line.strip("| ").split("|")] for line in before.splitlines() if "`" in line]
     rows = [row for row in rows if row[0].startswith("`")]
     assert len(rows) == 3, "two cells that read one encoder, one without scores, and no file for what is not trained"
     by_title = {row[1]: row for row in rows}
-    figures, file = cells.scores(cell, place), tmp_path / "weights" / f"{config.key(cell, 'pretrain')}.safetensors"
+    figures, file = cells.scores(cell, store), tmp_path / "weights" / f"{config.key(cell, 'pretrain')}.safetensors"
     assert by_title[config.title(cell)] == [
         f"`{file.name}`", config.title(cell), "4", "digits", f"{100 * figures['test_accuracy']:.2f}",
         f"{100 * figures['logistic_test_accuracy']:.2f}", f"{100 * figures['kmeans_matched_accuracy']:.2f}",
@@ -128,50 +137,50 @@ def test_index_tells_of_every_encoder_what_it_is_and_what_it_scored(
     ]  # fmt: skip
     assert by_title[config.title(again)][6] == "", "its k-means was not measured"
     assert by_title[config.title(trained)][3:8] == ["", "", "", "", "bf16"]
-    saved(place, cell, to=to)
+    saved(store, cell, to=to)
     assert (tmp_path / "weights" / "README.md").read_text() == before
     (tmp_path / "weights" / "of another.safetensors").write_bytes(b"")
     file.unlink()
     stale = tmp_path / "weights" / f"{config.key(trained, 'pretrain')}.safetensors"
-    encoders.save(Archive.read(to), tmp_path / "weights", [], place)
+    encoders.save(Archive.read(to), tmp_path / "weights", [], store)
     assert (tmp_path / "weights" / "README.md").read_text().count("\n| `") == 1, "what is there"
     stale.write_bytes(b"of another training")
-    encoders.save(Archive.read(to), tmp_path / "weights", [], place)
+    encoders.save(Archive.read(to), tmp_path / "weights", [], store)
     assert (tmp_path / "weights" / "README.md").read_text().count("\n| `") == 0, "and is what it is said to be"
 
 
 def test_encoder_that_took_the_place_of_another_is_saved_in_its_place(
     measured: tuple[Store, Cell], tmp_path: Path
 ) -> None:
-    place, cell = measured
+    store, cell = measured
     to = tmp_path / "r.jsonl"
-    saved(place, cell, to=to)
-    measure(place, cell, seed=5)
-    archive = saved(place, cell, to=to)
+    saved(store, cell, to=to)
+    measure(store, cell, seed=5)
+    archive = saved(store, cell, to=to)
     assert loaded(archive, tmp_path / "weights", Store(tmp_path / "other")) == (4, 1)
-    assert record(Store(tmp_path / "other"), cell)["products"][TODAY] == record(place, cell)["products"][TODAY]
+    assert record(Store(tmp_path / "other"), cell)["products"][TODAY] == record(store, cell)["products"][TODAY]
 
 
 @pytest.mark.parametrize("content", ["# My project\n", "", "# Encoders of mine\n"])
 def test_page_of_a_folder_that_is_no_index_is_not_overwritten(
     content: str, measured: tuple[Store, Cell], tmp_path: Path
 ) -> None:
-    place, cell = measured
+    store, cell = measured
     page = tmp_path / "weights" / "README.md"
     page.parent.mkdir()
     page.write_text(content)
     with pytest.raises(StoreError, match=r"README\.md is no index of encoders, and would be overwritten"):
-        saved(place, cell, to=tmp_path / "r.jsonl")
+        saved(store, cell, to=tmp_path / "r.jsonl")
     assert [path.name for path in page.parent.iterdir()] == ["README.md"]
     assert page.read_text() == content
 
 
 def test_encoder_that_changed_since_it_was_committed_is_not_saved(measured: tuple[Store, Cell], tmp_path: Path) -> None:
-    place, cell = measured
-    product = node(place, cell).product(TODAY)
+    store, cell = measured
+    product = node(store, cell).product(TODAY)
     product.write_bytes(bytes(product.stat().st_size))
     with pytest.raises(files.StoreError, match="changed since it was committed"):
-        saved(place, cell, to=tmp_path / "r.jsonl")
+        saved(store, cell, to=tmp_path / "r.jsonl")
     assert not list((tmp_path / "weights").glob("*.safetensors"))
 
 
@@ -180,36 +189,36 @@ def test_encoder_that_changed_since_it_was_committed_is_not_saved(measured: tupl
 
 @pytest.mark.parametrize("form", [0, 1])
 def test_loaded_encoder_is_a_product_and_no_more_left_behind(form: int, tmp_path: Path) -> None:
-    place, other, cell = Store(tmp_path / "measured"), Store(tmp_path / "other"), a_cell()
-    measure(place, cell, form=form)
-    archive = saved(place, cell, to=tmp_path / "r.jsonl")
-    name = store.encoder_names(4)[form]
+    store, other, cell = Store(tmp_path / "measured"), Store(tmp_path / "other"), a_cell()
+    measure(store, cell, form=form)
+    archive = saved(store, cell, to=tmp_path / "r.jsonl")
+    name = encoder_names(4)[form]
     assert loaded(archive, tmp_path / "weights", other) == (4, 1)
-    found, was = record(other, cell), record(place, cell)
+    found, was = record(other, cell), record(store, cell)
     assert set(found["products"]) == {name}
-    assert set(found[store.LEFT_BEHIND]) == set(was["products"]) - {name}
+    assert set(found[LEFT_BEHIND]) == set(was["products"]) - {name}
     assert node(other, cell).verify()["settings"] == was["settings"]
     assert products_digest(found) == products_digest(was), "so no child was made from something else"
     assert set(cells.current_records(cell, other)) == set(cell.stages())
     assert missing(other, cell) == {}
     encoder = load_encoder(node(other, cell).product(name))
-    assert torch.equal(encoder[0].weight, load_encoder(node(place, cell).product(name))[0].weight)
+    assert torch.equal(encoder[0].weight, load_encoder(node(store, cell).product(name))[0].weight)
 
 
 def test_weights_are_added_to_numbers_that_were_loaded_before(measured: tuple[Store, Cell], tmp_path: Path) -> None:
-    place, cell = measured
-    other, archive = Store(tmp_path / "other"), saved(place, cell, to=tmp_path / "r.jsonl")
+    store, cell = measured
+    other, archive = Store(tmp_path / "other"), saved(store, cell, to=tmp_path / "r.jsonl")
     assert archive.load(other) == 4
     assert loaded(archive, tmp_path / "weights", other) == (0, 1)
     assert TODAY in record(other, cell)["products"]
-    before = node(other, cell).product(store.RECORD).read_bytes()
+    before = node(other, cell).product(RECORD).read_bytes()
     assert loaded(archive, tmp_path / "weights", other) == (0, 0)
-    assert node(other, cell).product(store.RECORD).read_bytes() == before
+    assert node(other, cell).product(RECORD).read_bytes() == before
 
 
 def test_saving_what_was_loaded_gives_the_same_files(measured: tuple[Store, Cell], tmp_path: Path) -> None:
-    place, cell = measured
-    other, archive = Store(tmp_path / "other"), saved(place, cell, to=tmp_path / "r.jsonl")
+    store, cell = measured
+    other, archive = Store(tmp_path / "other"), saved(store, cell, to=tmp_path / "r.jsonl")
     loaded(archive, tmp_path / "weights", other)
     (tmp_path / "again").mkdir()
     saved(other, cell, to=tmp_path / "again" / "r.jsonl")
@@ -220,8 +229,8 @@ def test_saving_what_was_loaded_gives_the_same_files(measured: tuple[Store, Cell
 def test_file_that_is_not_what_its_record_names_is_refused_in_one_line(
     measured: tuple[Store, Cell], tmp_path: Path
 ) -> None:
-    place, cell = measured
-    saved(place, cell, to=tmp_path / "r.jsonl")
+    store, cell = measured
+    saved(store, cell, to=tmp_path / "r.jsonl")
     file = tmp_path / "weights" / f"{config.key(cell, 'pretrain')}.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     with pytest.raises(ArchiveError, match="is not the encoder that was measured") as refused:
@@ -232,8 +241,8 @@ def test_file_that_is_not_what_its_record_names_is_refused_in_one_line(
 
 
 def test_node_that_has_or_names_another_encoder_stays_as_it_is(measured: tuple[Store, Cell], tmp_path: Path) -> None:
-    place, cell = measured
-    archive = saved(place, cell, to=tmp_path / "r.jsonl")
+    store, cell = measured
+    archive = saved(store, cell, to=tmp_path / "r.jsonl")
     trained_here, numbers_of_another = Store(tmp_path / "here"), Store(tmp_path / "another")
     measure(trained_here, cell, seed=3)
     saved(trained_here, cell, to=tmp_path / "b" / "r.jsonl").load(numbers_of_another)
@@ -244,8 +253,8 @@ def test_node_that_has_or_names_another_encoder_stays_as_it_is(measured: tuple[S
 
 
 def test_node_that_is_being_computed_is_left_alone(measured: tuple[Store, Cell], tmp_path: Path) -> None:
-    place, cell = measured
-    other, archive = Store(tmp_path / "other"), saved(place, cell, to=tmp_path / "r.jsonl")
+    store, cell = measured
+    other, archive = Store(tmp_path / "other"), saved(store, cell, to=tmp_path / "r.jsonl")
     node(other, cell).states.mkdir(parents=True)
     assert loaded(archive, tmp_path / "weights", other) == (3, 0)
     assert node(other, cell).record() is None
@@ -255,8 +264,8 @@ def test_node_that_is_being_computed_is_left_alone(measured: tuple[Store, Cell],
 
 
 def test_pretraining_counts_as_done_for_who_reads_what_came_along(measured: tuple[Store, Cell], tmp_path: Path) -> None:
-    place, cell = measured
-    other, archive = Store(tmp_path / "other"), saved(place, cell, to=tmp_path / "r.jsonl")
+    store, cell = measured
+    other, archive = Store(tmp_path / "other"), saved(store, cell, to=tmp_path / "r.jsonl")
     further = replace(cell, kmeans=replace(cell.kmeans, restarts=3))
     archive.load(other)
     assert set(missing(other, further)) == {"pretrain", "features", "kmeans"}
@@ -268,8 +277,8 @@ def test_pretraining_counts_as_done_for_who_reads_what_came_along(measured: tupl
 def test_pretraining_is_done_again_for_who_reads_an_encoder_that_stayed_behind(
     measured: tuple[Store, Cell], tmp_path: Path
 ) -> None:
-    place, cell = measured
-    other, archive = Store(tmp_path / "other"), saved(place, cell, to=tmp_path / "r.jsonl")
+    store, cell = measured
+    other, archive = Store(tmp_path / "other"), saved(store, cell, to=tmp_path / "r.jsonl")
     loaded(archive, tmp_path / "weights", other)
     shutil.rmtree(node(other, cell, "features").path)
     earlier = replace(cell, features=replace(cell.features, epoch=2))
@@ -287,15 +296,15 @@ def test_features_are_the_same_from_either_form_of_an_encoder(images: Path, tmp_
     made = []
     for form in (0, 1):
         shutil.copytree(images, tmp_path / str(form))
-        place = Store(tmp_path / str(form))
-        measure(place, cell, form=form)
-        shutil.rmtree(node(place, cell, "features").path)
-        here = Context(place, World(0, 1, torch.device("cpu")), print)
+        store = Store(tmp_path / str(form))
+        measure(store, cell, form=form)
+        shutil.rmtree(node(store, cell, "features").path)
+        here = Context(store, World(0, 1, torch.device("cpu")), print)
         made.append(compute(cell, "features", here)["products"])
     assert made[0] == made[1]
-    shutil.rmtree(node(place, cell, "features").path)
-    node(place, cell).product(FORMER).unlink()
-    commit(place, cell, "pretrain")
+    shutil.rmtree(node(store, cell, "features").path)
+    node(store, cell).product(FORMER).unlink()
+    commit(store, cell, "pretrain")
     with pytest.raises(files.StoreError, match="is not there, though pretraining is done"):
         compute(cell, "features", here)
 
@@ -309,8 +318,8 @@ def test_missing_probe_of_loaded_cells_is_computed_without_training_them_again(
             "optimisation.batch_size=8", "optimisation.epochs=2", "optimisation.checkpoints=[1]", "kmeans.clusters=3",
             "kmeans.restarts=2", "floors=false"]  # fmt: skip
     first, second, to = tmp_path / "first", tmp_path / "second", tmp_path / "r.jsonl"
-    for place in (first, second):
-        shutil.copytree(images, place)
+    for store in (first, second):
+        shutil.copytree(images, store)
     assert submit.main([*tiny, f"store={first}"]) == 0
     results.main(["save", *tiny, f"store={first}", f"to={to}", "weights=true"])
     assert "3 encoders, 3 of them new" in capsys.readouterr().out
@@ -327,8 +336,8 @@ def test_missing_probe_of_loaded_cells_is_computed_without_training_them_again(
     assert len(nodes.finished(needed(wanted), Store(second))) == 12, "k-means of the same features stays valid"
     for cell in wanted:
         assert cells.scores(cell, Store(second)) == cells.scores(cell, Store(first))
-        assert set(record(Store(second), cell)["products"]) == {store.encoder_name(2)}
-        content = node(Store(second), cell).product(store.encoder_name(2)).read_bytes()
+        assert set(record(Store(second), cell)["products"]) == {encoder_name(2)}
+        content = node(Store(second), cell).product(encoder_name(2)).read_bytes()
         said = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
         assert config.key_of(json.loads(said["settings"])) == config.key(cell, "pretrain"), "it tells what it is"
         assert said["epoch"] == "2"

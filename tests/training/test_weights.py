@@ -15,11 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+import dae_ssl.training.methods  # noqa: F401  (registers every method)
+from dae_ssl import config
+from dae_ssl.config import Cell, Method
 from dae_ssl.files import StoreError
-from dae_ssl.store import encoder_epoch, encoder_name, encoder_names
+from dae_ssl.store import NETWORKS, encoder_epoch, encoder_name, encoder_names
 from dae_ssl.training import networks
 from dae_ssl.training.checkpoint import serialise
-from dae_ssl.training.weights import DTYPES, WeightsError, load_encoder, packed, unpacked
+from dae_ssl.training.weights import DTYPES, WeightsError, load_encoder, load_networks, packed, unpacked
 
 
 def tensors() -> dict[str, Tensor]:
@@ -244,7 +247,7 @@ def test_file_that_is_no_encoder_is_one_line_that_names_it(tmp_path: Path) -> No
     }
     for name, content in bad.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(StoreError, match="holds no encoder of this suite, or a damaged one") as refused:
+        with pytest.raises(StoreError, match="holds no encoder of this suite, or is damaged") as refused:
             load_encoder(tmp_path / name)
         assert str(refused.value).startswith(str(tmp_path / name))
         assert "\n" not in str(refused.value)
@@ -265,11 +268,11 @@ def spoilt(name: str, change: Any) -> dict[str, Tensor]:
         (lambda: spoilt("8.weight", lambda w: w.index_fill(0, torch.tensor(3), torch.inf)), "8.weight holds values"),
         (
             lambda: {k: v.long() for k, v in an_encoder().state_dict().items()},
-            "is torch.int64, where an encoder has torch.float32",
+            "is torch.int64, where the network has torch.float32",
         ),
         (
             lambda: {k: v.double() for k, v in an_encoder().state_dict().items()},
-            "is torch.float64, where an encoder has torch.float32",
+            "is torch.float64, where the network has torch.float32",
         ),
         (lambda: spoilt("0.bias", lambda bias: bias[1:]), "size mismatch for 0.bias"),
         (lambda: {name: value for name, value in an_encoder().state_dict().items() if name != "2.bias"}, "2.bias"),
@@ -282,7 +285,7 @@ def test_encoder_that_is_none_of_this_suite_is_told_in_one_short_line(
 ) -> None:
     path = tmp_path / ("e.pt" if form is serialise else "e.safetensors")
     path.write_bytes(form(state()))
-    with pytest.raises(WeightsError, match="holds no encoder of this suite, or a damaged one") as refused:
+    with pytest.raises(WeightsError, match="holds no encoder of this suite, or is damaged") as refused:
         load_encoder(path)
     assert said in str(refused.value)
     assert str(refused.value).isprintable()
@@ -340,10 +343,51 @@ def test_pickle_that_would_run_something_is_refused_in_one_line_and_does_not_run
     assert ran.exists()
 
 
+# ---------------------------------------------------------------------------------- all networks of a training
+
+
+def a_cell(**method: Any) -> Cell:
+    return config.cell(method={"name": "dae"} | method)
+
+
+@pytest.mark.parametrize("name", sorted(name for name, kind in Method.registry.items() if kind.trains))
+@pytest.mark.parametrize("write", [pytest.param(serialise, id="pt"), pytest.param(packed, id="safetensors")])
+def test_networks_of_every_method_are_loaded_from_either_form(name: str, write: Any, tmp_path: Path) -> None:
+    cell = config.cell(method={"name": name}, seed=1)
+    trained = cell.method.networks(cell.networks, seed=2)
+    path = tmp_path / ("networks.pt" if write is serialise else NETWORKS)
+    path.write_bytes(write(trained.state_dict()))
+    loaded = load_networks(path, cell)
+    assert not loaded.training
+    assert same(dict(loaded.state_dict()), dict(trained.state_dict()))
+
+
+def test_library_reads_the_networks_that_are_written() -> None:
+    from safetensors.torch import load
+
+    state = a_cell().method.networks(a_cell().networks, seed=0).state_dict()
+    assert same(load(packed(state)), dict(state))
+
+
+def test_networks_of_another_cell_are_refused_in_one_line_that_names_the_file(tmp_path: Path) -> None:
+    small = config.cell(method={"name": "dae"}, networks={"embedding_size": 8})
+    (tmp_path / NETWORKS).write_bytes(packed(small.method.networks(small.networks, seed=0).state_dict()))
+    for cell in (a_cell(), config.cell(method={"name": "simclr"})):
+        with pytest.raises(WeightsError, match=f"holds no networks of {cell.method.name}, or is damaged") as refused:
+            load_networks(tmp_path / NETWORKS, cell)
+        assert str(refused.value).startswith(str(tmp_path / NETWORKS))
+        assert "\n" not in str(refused.value)
+    with pytest.raises(WeightsError, match="random trains no networks"):
+        load_networks(tmp_path / NETWORKS, config.cell(method={"name": "random"}))
+
+
+# ---------------------------------------------------------------------------------- names
+
+
 def test_epoch_of_an_encoder_is_told_from_its_name_and_nothing_elses() -> None:
     assert [encoder_epoch(name) for name in (*encoder_names(0), *encoder_names(12345))] == [0, 0, 12345, 12345]
     assert encoder_name(300) == "encoder-epoch0300.safetensors"
-    for name in ("networks.pt", "encoder-epoch0300.npz", "../encoder-epoch0300.pt", "encoder-epoch0300.pt.lock",
-                 "encoder-epoch" + "1" * 5000 + ".pt", "encoder-epoch" + "1" * 10 + ".pt", "encoder-epoch١٢٣٤.pt",
-                 "encoder-epoch0300.pt\n"):  # fmt: skip
+    for name in ("networks.pt", "networks.safetensors", "encoder-epoch0300.npz", "../encoder-epoch0300.pt",
+                 "encoder-epoch0300.pt.lock", "encoder-epoch" + "1" * 5000 + ".pt", "encoder-epoch" + "1" * 10 + ".pt",
+                 "encoder-epoch١٢٣٤.pt", "encoder-epoch0300.pt\n"):  # fmt: skip
         assert encoder_epoch(name) is None

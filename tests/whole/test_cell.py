@@ -213,26 +213,6 @@ def test_mistakes_in_a_sweep_are_one_line_too_before_hydra_sees_it() -> None:
         assert str(refused.value).startswith(said)
 
 
-@pytest.mark.parametrize(
-    ("overrides", "said"),
-    [
-        (["data.evaluate=nowhere"], "data set 'nowhere' is not prepared"),
-        (["optimisation.batch_size=100"], "optimisation.batch_size=100: choose at most 60"),
-        (["data.pretrain_images=61"], "data.pretrain_images=61: choose null (all) or at most 60"),
-        (["data.validation_images=58"], "data.validation_images=58: choose fewer than the 60"),
-        (["views.crop=33"], "views.crop=33: choose at most the images' side, 32"),
-    ],
-)
-def test_cell_that_its_images_cannot_serve_is_refused_before_any_work(
-    images: Path, overrides: list[str], said: str
-) -> None:
-    from dae_ssl.data import prepared
-
-    with pytest.raises((ConfigError, prepared.DataError)) as refused:
-        prepared.require_fits(Store(images), settings.cell(settings.compose([*DAE, *TINY, *overrides])))
-    assert said in str(refused.value)
-
-
 def test_mistake_ends_the_command_with_one_line_and_code_2_and_settings_can_be_shown(tmp_path: Path) -> None:
     wrong = python("jobs.run_cell", *DAE, *TINY, f"store={tmp_path}")
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1), wrong.stderr
