@@ -92,7 +92,8 @@ def _alone(store: Store, stack: contextlib.ExitStack) -> str | None:
 
 def _queued(store: Store) -> tuple[Sequence[Queued] | None, str | None]:
     """Return what SLURM has, or None and the reason why it cannot be asked, where that matters."""
-    if not store.launches():
+    launches = store.launching.parent
+    if not launches.is_dir() or not any(path.is_dir() for path in launches.iterdir()):
         return None, None
     try:
         return queue.queue(), None

@@ -69,8 +69,8 @@ def free_node(stage: str, node: Folder, described: Descriptions, leaving: Iterab
 
     if not unneeded():
         return 0
+    size = weight(node.path)
     with held(node.lock, wait=False):
-        size = weight(node.path)
         # It is looked once more when the node is out of sight: whoever describes a cell later will not find it.
         return size if discard(node.path, unneeded) else 0
 
