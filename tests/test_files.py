@@ -212,6 +212,94 @@ def test_a_file_of_another_size_than_was_written_is_refused(tmp_path: Path) -> N
         Digests().note(path, Written(2559, "0" * 64))
 
 
+# ---------------------------------------------------------------------------------- what goes
+
+
+def a_file(path: Path) -> None:
+    path.write_bytes(b"x" * 10)
+
+
+def a_folder(path: Path) -> None:
+    (path / "a" / "b").mkdir(parents=True)
+    (path / "a" / "b" / "file").write_bytes(b"x" * 20)
+    (path / "a" / "link").symlink_to(path.parent / "kept")
+
+
+def a_link(path: Path) -> None:
+    path.symlink_to(path.parent / "kept")
+
+
+def a_dead_link(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize("make", [a_file, a_folder, a_link, a_dead_link])
+@pytest.mark.parametrize("name", ["it", "odd\n\x1b[2J name", "-rf"])
+def test_what_is_discarded_goes_whole_and_no_link_is_followed(
+    make: Callable[[Path], None], name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file").write_text("kept")
+    seen: list[list[str]] = []
+    make(tmp_path / name)
+
+    def still() -> bool:
+        seen.append([path.name for path in tmp_path.iterdir() if not files.LEFTOVER.fullmatch(path.name)])
+        return True
+
+    assert files.discard(tmp_path / name, still)
+    assert seen == [["kept"]], "out of sight before anything in it goes"
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert (tmp_path / "kept" / "file").read_text() == "kept"
+
+
+@pytest.mark.parametrize("make", [a_file, a_folder, a_link])
+def test_what_is_not_to_go_after_all_is_put_back_unless_it_was_made_anew(
+    make: Callable[[Path], None], tmp_path: Path
+) -> None:
+    (tmp_path / "kept").mkdir()
+    path = tmp_path / "it"
+    make(path)
+    number = path.lstat().st_ino
+    assert not files.discard(path, lambda: False)
+    assert path.lstat().st_ino == number
+
+    def made_anew() -> bool:
+        path.mkdir()
+        (path / "new").write_text("new")
+        return False
+
+    assert files.discard(path, made_anew)
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["it", "kept"]
+    assert (path / "new").read_text() == "new"
+
+
+def test_what_cannot_be_removed_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "/store/probe")
+
+    with pytest.raises(StoreError, match="No such file"):
+        files.discard(tmp_path / "none")
+    monkeypatch.setattr(Path, "rename", read_only)
+    a_folder(tmp_path / "it")
+    with pytest.raises(StoreError, match="the file system is read-only") as caught:
+        files.discard(tmp_path / "it")
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "it" / "a" / "b" / "file").exists()
+
+
+@pytest.mark.parametrize(("make", "size"), [(a_file, 10), (a_folder, 20 + 4), (a_dead_link, 7)])
+def test_weight_is_that_of_all_files_and_of_links_themselves(
+    make: Callable[[Path], None], size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file").write_bytes(b"x" * 10**6)
+    make(Path("it"))
+    assert files.weight(Path("it")) == size
+    assert files.weight(Path("none")) == 0
+
+
 @pytest.mark.parametrize("parts", [[(10, 5), (15, 1), (40, 60)], [(0, 100)], [], [(99, 1)], [(50, 10), (20, 10)]])
 @pytest.mark.parametrize("scale", [1, 50_000])
 def test_a_file_is_hashed_while_it_is_filled_in(tmp_path: Path, parts: list[tuple[int, int]], scale: int) -> None:

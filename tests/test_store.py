@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from dae_ssl import files
-from dae_ssl.files import Digests, StoreError, Written, write_bytes, write_json
-from dae_ssl.store import RECORD, Folder, Store
+from dae_ssl.files import Digests, StoreError, Written, beside, write_bytes, write_json
+from dae_ssl.store import LAUNCH, RECORD, Folder, Store
 
 ROOT = Path(__file__).parents[1]
 
@@ -209,6 +209,24 @@ def test_store_lists_cells_and_data_that_are_there(tmp_path: Path) -> None:
     assert [node.key for node in store.cells()] == ["a", "b"]
     assert store.data_names() == ["whole"]
     assert store.node("probe", "k").path == tmp_path / "probe" / "k"
+
+
+def test_what_is_about_to_be_written_or_removed_is_not_there(tmp_path: Path) -> None:
+    store, hidden = Store(tmp_path), beside(tmp_path / "k").name
+    for key in ("k", hidden):
+        store.cell(key).create()
+        store.node("probe", key).create()
+        store.snapshot(key).create()
+        store.launch(key).create()
+        store.launch(key).product(LAUNCH).write_text("{}")
+    assert [folder.key for folder in (*store.cells(), *store.snapshots(), *store.launches())] == ["k", "k", "k"]
+    assert store.keys("probe") == {"k"}
+
+
+def test_a_folder_where_a_record_is_expected_is_no_record(tmp_path: Path) -> None:
+    node = Folder(tmp_path)
+    node.product(RECORD).mkdir()
+    assert node.record() is None
 
 
 def test_record_can_be_read_while_it_is_written_again(tmp_path: Path) -> None:
