@@ -18,6 +18,7 @@ from dae_ssl.cluster import queue, spent
 from dae_ssl.cluster.launch import comment
 from dae_ssl.cluster.queue import Queued, SlurmError
 from dae_ssl.compute import cells, spare
+from dae_ssl.compute.disk import Descriptions
 from dae_ssl.files import write_json
 from dae_ssl.lock import held
 from dae_ssl.store import CELL, FEATURES, LAUNCH, LEFT_BEHIND, RECORD, Store
@@ -132,6 +133,21 @@ def test_what_somebody_came_to_need_meanwhile_stays(
     assert store.node("probe", UNNEEDED).product("probe.json").exists()
     assert features_of(RANDOM, store).product(FEATURES).exists(), "what reads them is not done any more"
     assert "1 kB freed" in capsys.readouterr().out, "leftovers, states and compiled steps"
+
+
+def test_a_node_that_is_described_at_the_last_moment_is_put_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cell is described when it has been looked at what the cells need, and before the node is out of sight."""
+    described, node, plain = Descriptions(store), store.node("probe", UNNEEDED), spare.weight
+
+    def described_meanwhile(path: Path) -> int:
+        store.cell("c" * 16).create()
+        write_json(store.cell("c" * 16).product(CELL), {"settings": {}, "nodes": {"probe": UNNEEDED}})
+        return plain(path)
+
+    monkeypatch.setattr(spare, "weight", described_meanwhile)
+    assert spare.free_node("probe", node, described, ()) == 0
+    assert node.product("probe.json").read_bytes() == b"x" * 700
+    assert [path.name for path in node.path.parent.iterdir() if path.name.startswith(".")] == []
 
 
 def test_features_whose_dropping_was_interrupted_go(store: Store) -> None:
