@@ -1,17 +1,22 @@
-"""Files that appear whole or not at all, and the SHA-256 by which they are told apart."""
+"""Files that appear whole or not at all, and vanish the same way; and the SHA-256 by which they are told apart."""
 
 import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
+import shutil
 import stat
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+LEFTOVER = re.compile(r"\..+\.\d+\.[0-9a-f]{8}", re.DOTALL)
+"""The name of what a process writes or removes: the name it is for, the process, and what no other has."""
 
 
 class StoreError(RuntimeError):
@@ -52,7 +57,7 @@ def appearing(path: Path) -> Iterator[Path]:
     Raises StoreError, before anything is written, where something other than a file has the name.
     """
     require_replaceable(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    temporary = beside(path)
     try:
         with explained(path):
             yield temporary
@@ -63,6 +68,56 @@ def appearing(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # a read-only file system refuses even to look, and would hide the reason
             temporary.unlink(missing_ok=True)
+
+
+def beside(path: Path) -> Path:
+    """Return a path in the same folder that nothing has, by whose name it is known what a killed process left."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+
+
+def discard(path: Path, still: Callable[[], bool] = lambda: True) -> bool:
+    """Remove a file, a link, or a folder with all that is in it, at once for whoever looks for its name.
+
+    `still` is asked when nobody can come to it any more: if it is not to be removed after all it is put back, and False
+    returned. Links are never followed. Raises StoreError for what cannot be removed.
+    """
+    with explained(path):
+        aside = path.rename(beside(path))
+        if not still():
+            with contextlib.suppress(OSError):  # somebody made it anew meanwhile, and this is no longer missed
+                aside.rename(path)
+                return False
+        delete(aside)
+    return True
+
+
+def delete(path: Path) -> None:
+    """Remove a file, a link, or a folder with all that is in it, which nobody else uses; links are never followed."""
+    with explained(path):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def weight(path: Path) -> int:
+    """Return the bytes of a file, or of all files in a folder and below; links are not followed.
+
+    What vanishes while it is looked at, or may not be looked at, counts nothing.
+    """
+    total, waiting = 0, [path]
+    with contextlib.suppress(OSError):
+        if not stat.S_ISDIR(path.lstat().st_mode):
+            return path.lstat().st_size
+    while waiting:
+        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(Path(entry.path))
+                else:
+                    with contextlib.suppress(OSError):
+                        total += entry.stat(follow_symlinks=False).st_size
+    return total
 
 
 def write_bytes(path: Path, content: bytes) -> None:

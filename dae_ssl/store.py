@@ -9,6 +9,7 @@
     STORE/trials/               how long a step of training takes where
     STORE/compiled/             what torch.compile made of training steps, found again by later processes
 
+What a process is about to write or to remove is called `.NAME.PID.HEX` beside the name that it is for.
 A node is done when `record.json`, written last, names the SHA-256 of every product and they match.
 """
 
@@ -27,7 +28,8 @@ from dae_ssl.files import Digests, StoreError, explained, write_json
 
 RECORD = "record.json"
 LEFT_BEHIND = "left_behind"
-"""In a record: products of a node that was brought here from another store without them."""
+"""In a record: products that the node had and has no more, since it was brought here from another store without them,
+or since they were dropped to free their room."""
 SCORES = "figures"
 """In a record: the numbers that were measured, by name."""
 LOCK = "lock"
@@ -94,7 +96,7 @@ class Store:
 
     def cells(self) -> list["Folder"]:
         """Return every cell that was ever described in this store."""
-        return [Folder(path) for path in sorted((self.root / "cells").glob("*")) if path.is_dir()]
+        return [Folder(path) for path in _visible(self.root / "cells") if path.is_dir()]
 
     def launch(self, name: str) -> "Folder":
         """Return the folder of a submission."""
@@ -102,7 +104,7 @@ class Store:
 
     def launches(self) -> list["Folder"]:
         """Return every submission from this store, oldest first."""
-        return [Folder(path.parent) for path in sorted((self.root / "launches").glob(f"*/{LAUNCH}"))]
+        return [Folder(path) for path in _visible(self.root / "launches") if (path / LAUNCH).exists()]
 
     def page(self, experiment: str) -> Path:
         """Return the report page of an experiment; its figures and tables lie beside it."""
@@ -127,14 +129,24 @@ class Store:
         """Return the folder of the code that submissions run."""
         return Folder(self.root / "snapshots" / digest)
 
+    def snapshots(self) -> list["Folder"]:
+        """Return every copy of the code."""
+        return [Folder(path) for path in _visible(self.root / "snapshots") if path.is_dir()]
+
     def keys(self, stage: str) -> set[str]:
         """Return the keys of all nodes of a stage that were ever begun."""
         folder = self.root / stage
-        return set(os.listdir(folder)) if folder.is_dir() else set()  # noqa: PTH208  (names of tens of thousands)
+        names = os.listdir(folder) if folder.is_dir() else []  # noqa: PTH208  (tens of thousands)
+        return {name for name in names if not name.startswith(".")}
 
     def data_names(self) -> list[str]:
         """Return the names of the prepared data sets."""
         return [path.parent.name for path in sorted((self.root / "data").glob(f"*/{RECORD}"))]
+
+
+def _visible(folder: Path) -> list[Path]:
+    """Return what is in a folder, in order, without what a process is about to write or to remove."""
+    return sorted(path for path in folder.glob("*") if not path.name.startswith("."))
 
 
 @dataclass(frozen=True)
@@ -186,7 +198,7 @@ class Folder:
             for name, product in record["products"].items():
                 if os.stat(f"{folder}/{name}").st_size != product["bytes"]:  # noqa: PTH116
                     return None
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
         except (ValueError, KeyError, TypeError, AttributeError):
             return None

@@ -48,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--device", choices=DEVICES, default="auto", help="with CELL: where to compute")
     command.add_argument("--save-seconds", type=float, default=processes.SAVE_SECONDS, help="with CELL")
+    command.add_argument("--drop-features", action="store_true", help="with CELL: once all that reads them is done")
     command.add_argument("--mlflow-experiment", default="dae_ssl", metavar="NAME", help="with CELL: its name in MLflow")
     return command
 
@@ -67,7 +68,8 @@ def asked(given: argparse.Namespace) -> tuple[Task, Conditions]:
     )  # fmt: skip
     wanted = needed(cells.known(key, store) for key in given.cells)
     conditions = Conditions(store=store.root, resources=resources, device=given.device,
-                            save_seconds=given.save_seconds, mlflow_experiment=given.mlflow_experiment)  # fmt: skip
+                            save_seconds=given.save_seconds, mlflow_experiment=given.mlflow_experiment,
+                            keep_features=not given.drop_features)  # fmt: skip
     return Task(0, tuple(wanted.values())), conditions
 
 

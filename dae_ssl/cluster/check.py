@@ -13,10 +13,13 @@ from pathlib import Path
 import dae_ssl
 from dae_ssl.cluster import judge
 from dae_ssl.cluster.finding import OK, UNKNOWN, WRONG, Finding
+from dae_ssl.compute import disk
+from dae_ssl.compute.disk import said
 from dae_ssl.compute.provenance import image_digest
 from dae_ssl.config import Cell, ConfigError
 from dae_ssl.data.prepared import require_fits
 from dae_ssl.files import StoreError, explained
+from dae_ssl.planning import plan, room
 from dae_ssl.planning.profile import Profile, passed
 from dae_ssl.store import Store
 from dae_ssl.tracking import server
@@ -37,6 +40,8 @@ def findings(profile: Profile, store: Store, cells: Sequence[Cell] = ()) -> Iter
     """Yield an answer to each question as soon as it is found; `cells` add those about data and arrays."""
     yield written(store, local=profile.launcher == "local")
     yield from prepared(store, cells)
+    if cells:
+        yield roomy(profile, store, cells)
     if profile.launcher == "local":
         yield device_here(profile)
         return
@@ -80,6 +85,18 @@ def prepared(store: Store, cells: Sequence[Cell]) -> Iterator[Finding]:
         yield Finding("data", WRONG, f"{reason} ({count} of {len(cells)} cells)")
     if cells and not reasons:
         yield Finding("data", OK, f"prepared for all of {len(cells)} cells")
+
+
+def roomy(profile: Profile, store: Store, cells: Sequence[Cell]) -> Finding:
+    """Tell whether what the cells lack fits the disk; a quota may be less than what it has free."""
+    planned = plan.make(cells, store, profile, queued={}, array_size=10**9)
+    needed, there = room.needed(planned, profile, store)[room.keeps(planned, profile, store)], disk.free(store)
+    drops = "set keep_features: false in the profile, or " if room.keeps(planned, profile, store) else ""
+    told = f"{said(needed.peak)} at the peak and {said(needed.end)} in the end, and {said(there)} are free"
+    if needed.peak <= there:
+        return Finding("disk", UNKNOWN if needed.unknown else OK, told)
+    verdict = WRONG if needed.end > there else UNKNOWN  # that all tasks are at work at the same time is not certain
+    return Finding("disk", verdict, f"{told}: {drops}free some, as `dae-ssl clean` tells, or choose another store")
 
 
 def device_here(profile: Profile) -> Finding:

@@ -37,7 +37,8 @@ def intend(plan: Plan, store: Store, profile: Profile, *, experiment: str, mlflo
     settings = _resolved_once()
     for array in plan.arrays:
         conditions = Conditions(store=store.root.resolve(), resources=array.resources, device=profile.device,
-                                save_seconds=profile.save_seconds, mlflow_experiment=mlflow_experiment)  # fmt: skip
+                                save_seconds=profile.save_seconds, mlflow_experiment=mlflow_experiment,
+                                keep_features=profile.keep_features is not False)  # fmt: skip
         content = "".join(f"{line}\n" for line in tasks.lines(conditions, array.tasks, settings))
         write_bytes(folder.product(f"{array.name}.jsonl"), content.encode())
     arrays = {

@@ -50,7 +50,9 @@ def snapshot(store: Store) -> str:
     for name, content in files.items():
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
     folder = store.snapshot(digest.hexdigest()[:16])
-    if not folder.path.exists():
+    if folder.path.exists():
+        os.utime(folder.path)  # by which it is known to be in use while nothing tells yet what runs it
+    else:
         store.snapshot("").path.mkdir(parents=True, exist_ok=True)
         aside = folder.path.with_name(f".{folder.key}.{secrets.token_hex(4)}")
         for name, content in files.items():

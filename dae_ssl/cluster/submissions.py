@@ -92,7 +92,12 @@ class Launch:
 
 def launches(store: Store) -> list[Launch]:
     """Return every submission from this store, oldest first."""
-    return [Launch(folder, json.loads(folder.product(LAUNCH).read_text())) for folder in store.launches()]
+    return [read(folder) for folder in store.launches()]
+
+
+def read(folder: Folder) -> Launch:
+    """Return the submission of a folder. Raises what reading and understanding its account raises."""
+    return Launch(folder, json.loads(folder.product(LAUNCH).read_text()))
 
 
 def active(store: Store, queued: Sequence[Queued]) -> dict[NodeId, tuple[Spot, Queued]]:

@@ -19,7 +19,10 @@ def lines(
     conditions: Conditions, tasks: Iterable[Task], settings: Callable[[Cell], Mapping[str, Any]] = config.settings
 ) -> Iterator[str]:
     """Yield the file: how all its tasks are computed, then each task with the settings of its nodes' cells."""
-    yield json.dumps(dataclasses.asdict(conditions) | {"store": str(conditions.store)})
+    stated = dataclasses.asdict(conditions) | {"store": str(conditions.store)}
+    if conditions.keep_features:  # a later condition, left out where it is as it was before
+        del stated["keep_features"]
+    yield json.dumps(stated)
     for task in tasks:
         nodes = [{"stage": node.stage, "key": node.key, "settings": settings(node.cell)} for node in task.nodes]
         yield json.dumps({"index": task.index, "nodes": nodes})

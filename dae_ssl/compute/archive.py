@@ -17,14 +17,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dae_ssl import config, store
+from dae_ssl import config
 from dae_ssl.compute import cells, done
 from dae_ssl.config import Cell, ConfigError
 from dae_ssl.files import StoreError, explained, identity, require_replaceable, sha256_of, write_bytes, write_json
 from dae_ssl.lock import Locked, held
-from dae_ssl.store import Folder, Store, products_digest
+from dae_ssl.store import (
+    CORRECT,
+    KMEANS,
+    LEFT_BEHIND,
+    LOCK,
+    LOG,
+    PROBE,
+    RECORD,
+    STATE,
+    Folder,
+    Store,
+    pictures_name,
+    products_digest,
+)
 
-BROUGHT = (store.PROBE, store.CORRECT, store.KMEANS)
+BROUGHT = (PROBE, CORRECT, KMEANS)
 """Products that are numbers."""
 LARGEST = 64 << 20
 """Bytes of a file in an entry; the largest are a training's pictures, of some hundred thousand."""
@@ -83,7 +96,7 @@ class Archive:
             path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, "".join(f"{line}\n" for line in lines).encode())
 
-    def add(self, wanted: Iterable[Cell], place: Store, *, pictured: Iterable[Cell] = ()) -> int:
+    def add(self, wanted: Iterable[Cell], store: Store, *, pictured: Iterable[Cell] = ()) -> int:
         """Take what a store has done of some cells, and return how many nodes are new or others than before.
 
         Of `pictured` cells also the example pictures of the last epoch are taken. The store's node takes the place of
@@ -93,23 +106,23 @@ class Archive:
         with_pictures = {config.key(cell, "pretrain") for cell in pictured}
         changed = 0
         for cell in wanted:
-            known = cells.current_records(cell, place)
+            known = cells.current_records(cell, store)
             if known:
                 self.cells[config.cell_key(cell)] = config.settings(cell)
             for stage, record in known.items():
-                node = place.node(stage, config.key(cell, stage))
-                more = (store.pictures_name(cell.optimisation.epochs),) if node.key in with_pictures else ()
+                node = store.node(stage, config.key(cell, stage))
+                more = (pictures_name(cell.optimisation.epochs),) if node.key in with_pictures else ()
                 entry = _packed(stage, node, record, (*BROUGHT, *more))
                 if _tells_more(entry, self.nodes.get((stage, node.key))):
                     self.nodes[stage, node.key] = entry
                     changed += 1
         return changed
 
-    def load(self, place: Store) -> int:
+    def load(self, store: Store) -> int:
         """Put every node that a store lacks into it, and return how many; what it has stays as it is."""
         for cell in self.described():
-            cells.describe(cell, place)
-        return sum(_unpack(entry, place.node(stage, key)) for (stage, key), entry in self.nodes.items())
+            cells.describe(cell, store)
+        return sum(_unpack(entry, store.node(stage, key)) for (stage, key), entry in self.nodes.items())
 
     def described(self) -> list[Cell]:
         """Return the cells. Raises ArchiveError for one that this version does not know."""
@@ -142,7 +155,7 @@ class File:
 
     @contextlib.contextmanager
     def adding(
-        self, wanted: Iterable[Cell], place: Store, *, pictured: Iterable[Cell] = ()
+        self, wanted: Iterable[Cell], store: Store, *, pictured: Iterable[Cell] = ()
     ) -> Iterator[tuple[Archive, int]]:
         """Add what a store has done of some cells, and give all that the file holds and how many nodes are new.
 
@@ -155,7 +168,7 @@ class File:
             if self._as_of is None or _as_of(self.path) != self._as_of:
                 self._archive = Archive.read(self.path)
             self._as_of = None  # if it cannot be written, memory has more than the file, and is not to be trusted
-            new = self._archive.add(wanted, place, pictured=pictured)
+            new = self._archive.add(wanted, store, pictured=pictured)
             self._archive.write(self.path)
             self._as_of = _as_of(self.path)
             yield self._archive, new
@@ -217,9 +230,9 @@ def _check(entry: Mapping[str, Any]) -> None:
     _require(isinstance(record, dict) and isinstance(files, dict), f"{node} has no record or no files")
     its_own = stage in config.STAGES and record["settings"].get("stage") == stage
     _require(its_own and key == config.key_of(record["settings"]), f"{node} is not the key of its settings")
-    products, left = record["products"], record.get(store.LEFT_BEHIND, {})
+    products, left = record["products"], record.get(LEFT_BEHIND, {})
     _require(isinstance(products, dict) and isinstance(left, dict), f"{node} does not tell its products")
-    for name in sorted(files.keys() - {store.LOG} | products.keys() | left.keys()):
+    for name in sorted(files.keys() - {LOG} | products.keys() | left.keys()):
         _require(_is_product(name), f"{name[:80]!r} is no product's name")
     for facts in (*products.values(), *left.values()):
         whole = type(facts["bytes"]) is int and facts["bytes"] >= 0 and _SHA256.fullmatch(str(facts["sha256"]))
@@ -228,12 +241,12 @@ def _check(entry: Mapping[str, Any]) -> None:
         _require(name in files, f"{name} of {node} is missing")
     for name, content in ((name, _plain(packed)) for name, packed in files.items()):
         facts = {"bytes": len(content), "sha256": sha256_of(content)}
-        _require(name == store.LOG or facts == products.get(name), f"{name} of {node} is not what its record names")
+        _require(name == LOG or facts == products.get(name), f"{name} of {node} is not what its record names")
     _check_numbers(record, node)
 
 
 def _is_product(name: str) -> bool:
-    kept_out = name in (store.RECORD, store.LOG, store.STATE) or name.partition(".")[0] == store.LOCK
+    kept_out = name in (RECORD, LOG, STATE) or name.partition(".")[0] == LOCK
     return _NAME.fullmatch(name) is not None and not kept_out
 
 
@@ -247,16 +260,16 @@ def _check_numbers(record: Mapping[str, Any], node: str) -> None:
 
 def _packed(stage: str, node: Folder, record: Mapping[str, Any], brought: Iterable[str]) -> dict[str, Any]:
     """Return a node as an entry: its record names as left behind what is not brought."""
-    known = record["products"] | record.get(store.LEFT_BEHIND, {})
+    known = record["products"] | record.get(LEFT_BEHIND, {})
     products = {name: product for name, product in record["products"].items() if name in brought}
     left = {name: product for name, product in known.items() if name not in products}
     files = {name: node.product(name).read_bytes() for name in products}
     if node.log.exists():
-        files[store.LOG] = node.log.read_bytes()
+        files[LOG] = node.log.read_bytes()
     return {
         "stage": stage,
         "key": node.key,
-        "record": dict(record) | {"products": products, store.LEFT_BEHIND: left},
+        "record": dict(record) | {"products": products, LEFT_BEHIND: left},
         "files": {name: base64.b64encode(lzma.compress(content, preset=9)).decode() for name, content in files.items()},
     }
 
@@ -280,7 +293,7 @@ def _unpack(entry: Mapping[str, Any], node: Folder) -> bool:
             node.clear()
             for name, packed in entry["files"].items():
                 write_bytes(node.product(name), _plain(packed))
-            write_json(node.product(store.RECORD), entry["record"])
+            write_json(node.product(RECORD), entry["record"])
     except Locked:
         return False
     return True

@@ -17,8 +17,9 @@ def done(parents: Mapping[K, K | None], records: Mapping[K, Record], misses: Cal
 
     parents: of every node the one that it reads, parents before children; records: of those that were committed;
     misses: tells of a node and its parent's record what `misses` below tells of a stage.
-    A node is done if it was committed, what it reads is done, and it was made from what that holds now. One that came
-    from another store has to be computed again as soon as a node has that reads a product which was left behind there.
+    A node is done if it was committed, what it reads is done, and it was made from what that holds now. One that left
+    a product behind, in another store or since it was dropped, has to be computed again as soon as a node has that
+    reads it.
     """
     found: set[K] = set()
     for node, parent in parents.items():
@@ -32,7 +33,7 @@ def done(parents: Mapping[K, K | None], records: Mapping[K, Record], misses: Cal
 
 
 def misses(cell: Cell, stage: str, parent: Record) -> bool:
-    """Tell whether the product that a stage reads of its parent was left behind where that came from."""
+    """Tell whether the product that a stage reads of its parent was left behind, so that it is not there."""
     left = parent.get(LEFT_BEHIND)
     return bool(left and not left.keys().isdisjoint(reads(cell, stage)))
 

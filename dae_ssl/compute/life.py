@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dae_ssl import config
-from dae_ssl.compute import cells, done, stages
+from dae_ssl.compute import cells, disk, done, stages
 from dae_ssl.compute.interrupt import Stopped, stop_requests
 from dae_ssl.compute.log import Log, read
 from dae_ssl.compute.provenance import provenance
@@ -28,8 +28,18 @@ def compute(cell: Cell, stage: str, context: Context) -> dict[str, Any]:
     The first rank calls it, the others of a pretraining call `follow`. Raises what the stage raises, after writing the
     reason to the node's log; a later call goes on from what is there.
     """
+    record = _computed(cell, stage, context)
+    if not context.keep_features and "features" in (stage, cell.parent(stage)):
+        _drop_features(cell, context)
+    return record
+
+
+def _computed(cell: Cell, stage: str, context: Context) -> dict[str, Any]:
     node, world = context.store.node(stage, config.key(cell, stage)), context.world
     record = _done(cell, stage, context)
+    if record is None:
+        cells.describe(cell, context.store)  # before anything is read, by which others know what is needed
+        _bring_back(cell, stage, context)
     with contextlib.ExitStack() as stack:
         if record is None:
             node.create()
@@ -60,6 +70,25 @@ def compute(cell: Cell, stage: str, context: Context) -> dict[str, Any]:
         made_from = {"parent": products_digest(parent)} if parent else {}
         known = {"stage": stage, "key": node.key, "settings": settings} | source | times
         return node.commit(known | facts | made_from, context.memo.digests)
+
+
+def _bring_back(cell: Cell, stage: str, context: Context) -> None:
+    """Have the features computed again that a stage reads, where they were dropped after this was planned."""
+    above = parent_record(cell, stage, context.store) if cell.parent(stage) == "features" else None
+    if above is not None and done.misses(cell, stage, above):
+        compute(cell, "features", context)
+
+
+def _drop_features(cell: Cell, context: Context) -> None:
+    """Drop a cell's features if nobody needs them any more; what keeps them here is no reason to fail."""
+    described = context.memo.once(("described", context.store.root), lambda: disk.Descriptions(context.store))
+    try:
+        if freed := disk.drop_features(config.key(cell, "features"), described):
+            context.tell(f"features dropped, {disk.said(freed)}: every node that reads them is done")
+    except Locked:
+        pass  # computed anew for somebody, who will see to it
+    except StoreError as error:
+        context.tell(f"features are not dropped: {error}")
 
 
 def follow(cell: Cell, context: Context) -> None:

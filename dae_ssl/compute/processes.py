@@ -50,6 +50,8 @@ class Conditions:
     device: str = "auto"
     save_seconds: float = SAVE_SECONDS
     mlflow_experiment: str = "dae_ssl"
+    keep_features: bool = True
+    """False drops features once every node that a described cell reads them for is done."""
 
 
 Copying = Callable[[Cell, Callable[[str], None]], AbstractContextManager[object]]
@@ -181,7 +183,8 @@ def _computed(node: Node, conditions: Conditions, output: Output, memo: Callable
             if not ranks.first:
                 return DONE
             ranks = World(0, 1, ranks.device)
-        context = Context(store, ranks, output.tell, output.progress, save_seconds=conditions.save_seconds, memo=memo())
+        context = Context(store, ranks, output.tell, output.progress, save_seconds=conditions.save_seconds,
+                          keep_features=conditions.keep_features, memo=memo())  # fmt: skip
         if node.stage == "pretrain" and cell.method.trains:
             life.pretrain(cell, context)
         else:

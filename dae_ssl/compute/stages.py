@@ -64,6 +64,8 @@ class Context:
     """Tells whether this process was asked to stop."""
     save_seconds: float = SAVE_SECONDS
     """How often pretraining saves its state."""
+    keep_features: bool = True
+    """False drops features once every node that a described cell reads them for is done."""
     memo: sets.Memo = field(default_factory=sets.Memo)
     """What this run has read and verified already; one process shares it between contexts, and drops it at the end."""
 

@@ -67,6 +67,10 @@ class Profile:
     """How long before its time limit a task is told to save its state and continue in a new attempt."""
     save_seconds: float = 30.0
     """How often pretraining saves its state: what a sudden death costs at most."""
+    keep_features: bool | None = None
+    """False drops a cell's features, 983 MB for 60,000 images, once every node that reads them is done; they are
+    computed again if something new is to be read from them. None keeps them, but where a run on this machine has a
+    budget of minutes, or the disk has little room."""
     image: str | None = None
     """The image that the container command starts: a file, or a reference by digest, as in NAME@sha256:...; what it
     contains, by its SHA-256, stands in every commit record."""

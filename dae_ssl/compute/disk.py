@@ -1,0 +1,233 @@
+"""What lies on the disk of a store: how much, what the described cells need of it, and features, which can be dropped.
+
+The features of a cell are its largest product, 983 MB for 60,000 images, and a cache: what is computed from them is
+small, and they are computed again, the same to the byte, when something new is to be read from them.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dae_ssl import config
+from dae_ssl.compute.done import done
+from dae_ssl.files import delete, explained, weight, write_json
+from dae_ssl.lock import held
+from dae_ssl.store import CELL, FEATURES, LEFT_BEHIND, RECORD, Folder, Store
+
+READERS = tuple(stage for stage, parent in config.PARENTS.items() if parent == "features")
+"""The stages that read features."""
+KEY = re.compile(r"[0-9a-f]{16}")
+SPARE_BYTES = 10 * 10**9
+"""What a run leaves free on a disk beside the features that it keeps."""
+UNITS = {10**12: "TB", 10**9: "GB", 10**6: "MB", 10**3: "kB"}
+
+
+def said(size: float) -> str:
+    """Return a number of bytes for people, as in `983 MB`."""
+    unit = next((unit for unit in UNITS if abs(size) >= unit), None)
+    return f"{size:.0f} bytes" if unit is None else f"{size / unit:.3g} {UNITS[unit]}"
+
+
+def shown(name: object) -> str:
+    """Return a name as a terminal may show it, whatever a disk has."""
+    return str(name) if str(name).isprintable() else ascii(str(name))
+
+
+def free(store: Store) -> int:
+    """Return the bytes that are free on the disk of a store, there already or not; of a quota it knows nothing."""
+    there = next(folder for folder in (store.root.absolute(), *store.root.absolute().parents) if folder.exists())
+    with explained(there):
+        return shutil.disk_usage(there).free
+
+
+def plain(path: Path, store: Store) -> bool:
+    """Tell whether one comes to a path from the root of a store through no link, so that it may be removed there."""
+    below = [part for part in (path, *path.parents) if store.root in part.parents]
+    return not any(part.is_symlink() for part in below)
+
+
+# ---------------------------------------------------------------------------------- what the described cells need
+
+
+Nodes = Mapping[str, str]
+"""A cell's key of each stage."""
+
+
+class Descriptions:
+    """What the cells that are described in a store need; `look` again reads only what is new."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.cells: dict[str, Nodes] = {}
+        """By the cell's key."""
+        self.damaged: set[str] = set()
+        """Keys of cells whose descriptions cannot be read: they may need anything."""
+        self.look()
+
+    def look(self) -> None:
+        """Take note of what was described since, and of what is described no more. Raises StoreError."""
+        folder = self.store.root / "cells"
+        with explained(folder):
+            paths = folder.iterdir() if folder.is_dir() else ()
+            there = {path.name: path for path in paths if not path.name.startswith(".")}
+        self.cells = {key: nodes for key, nodes in self.cells.items() if key in there}
+        self.damaged = set()
+        for key in there.keys() - self.cells.keys():
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # which is not described, or not yet
+                try:
+                    self.cells[key] = _nodes(there[key] / CELL)
+                except ValueError:
+                    self.damaged.add(key)
+
+    def named(self) -> dict[tuple[str, str], list[str]]:
+        """Return the cells that need each node, by stage and key."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for cell, nodes in self.cells.items():
+            for id in nodes.items():
+                found.setdefault(id, []).append(cell)
+        return found
+
+    def readers(self) -> dict[str, list[Nodes]]:
+        """Return what the cells need that read the same features, by the key of these."""
+        found: dict[str, list[Nodes]] = {}
+        for nodes in self.cells.values():
+            if "features" in nodes:
+                found.setdefault(nodes["features"], []).append(nodes)
+        return found
+
+    def unread(self, readers: list[Nodes]) -> bool:
+        """Tell whether every node is done that reads some features, given all cells that have these."""
+        return bool(readers) and not self.damaged and all(map(self._read, readers))
+
+    def _read(self, nodes: Nodes) -> bool:
+        parents = {stage: parent if (parent := config.PARENTS.get(stage)) in nodes else None for stage in nodes}
+        records = {stage: self.store.node(stage, key).record() for stage, key in nodes.items()}
+        committed = {stage: record for stage, record in records.items() if record is not None}
+        return nodes.keys() & set(READERS) <= done(parents, committed, lambda _stage, _parent: False)
+
+
+def _nodes(path: Path) -> Nodes:
+    """Return the nodes that a description names, parents first. Raises ValueError for what is no description."""
+    try:
+        nodes = json.loads(path.read_bytes())["nodes"]
+        keys = {stage: nodes[stage] for stage in config.STAGES if stage in nodes}
+        good = keys.keys() == nodes.keys() and bool(keys) and all(KEY.fullmatch(key) for key in keys.values())
+    except (KeyError, TypeError, AttributeError, IsADirectoryError, PermissionError) as error:
+        raise ValueError(str(error)) from error
+    if not good:
+        raise ValueError(f"no nodes: {nodes}")
+    return keys
+
+
+# ---------------------------------------------------------------------------------- dropping features
+
+
+def keeps_features(asked: bool | None, store: Store, budget: float | None, needed: int = 0) -> bool:
+    """Tell whether a run on this machine keeps features that no node reads any more.
+
+    asked: what its profile says; None leaves it to this: they are dropped where the run has a budget of minutes, and
+    where the disk has not room for the bytes that are `needed` and some more.
+    """
+    return asked if asked is not None else budget is None and free(store) >= needed + SPARE_BYTES
+
+
+def drop_features(key: str, described: Descriptions) -> int:
+    """Remove features that every node has read which a described cell reads them for; return the bytes that freed.
+
+    The node stays done. Its record names them as left behind from then on, before they go, so that at every moment they
+    are either there or known to be missing; who describes a cell that needs them and looks for them afterwards will
+    find which. Raises Locked while the node is computed, StoreError where the disk cannot be written.
+    """
+    node = described.store.node("features", key)
+    described.look()
+    if not droppable(node, described, described.readers().get(key, [])):
+        return 0
+    with held(node.lock, wait=False):
+        record, path = node.record(), node.product(FEATURES)
+        if record is None:
+            return 0
+        if FEATURES in record["products"]:
+            write_json(node.product(RECORD), _without(record, FEATURES))
+            described.look()
+            if not described.unread(described.readers().get(key, [])):  # described while they still seemed to be there
+                write_json(node.product(RECORD), record)
+                return 0
+        freed = weight(path)
+        delete(path)
+        return freed
+
+
+def droppable(node: Folder, described: Descriptions, readers: list[Nodes]) -> bool:
+    """Tell whether a node has features that could be dropped, given all cells that have these."""
+    path = node.product(FEATURES)
+    return path.is_file() and plain(path, described.store) and node.record() is not None and described.unread(readers)
+
+
+def _without(record: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a record that names a product as left behind."""
+    products = dict(record["products"])
+    left = record.get(LEFT_BEHIND, {}) | {name: products.pop(name)}
+    return dict(record) | {"products": products, LEFT_BEHIND: left}
+
+
+# ---------------------------------------------------------------------------------- what a store holds
+
+
+@dataclass
+class Held:
+    """How many things of a kind a store has, and their bytes."""
+
+    count: int = 0
+    bytes: int = 0
+
+    def add(self, size: int) -> None:
+        self.count, self.bytes = self.count + 1, self.bytes + size
+
+
+KINDS = {"data": "data sets", "cells": "cells and pages", "experiments": "cells and pages", "launches": "submissions",
+         "snapshots": "snapshots of the code", "compiled": "compiled steps"}  # fmt: skip
+"""What the folders of a store hold beside nodes."""
+STATES, ELSE = "rolling states", "all else"
+
+
+def holds(store: Store) -> dict[str, Held]:
+    """Return what a store holds, by kind; links are not followed."""
+    found: dict[str, Held] = {}
+    for stage in config.STAGES:
+        for key in store.keys(stage):
+            node = store.node(stage, key)
+            size, states = weight(node.path), weight(node.states) if stage == "pretrain" else 0
+            found.setdefault(stage, Held()).add(size - states)
+            if states:
+                found.setdefault(STATES, Held()).add(states)
+    for name in sorted(os.listdir(store.root)) if store.root.is_dir() else ():  # noqa: PTH208
+        if name not in config.STAGES:
+            of_kind = found.setdefault(KINDS.get(name, ELSE), Held())
+            for path in _inside(store.root / name):
+                of_kind.add(weight(path))
+    return found
+
+
+def _inside(path: Path) -> list[Path]:
+    with contextlib.suppress(OSError):
+        return list(path.iterdir()) if path.is_dir() and not path.is_symlink() else [path]
+    return []
+
+
+def lines(store: Store) -> list[str]:
+    """Return what a store holds and what is free beside it, for people."""
+    found = holds(store)
+    parts = [f"{kind} {said(held.bytes)} ({held.count})" for kind, held in _largest_first(found) if held.bytes]
+    total = sum(held.bytes for held in found.values())
+    return [f"{store.root} holds {said(total)}" + (f": {', '.join(parts)}" if parts else ""),
+            f"{said(free(store))} are free on its disk"]  # fmt: skip
+
+
+def _largest_first(found: Mapping[str, Held]) -> list[tuple[str, Held]]:
+    return sorted(found.items(), key=lambda item: -item[1].bytes)
