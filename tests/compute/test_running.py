@@ -1,17 +1,27 @@
 """A plan on lanes that play: what becomes of a node whose process dies, stopping in time; and cells, without lanes."""
 
+import json
 import os
+import shutil
+import signal
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dae_ssl import config
-from dae_ssl.compute import log, running
-from dae_ssl.compute.nodes import Node
-from dae_ssl.compute.running import Round
-from tests.compute.played import Played, cell, name
+from dae_ssl.compute import lanes, log, running, shares
+from dae_ssl.compute.interrupt import Budget
+from dae_ssl.compute.nodes import Node, needed
+from dae_ssl.compute.running import Outcome, Round
+from dae_ssl.compute.show import Lines
+from dae_ssl.config import Cell, ConfigError
+from dae_ssl.files import StoreError
+from dae_ssl.store import RECORD, Store
+from tests.compute.played import Played, Shown, cell, name, nodes
 
 
 def test_process_of_a_lane_computes_one_node_after_another(tmp_path: Path) -> None:
@@ -156,3 +166,201 @@ def test_nothing_is_begun_where_it_is_to_stop_before(tmp_path: Path) -> None:
     played = Played(tmp_path, "")
     played.run(lambda: True)
     assert (played.states(), played.begun()) == (["waiting"] * 8, [])
+
+
+# ---------------------------------------------------------------------------------- cells
+
+COMMITS = """
+import json, pathlib, sys
+folder, log = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[1]) / "begun"
+for line in sys.stdin:
+    given = json.loads(line)
+    name = f"{given['stage']} {given['settings']['seed']}"
+    with log.open("a") as file: file.write(f"{name}\\n")
+    code = 1 if name in (folder / "fails").read_text().splitlines() else 0
+    record = pathlib.Path(json.loads((folder / "records").read_text())[name])
+    if not code and name not in (folder / "lost").read_text().splitlines():
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps({"products": {}}))
+    print(json.dumps(["ended", code]), flush=True)
+"""
+
+
+class Library:
+    """What uses `run` on cells of tiny images, with lanes that commit nodes in which nothing is."""
+
+    def __init__(self, store: Path, tmp_path: Path) -> None:
+        self.store, self.folder, self.shown = Store(store), tmp_path, Shown()
+        self.kept: list[list[int]] = []
+        (tmp_path / "commits.py").write_text(COMMITS)
+        self.lose()
+        self.fail()
+
+    def cells(self, *seeds: int) -> list[Cell]:
+        data = {"pretrain": "tiny", "evaluate": "tiny", "validation_images": 6}
+        return [config.cell({}, method={"name": "ae"}, data=data, seed=seed, **self.small()) for seed in seeds]
+
+    @staticmethod
+    def small() -> dict[str, object]:
+        return {"optimisation": {"batch_size": 8}, "kmeans": {"clusters": 3}}
+
+    def lose(self, *nodes: str) -> None:
+        """Have some nodes' records not written."""
+        (self.folder / "lost").write_text("\n".join(nodes))
+
+    def fail(self, *nodes: str) -> None:
+        (self.folder / "fails").write_text("\n".join(nodes))
+
+    def keep(self, cells: Collection[Cell]) -> None:
+        self.kept.append([cell.seed for cell in cells])
+
+    def run(self, cells: Sequence[Cell], **more: Any) -> Outcome:
+        records = {name(node): str(self.store.node(*node.id).product(RECORD))
+                   for node in needed([*cells, *self.cells(0, 1, 2, 3)]).values()}  # fmt: skip
+        (self.folder / "records").write_text(json.dumps(records))
+        start = [sys.executable, str(self.folder / "commits.py"), str(self.folder)]
+        given = {"keep": self.keep, "show": self.shown, "start": start, "device": "cpu"} | more
+        return running.run(cells, self.store, **given)
+
+    def begun(self) -> list[str]:
+        return (self.folder / "begun").read_text().splitlines() if (self.folder / "begun").exists() else []
+
+
+@pytest.fixture
+def library(images: Path, tmp_path: Path) -> Library:
+    shutil.copytree(images, tmp_path / "store")
+    return Library(tmp_path / "store", tmp_path)
+
+
+def test_cells_are_computed_in_their_order_and_described_and_kept_as_they_are_finished(library: Library) -> None:
+    cells = library.cells(1, 0)
+    assert library.run(cells) == Outcome(computed=True)
+    assert library.begun() == [f"{stage} {seed}" for seed in (1, 0) for stage in config.STAGES]
+    assert library.kept == [[], [1, 0], [1], [0], [], [1, 0]]
+    assert {folder.key for folder in library.store.cells()} == set(map(config.cell_key, cells))
+    assert library.run(cells) == Outcome(computed=False)
+    assert len(library.begun()) == 8, "nothing is computed twice"
+
+
+def test_node_that_fails_leaves_the_others_alone_and_nothing_more_is_asked_for(library: Library) -> None:
+    library.fail("features 0")
+    outcome = library.run(library.cells(0, 1), again=lambda: pytest.fail("what failed is to be seen first"))
+    assert (outcome, outcome.code) == (Outcome(failed=3, left=3), 1)
+    assert [node for node in library.begun() if node.endswith("1")] == [f"{stage} 1" for stage in config.STAGES]
+    assert library.kept[-1] == [0], "as far as it was computed"
+
+
+def test_results_may_ask_for_more_cells(library: Library) -> None:
+    wanted = [library.cells(0, 1), library.cells(0, 1, 2)]
+    assert library.run(library.cells(0), again=lambda: wanted.pop(0) if len(wanted) > 1 else wanted[0]) == Outcome()
+    assert [name for name in library.begun() if "kmeans" in name] == ["kmeans 0", "kmeans 1", "kmeans 2"]
+
+
+def test_budget_that_is_over_is_no_failure_and_says_what_is_left(library: Library) -> None:
+    begun = library.begun
+    budget = Budget(1.0, clock=lambda: 100.0 if len(begun()) > 1 else 0.0)
+    outcome = library.run(library.cells(0, 1), budget=budget)
+    assert (outcome, outcome.code) == (Outcome(left=6, over=True), 0)
+    assert library.begun() == ["pretrain 0", "features 0"]
+    assert any("stopping: what is under way is saved" in line for line in library.shown.lines)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_stops_it_as_the_budget_does_and_is_told_by_the_code(number: signal.Signals, library: Library) -> None:
+    asked = list[signal.Signals]()
+
+    def stops(cells: Collection[Cell]) -> None:
+        if len(cells) == 1 and not asked:
+            asked.append(number)
+            os.kill(os.getpid(), number)
+
+    outcome = library.run(library.cells(0, 1), keep=stops)
+    assert (outcome.stopped, outcome.code, outcome.over) == (number, 128 + number, False)
+    assert outcome.left >= 3
+    assert "kmeans 1" not in library.begun()
+
+
+def test_only_some_stages_are_computed_and_what_else_is_missing_is_told(library: Library) -> None:
+    assert library.run(library.cells(0), stages=["pretrain"]) == Outcome()
+    assert library.begun() == ["pretrain 0"]
+    told = "leaves nodes that are missing: 3 of other stages"
+    assert [told in line for line in library.shown.lines if "leaves" in line] == [True, True], "before and after"
+    assert library.run(library.cells(0), stages=["probe"]) == Outcome(computed=False)
+    assert "2 of other stages and 1 whose parents are not there" in library.shown.lines[-1]
+
+
+def test_nodes_that_were_computed_and_are_not_there_are_one_line_and_no_endless_loop(library: Library) -> None:
+    library.lose(*(f"{stage} 0" for stage in config.STAGES))
+    with pytest.raises(StoreError, match="4 nodes were computed and are not there"):
+        library.run(library.cells(0))
+    assert len(library.begun()) == 4
+
+
+def test_file_that_cannot_be_written_for_once_ends_nothing_and_takes_the_cell_later(library: Library) -> None:
+    asked = list[list[int]]()
+
+    def keep(cells: Collection[Cell]) -> None:
+        asked.append([cell.seed for cell in cells])
+        if len(asked) == 3:
+            raise StoreError("no space left")
+
+    assert library.run(library.cells(0, 1), keep=keep).code == 0
+    assert asked == [[], [0, 1], [0], [0], [1], [], [0, 1]], "in vain; at once again; the second; the rest; all"
+    assert "! not kept yet: no space left" in library.shown.lines
+
+
+def refused(library: Library, told: str, cells: Sequence[Cell], **more: Any) -> None:
+    before = sorted(library.store.root.rglob("*"))
+    with pytest.raises((ConfigError, StoreError), match=told) as error:
+        library.run(cells, **more)
+    assert "\n" not in str(error.value)
+    assert sorted(library.store.root.rglob("*")) == before
+    assert library.kept == []
+
+
+def test_what_cannot_be_is_one_line_and_nothing_is_written(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = config.cell({}, method={"name": "ae"}, data={"evaluate": "cifar10"})
+    refused(library, "data set 'cifar100' is not prepared in", [elsewhere])
+    refused(library, "--parallel=0: choose", library.cells(0), parallel=0)
+    monkeypatch.setattr(shares, "available_gb", lambda: 2.0)
+    refused(
+        library,
+        "--parallel=2: choose 1 at most: each process may take 1.2 GB, and 2.0 GB",
+        library.cells(0),
+        parallel=2,
+    )
+    assert library.run(library.cells(0), parallel=1).code == 0
+
+
+@pytest.mark.parametrize(
+    ("module", "imports"), [("dae_ssl.training.methods.ae", []), ("my_methods", ["--import=my_methods"])]
+)
+def test_lane_imports_the_module_of_a_method_that_is_not_the_suites(
+    module: str, imports: list[str], library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = list[Sequence[str]]()
+    made = lanes.Lane.__init__
+    monkeypatch.setattr(lanes.Lane, "__init__", lambda lane, number, kind, command: (
+        commands.append(command), made(lane, number, kind, command))[1])  # fmt: skip
+    (cell,) = library.cells(0)
+    monkeypatch.setattr(type(cell.method), "__module__", module)
+    library.run([cell])
+    assert [word for word in commands[0] if word.startswith("--import")] == imports
+
+
+def test_method_of_a_script_is_refused_since_no_lane_could_import_it(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (cell,) = library.cells(0)
+    monkeypatch.setattr(type(cell.method), "__module__", "__main__")
+    refused(library, "method='ae': choose a method that a module of its own defines", [cell])
+
+
+def test_person_who_watches_is_shown_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines()
+    lines.tell("well")
+    lines.warn("badly")
+    lines.progress(0, "steps", 1, 2)
+    lines.still(0)
+    assert capsys.readouterr() == ("well\n", "badly\n")
+    assert lines.called(nodes(1)[0]) == "ae seed=0"
