@@ -57,7 +57,7 @@ def test_cell_knows_every_method_without_another_import(tmp_path: Path) -> None:
 
 METHOD = """
 from dataclasses import dataclass
-from dae_ssl.training.methods.ae import Autoencoder
+from dae_ssl.training.methods.siamese import Autoencoder
 
 @dataclass(frozen=True, kw_only=True)
 class Mine(Autoencoder, name="mine"):

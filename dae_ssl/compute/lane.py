@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 COMMAND = (sys.executable, "-m", "dae_ssl.compute.lane")
 EVERY_SECONDS = 0.1
-"""How often progress is told at most."""
+"""How often progress is answered at most."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--import", action="append", default=[], dest="imports", help="a module that registers methods"
     )
-    command.add_argument("--node", type=json.loads, help="compute this one, as one of its ranks")
+    command.add_argument("--rank-of", type=json.loads, metavar="NODE", help="compute a node as one of its ranks")
     command.add_argument("--only", type=int, help="0, the one node: how a task starts its ranks")
     return command
 
@@ -68,10 +68,10 @@ def main(
     conditions = replace(Conditions.of(given.conditions), device=given.device)
     copied = copying(Store(conditions.store))
     die_with_parent()
-    if given.node is not None:
-        return processes.run_here(_node(given.node), conditions, Output(copying=copied))
+    if given.rank_of is not None:
+        return processes.run_here(_node(given.rank_of), conditions, Output(copying=copied))
     keep_to(given.gpu_share)
-    return serve(conditions, lambda line: [*command, *arguments, f"--node={line}"], copied)
+    return serve(conditions, lambda line: [*command, *arguments, f"--rank-of={line}"], copied)
 
 
 def keep_to(share: float) -> None:

@@ -80,7 +80,7 @@ def counted(wanted: Mapping[NodeId, Node], records: Mapping[NodeId, Record]) -> 
 def for_their_readers(
     wanted: Mapping[NodeId, Node], there: Collection[NodeId], records: Mapping[NodeId, Record]
 ) -> dict[NodeId, Node]:
-    """Return the nodes, one that left behind what a missing node reads told as of that node's cell.
+    """Return the nodes; one that left behind what a missing node reads has that node's cell.
 
     Who computes it can then see from that cell alone that it has to be there with that product.
     """

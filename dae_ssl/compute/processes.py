@@ -206,7 +206,8 @@ def _unforeseen(error: Exception) -> int:
         return _failed(error, TRY_AGAIN)
     if out_of_memory(error):
         reason = str(error).partition("\n")[0][:LONGEST_REASON]
-        return _failed(MemoryError(f"out of memory, of which fewer side by side leave more for each: {reason}"), FAILED)
+        advice = "out of memory, of which fewer at the same time (--parallel N) leave more for each"
+        return _failed(MemoryError(f"{advice}: {reason}"), FAILED)
     traceback.print_exc()
     return FAILED
 

@@ -325,7 +325,7 @@ def test_what_cannot_be_is_one_line_and_nothing_is_written(library: Library, mon
     monkeypatch.setattr(shares, "available_gb", lambda: 2.0)
     refused(
         library,
-        "--parallel=2: choose 1 at most: each process may take 1.2 GB, and 2.0 GB",
+        "--parallel=2: choose 1 at most: each process may take 1.8 GB, and 2.0 GB",
         library.cells(0),
         parallel=2,
     )

@@ -105,13 +105,14 @@ def test_process_takes_what_its_largest_stage_takes(tmp_path: Path) -> None:
         return shares.takes_gb(cell, store) / shares.MARGIN
 
     trained, pixels = {"method": {"name": "dae"}}, {"method": {"name": "random"}}
-    measured = {64: 1.18, 256: 1.91, 512: 2.70}
     few = prepared(Store(tmp_path / "few"), 1000)
-    for batch, gb in measured.items():
+    for batch, gb in {256: 1.91, 512: 2.70}.items():
         cell = config.cell(trained, data={"evaluate": "cifar10"}, optimisation={"batch_size": batch})
-        assert shares.takes_gb(cell, few) == pytest.approx(shares.MARGIN * gb, rel=0.1), "with few features"
-    assert takes(**trained) == takes(**pixels) == pytest.approx(3.69, rel=0.1), "the probe on 60,000 images"
-    assert takes(**pixels, features={"dtype": "float32"}) == pytest.approx(0.8 + 6 * 60000 * 8192 * 2 / 1e9)
+        assert shares.takes_gb(cell, few) == pytest.approx(shares.MARGIN * gb, rel=0.1), (
+            "as measured, with few features"
+        )
+    assert takes(**trained) == takes(**pixels) == pytest.approx(4.46, rel=0.05), "as measured, with 60,000 images"
+    assert takes(**pixels, features={"dtype": "float32"}) == pytest.approx(1.5 + 3 * 60000 * 8192 * 4 / 1e9)
     assert takes(**trained, optimisation={"batch_size": 2048}) == pytest.approx(1 + 2048 * 0.0035)
     assert shares.takes_gb(config.cell(pixels), Store(tmp_path / "none")) > 0, "where no images are prepared"
 

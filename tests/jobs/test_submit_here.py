@@ -265,6 +265,17 @@ def test_kmeans_has_a_lane_without_a_gpu_where_there_is_one(
 
 
 @pytest.mark.slow
+def test_cell_that_several_ranks_pretrain_is_computed_on_one_lane(store: Path, tmp_path: Path) -> None:
+    profile = tmp_path / "ranks.yaml"
+    profile.write_text("launcher: local\ndevice: cpu\nstages: {pretrain: {ranks_per_machine: 2}}\n")
+    arguments = [*TINY, f"store={store}", f"profile={profile}"]
+    assert submit.main(arguments) == 0
+    records = [json.loads(path.read_text()) for path in store.glob("pretrain/*/record.json")]
+    assert [record["ranks"] for record in records] == [2, 2, 2]
+    assert len(done(store, *TINY)) == 12
+
+
+@pytest.mark.slow
 def test_nodes_that_results_ask_for_are_computed_in_the_same_run(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few, more = [*TINY, f"store={store}", "seeds=[0]"], [*TINY, f"store={store}", "seeds=[0,1]"]
     answers = [experiment.asked(few, **submit.OPTIONS), *[experiment.asked(more, **submit.OPTIONS)] * 2]
