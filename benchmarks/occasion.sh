@@ -73,7 +73,7 @@ passed "cells"
 left=$((60 * minutes - ($(date +%s) - began) - 40)) # seconds; lanes that are asked to stop need some
 [ "$left" -gt 0 ] || { echo "no time is left for cells" >&2; exit 1; }
 "$python" -m jobs.submit experiment="$experiment" profile=local minutes="$(awk "BEGIN { print $left / 60 }")" \
-    lanes="${LANES:-2}" archive="$out/study.jsonl" weights=true store="$store" "$@"
+    parallel="${LANES:-2}" archive="$out/study.jsonl" weights=true store="$store" "$@"
 code=$?
 passed "done"
 ls -l "$out"

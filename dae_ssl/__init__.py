@@ -1,0 +1,53 @@
+"""Siamese denoising autoencoders for self-supervised learning: a paper as a batch suite, and as a library.
+
+    from pathlib import Path
+    import dae_ssl
+
+    store, cells = dae_ssl.Store(Path("store")), [dae_ssl.cell(method={"name": "dae"}, seed=seed) for seed in range(3)]
+    dae_ssl.run(cells, store, parallel=2)
+    print(dae_ssl.scores(cells[0], store)["test_accuracy"])
+
+Importing it imports nothing else: each name below is fetched when it is first asked for.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dae_ssl.compute.cells import scores
+    from dae_ssl.compute.running import run
+    from dae_ssl.config import cell
+    from dae_ssl.store import Store
+    from dae_ssl.training.weights import load_encoder
+
+    __version__: str
+
+__all__ = ["Store", "__version__", "cell", "load_encoder", "run", "scores"]
+
+_PLACES = {
+    "Store": "dae_ssl.store",
+    "cell": "dae_ssl.config",
+    "load_encoder": "dae_ssl.training.weights",
+    "run": "dae_ssl.compute.running",
+    "scores": "dae_ssl.compute.cells",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Return what people import, and remember it. Raises AttributeError for a name that is none of these."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        found: Any = version("dae_ssl")
+    elif name in _PLACES:
+        if name == "cell":  # which is to know every method
+            importlib.import_module("dae_ssl.training.methods")
+        found = getattr(importlib.import_module(_PLACES[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

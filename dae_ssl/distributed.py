@@ -175,6 +175,12 @@ def keep_freed_memory() -> None:
         mallopt(m_trim_threshold, (1 << 31) - 1)
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Tell whether memory was asked for, of the machine or of its GPU, that there is none of."""
+    on_cpu = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return on_cpu or isinstance(error, MemoryError | torch.OutOfMemoryError)
+
+
 def lost_peer(error: BaseException) -> bool:
     """Tell whether an exchange failed because another rank is gone, so that the reason is to be looked for there."""
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo/" in str(error))

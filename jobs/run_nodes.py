@@ -2,7 +2,6 @@
 
     python -m jobs.run_nodes --array FILE [--index N]   task N of an array ($SLURM_ARRAY_TASK_ID)
     python -m jobs.run_nodes CELL... --store STORE      every missing stage of cells, by their keys
-    python -m jobs.run_nodes --lane --store STORE       the nodes that its standard input names, one by one
 
 Exit code: 0 done, 1 failed, 2 bad input, 75 a rank was lost (the same again may succeed), 128 + signal when stopped.
 """
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl.cluster import tasks
-from dae_ssl.compute import cells, lane, processes
+from dae_ssl.compute import cells, processes
 from dae_ssl.compute.interrupt import die_with_parent
 from dae_ssl.compute.nodes import Task, needed
 from dae_ssl.compute.processes import Conditions, Output
@@ -38,7 +37,6 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--only", type=int, metavar="N", help="only the task's node N: how a task starts its processes"
     )
-    command.add_argument("--lane", action="store_true", help="the nodes that the standard input names, one by one")
     store = Path(os.environ.get("DAE_SSL_STORE", "store"))
     command.add_argument("--store", type=Path, default=store, help=f"with CELL: $DAE_SSL_STORE or ./store; now {store}")
     command.add_argument("--machines", type=int, default=1, help="with CELL: machines that pretrain together")
@@ -54,12 +52,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def asked(given: argparse.Namespace) -> tuple[Task, Conditions]:
-    """Return what the command line asks for, of a lane no nodes. Raises ConfigError or StoreError."""
+    """Return what the command line asks for. Raises ConfigError or StoreError."""
     if given.array is not None:
         if given.cells or given.index is None:
             raise ConfigError("--array needs --index N (outside an array task), and no CELL beside it")
         return tasks.read(given.array, given.index)
-    if not given.cells and not given.lane:
+    if not given.cells:
         raise ConfigError("nothing to compute: name cells by their keys, or --array FILE")
     store, resources = (
         Store(given.store.resolve()),
@@ -85,9 +83,6 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     this = [sys.executable, "-m", "jobs.run_nodes"]
     copying = runs.copying(Store(conditions.store), conditions.mlflow_experiment)
-    if given.lane:
-        options = [argument for argument in arguments if argument != "--lane"]
-        return lane.serve(conditions, lambda cell: [*this, cell, *options], copying)
     if given.only is not None:
         return processes.run_here(task.nodes[given.only], conditions, Output(copying=copying))
     return processes.run(task, conditions, [*this, *arguments], Output(copying=copying))

@@ -6,7 +6,7 @@ python -m jobs.submit experiment=tour profile=local
 python -m jobs.submit experiment=study profile=local minutes=25 archive=study.jsonl
 
   minutes=N            stop after so many with what is under way saved: the next cells in order, as time permits
-  lanes=N              so many nodes at the same time; two on each GPU, one without, k-means beside them
+  parallel=N           so many nodes at the same time; two on each GPU, one without, k-means beside them
   archive=FILE         write what the store has of these cells to a file of results, after every finished cell
   weights=true         and their final encoders beside it, as jobs.results does
   only=STAGE           nothing of other stages, so that GPUs pretrain and other machines evaluate
@@ -33,12 +33,12 @@ from jobs import experiment, here
 from jobs.experiment import Asked
 from jobs.plan import print_arrays, spots
 
-OPTIONS = {"minutes": None, "lanes": None, "archive": None, "weights": None, "only": None}
+OPTIONS = {"minutes": None, "parallel": None, "archive": None, "weights": None, "only": None}
 """This command's own, with their defaults."""
 MINUTES = 10**7
 """Nineteen years."""
-LOCAL = {"minutes": "SLURM has time limits", "lanes": "SLURM has arrays, and packing", "archive": "jobs.results saves",
-         "weights": "jobs.results saves"}  # fmt: skip
+LOCAL = {"minutes": "SLURM has time limits", "parallel": "SLURM has arrays, and packing",
+         "archive": "jobs.results saves", "weights": "jobs.results saves"}  # fmt: skip
 """What only a local run has, and what there is instead."""
 
 
@@ -61,12 +61,12 @@ def require_possible(asked: Asked) -> None:
     for name, instead in LOCAL.items():
         local = asked.profile.launcher == "local" or options[name] == OPTIONS[name]
         require(local, "profile", asked.profile.name, f"a local one with {name}; {instead}")
-    minutes, several = options["minutes"], options["lanes"]
+    minutes, several = options["minutes"], options["parallel"]
     number = isinstance(minutes, int | float) and not isinstance(minutes, bool)
     timed = minutes is None or (number and 0 < minutes <= MINUTES)
     require(timed, "minutes", minutes, f"a number above 0, {MINUTES} at most")
     counted = several is None or (isinstance(several, int) and not isinstance(several, bool) and several >= 1)
-    require(counted, "lanes", several, "a whole number above 0")
+    require(counted, "parallel", several, "a whole number above 0")
     beside = options["weights"] is None or options["weights"] is False or options["archive"] is not None
     require(beside, "weights", options["weights"], "false, or name an archive=FILE, beside which they are written")
 

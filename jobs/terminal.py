@@ -2,11 +2,15 @@
 
 import sys
 import time
+from collections.abc import Mapping
 
 from tqdm import tqdm
 
+from dae_ssl import config
+from dae_ssl.compute.nodes import Node
+
 EVERY_SECONDS = 60.0
-"""How often progress is told where there is no terminal."""
+"""How often progress is printed where there is no terminal."""
 
 
 class Terminal:
@@ -46,10 +50,16 @@ class Terminal:
 class Board:
     """Lines, and under them the progress of every lane that works: a bar each, or in a file a line a minute."""
 
-    def __init__(self) -> None:
+    def __init__(self, labels: Mapping[str, str]) -> None:
+        """Take what people call the cells, by key."""
+        self.labels = labels
         self._bars: dict[int, tqdm] = {}
-        self._told: dict[int, tuple[str, float, int, float]] = {}
-        """By lane, where there is no terminal: what it does, since when and from where on, and when that was told."""
+        self._printed: dict[int, tuple[str, float, int, float]] = {}
+        """By lane, where there is no terminal: what it does, since when and from where on, and when that was said."""
+
+    def called(self, node: Node) -> str:
+        others = f" and {node.cells - 1} more cells" if node.cells > 1 else ""
+        return f"{self.labels[config.cell_key(node.cell)]}{others}"
 
     def tell(self, line: str) -> None:
         tqdm.write(line)
@@ -69,16 +79,16 @@ class Board:
 
     def _print(self, lane: int, what: str, done: int, total: int) -> None:
         now = time.monotonic()
-        known, since, first, told = self._told.get(lane, ("", now, done, now))
+        known, since, first, printed = self._printed.get(lane, ("", now, done, now))
         if known != what:
-            since, first, told = now, done, now
-        if now - told >= EVERY_SECONDS:
+            since, first, printed = now, done, now
+        if now - printed >= EVERY_SECONDS:
             print(tqdm.format_meter(done, total, now - since, ncols=0, prefix=what, unit="step", initial=first),
                   file=sys.stderr)  # fmt: skip
-            told = now
-        self._told[lane] = (what, since, first, told)
+            printed = now
+        self._printed[lane] = (what, since, first, printed)
 
     def still(self, lane: int) -> None:
-        self._told.pop(lane, None)
+        self._printed.pop(lane, None)
         if lane in self._bars:
             self._bars.pop(lane).close()

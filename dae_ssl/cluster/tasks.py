@@ -1,7 +1,6 @@
 """The file of an array: a line that says how its tasks are computed, then a line for each task."""
 
 import contextlib
-import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 from dae_ssl import config
 from dae_ssl.compute.nodes import Node, NodeId, Task
 from dae_ssl.compute.processes import Conditions
-from dae_ssl.compute.resources import FORMER, Resources
 from dae_ssl.config import Cell, ConfigError
 from dae_ssl.files import StoreError
 
@@ -19,10 +17,7 @@ def lines(
     conditions: Conditions, tasks: Iterable[Task], settings: Callable[[Cell], Mapping[str, Any]] = config.settings
 ) -> Iterator[str]:
     """Yield the file: how all its tasks are computed, then each task with the settings of its nodes' cells."""
-    stated = dataclasses.asdict(conditions) | {"store": str(conditions.store)}
-    if conditions.keep_features:  # a later condition, left out where it is as it was before
-        del stated["keep_features"]
-    yield json.dumps(stated)
+    yield json.dumps(conditions.plain())
     for task in tasks:
         nodes = [{"stage": node.stage, "key": node.key, "settings": settings(node.cell)} for node in task.nodes]
         yield json.dumps({"index": task.index, "nodes": nodes})
@@ -34,7 +29,7 @@ def read(path: Path, index: int) -> tuple[Task, Conditions]:
     Raises StoreError if the file does not tell, ConfigError for a cell that this version does not know.
     """
     with _explained(path), path.open() as file:
-        conditions = _conditions(json.loads(next(file)))
+        conditions = Conditions.of(json.loads(next(file)))
         for line in file:
             task = json.loads(line)
             if task["index"] == index:
@@ -49,11 +44,6 @@ def nodes(path: Path) -> dict[int, list[NodeId]]:
     with _explained(path):
         listed = [json.loads(line) for line in path.read_text().splitlines()[1:]]
         return {int(task["index"]): [(node["stage"], node["key"]) for node in task["nodes"]] for task in listed}
-
-
-def _conditions(given: dict[str, Any]) -> Conditions:
-    resources = {FORMER.get(name, name): value for name, value in given.pop("resources").items()}
-    return Conditions(**given | {"resources": config.build(Resources, resources), "store": Path(given["store"])})
 
 
 @contextlib.contextmanager

@@ -1,11 +1,12 @@
-"""Requests to stop, taken as signals: noted and answered at the next step, or raised where nothing can be saved."""
+"""Requests to stop: signals, noted and answered at the next step or raised where nothing can be saved; and a budget."""
 
 import contextlib
 import ctypes
 import signal
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
@@ -32,6 +33,24 @@ class StopRequest:
 
     def __call__(self) -> bool:
         return self.number is not None
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The minutes that a run may take, asked beside a request to stop; None is as long as it takes."""
+
+    minutes: float | None = None
+    clock: Callable[[], float] = time.monotonic
+    began: float | None = None
+    """The time on the clock from which the minutes count; None is now."""
+    _ends: float = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        began = self.clock() if self.began is None else self.began
+        object.__setattr__(self, "_ends", float("inf") if self.minutes is None else began + 60 * self.minutes)
+
+    def __call__(self) -> bool:
+        return self.clock() >= self._ends
 
 
 @dataclass

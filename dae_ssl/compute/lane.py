@@ -1,48 +1,116 @@
 """Inside a lane: a process that is given one node after another on its standard input, and answers on its output.
 
-It is given   {"stage": …, "key": …, "settings": …, "cell": …}      a node, and the key of a cell that needs it
-it answers    ["tell", LINE]                                         for the person who watches
-              ["progress", WHAT, DONE, TOTAL]                        ten times a second at most
-              ["ended", CODE]                                        as processes.py has it: DONE, FAILED, …
+It is given   {"stage": …, "settings": …}       a node: its stage, and the settings of a cell that needs it
+it answers    ["tell", LINE]                    for the person who watches
+              ["progress", WHAT, DONE, TOTAL]   ten times a second at most
+              ["ended", CODE]                   as processes.py has it: DONE, FAILED, …
 
 all of it lines of JSON. Torch is imported and the GPU woken once, not once for each node. Asked to stop by a signal, it
-saves what can be saved and answers 128 + signal; it ends with its input, or with the process that started it.
+saves what can be saved and answers 128 + signal; it ends with its input, or with the process that started it. It is
+started as `python -m dae_ssl.compute.lane CONDITIONS`, and where a cell takes several ranks as each of these too.
 """
 
+import argparse
 import gc
+import importlib
 import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import TextIO
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TextIO
 
 from dae_ssl.compute import processes
 from dae_ssl.compute.interrupt import die_with_parent, stop_requests
 from dae_ssl.compute.nodes import Node, Task
-from dae_ssl.compute.processes import Conditions, Copying, Output
+from dae_ssl.compute.processes import BAD_INPUT, Conditions, Copying, Output, not_copied
+from dae_ssl.config import ConfigError
+from dae_ssl.store import Store
 
+if TYPE_CHECKING:
+    from dae_ssl.data.sets import Memo
+
+COMMAND = (sys.executable, "-m", "dae_ssl.compute.lane")
 EVERY_SECONDS = 0.1
-"""How often progress is told at most."""
+"""How often progress is answered at most."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of what a lane is started with."""
+    command = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    command.add_argument("conditions", type=json.loads, metavar="CONDITIONS", help="how nodes are computed, as JSON")
+    command.add_argument("--device", default="auto", help="where to compute")
+    command.add_argument("--gpu-share", type=float, default=1.0, help="how much of the GPU's memory it may take")
+    command.add_argument(
+        "--import", action="append", default=[], dest="imports", help="a module that registers methods"
+    )
+    command.add_argument("--rank-of", type=json.loads, metavar="NODE", help="compute a node as one of its ranks")
+    command.add_argument("--only", type=int, help="0, the one node: how a task starts its ranks")
+    return command
+
+
+def main(
+    arguments: Sequence[str],
+    command: Sequence[str] = COMMAND,
+    copying: Callable[[Store], Copying] = lambda _store: not_copied,
+) -> int:
+    """Serve, or be one of the ranks that a lane starts; return the exit code.
+
+    command: what this process was started as, but for its arguments. copying: returns what copies cells of a store
+    while they are computed.
+    """
+    import dae_ssl.training.methods  # noqa: F401  (registers every method)
+
+    given = parser().parse_args(arguments)
+    for module in given.imports:
+        importlib.import_module(module)
+    conditions = replace(Conditions.of(given.conditions), device=given.device)
+    copied = copying(Store(conditions.store))
+    die_with_parent()
+    if given.rank_of is not None:
+        return processes.run_here(_node(given.rank_of), conditions, Output(copying=copied))
+    keep_to(given.gpu_share)
+    return serve(conditions, lambda line: [*command, *arguments, f"--rank-of={line}"], copied)
+
+
+def keep_to(share: float) -> None:
+    """Take no more than a share of the GPU's memory, so that no lane can starve another."""
+    if share < 1:
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.set_per_process_memory_fraction(share)
 
 
 def serve(conditions: Conditions, ranks: Callable[[str], Sequence[str]], copying: Copying) -> int:
     """Compute the nodes that the standard input names until it ends; return 0.
 
-    ranks: the command that a node's ranks are started with where it has several, for the key of its cell.
+    ranks: the command that a node's ranks are started with where it has several, for the line that names it.
     """
-    die_with_parent()
     with _answers() as answers, stop_requests() as request:
         output, memo = _output(answers, copying), processes.one_memo()
         for line in sys.stdin:
-            given = json.loads(line)
-            command = ranks(given.pop("cell"))
             stopped = 128 + request.number if request.number is not None else None
-            task = Task(0, (Node.of(given["settings"], given["stage"]),))
-            code = stopped or processes.run(task, conditions, command, output, memo)
+            code = stopped or _computed(line.strip(), conditions, ranks, output, memo)
             _free_memory()
             _say(answers, "ended", code)
     return 0
+
+
+def _computed(
+    line: str, conditions: Conditions, ranks: Callable[[str], Sequence[str]], output: Output, memo: Callable[[], "Memo"]
+) -> int:
+    try:
+        task = Task(0, (_node(json.loads(line)),))
+    except ConfigError as error:  # as a method that only the process knows which wants it
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return BAD_INPUT
+    return processes.run(task, conditions, ranks(line), output, memo)
+
+
+def _node(named: Mapping[str, Any]) -> Node:
+    return Node.of(named["settings"], named["stage"])
 
 
 def _answers() -> TextIO:
@@ -76,3 +144,7 @@ def _free_memory() -> None:
     if torch is not None and torch.cuda.is_initialized():
         gc.collect()
         torch.cuda.empty_cache()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,9 +1,6 @@
-"""The lanes of this machine: which there are, and the processes that they are.
+"""The lanes of this machine: long-lived processes, each of which computes one node after another beside the others.
 
-A lane computes one node after another, side by side with the others. On a GPU two of them pretrain, extract features
-and probe, so that one's compiling, features and probe hide behind the other's steps; k-means, which is work for a CPU,
-has a lane of its own and runs beside the next cell's training. Without a GPU all lanes are alike and share the
-processors.
+`lane` is inside one; `shares` says which there are.
 """
 
 import contextlib
@@ -12,68 +9,14 @@ import os
 import selectors
 import signal
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from typing import IO, Any, Self
 
 from dae_ssl import config
 from dae_ssl.compute.nodes import Node, NodeId
 from dae_ssl.compute.processes import TASK_CODES
-from dae_ssl.compute.resources import Resources
-from dae_ssl.config import require
+from dae_ssl.compute.shares import Kind
 from dae_ssl.files import StoreError
-
-LANES_OF_A_GPU = 2
-MOST_OF_EACH = 4
-"""Lanes at most for each processor, or for each GPU where these are more."""
-ON_CPU = "kmeans"
-"""The stage that uses no GPU."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Kind:
-    """What a lane computes and with what, which changes nothing of what is computed."""
-
-    stages: frozenset[str] = frozenset(config.STAGES)
-    device: str = "auto"
-    variables: Mapping[str, str] = field(default_factory=dict)
-    """Environment of its process, beside what this one has."""
-
-
-def gpus(device: str) -> list[str]:
-    """Return the GPUs of this machine that this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    if device == "cpu":
-        return []
-    import torch
-
-    count, visible = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
-    return visible.split(",")[:count] if visible else [str(number) for number in range(count)]
-
-
-def deal(lanes: int | None, pretrain: Resources, device: str, visible: Sequence[str], processors: int) -> list[Kind]:
-    """Return the lanes of this machine: so many for training, dealt round over its GPUs, and on a GPU one for k-means.
-
-    None asks for `packing`, or two for each GPU, or one. Processors are shared evenly unless
-    OMP_NUM_THREADS says what each is to have. Raises ConfigError for several lanes where one cell takes all ranks, and
-    for more than the machine can be meant to have.
-    """
-    alone = pretrain.ranks > 1
-    require(not alone or lanes in (None, 1), "lanes", lanes, f"1 with {pretrain.ranks} ranks a cell")
-    most = MOST_OF_EACH * max(processors, len(visible))
-    told = f"{most} at most: {MOST_OF_EACH} for each of {processors} processors, or of {len(visible)} GPUs"
-    require(lanes is None or lanes <= most, "lanes", lanes, told)
-    usual = 1 if alone else pretrain.packing if pretrain.packing > 1 else LANES_OF_A_GPU * len(visible) or 1
-    count = lanes or usual
-    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, processors // (count + bool(visible))))
-    share = {"OMP_NUM_THREADS": threads}
-    if not visible:
-        return [Kind(device=device, variables=share if count > 1 else {})] * count
-    stages = frozenset(config.STAGES) - {ON_CPU}
-    on_gpu = [
-        Kind(stages=stages, device=device, variables={} if alone else share | {"CUDA_VISIBLE_DEVICES": gpu})
-        for gpu in (visible[number % len(visible)] for number in range(count))
-    ]
-    return [*on_gpu, Kind(stages=frozenset({ON_CPU}), device="cpu", variables=share | {"CUDA_VISIBLE_DEVICES": ""})]
 
 
 class Lane:
@@ -89,7 +32,7 @@ class Lane:
         self.had: set[NodeId] = set()
         """Every node that it was given."""
         self._node: Node | None = None
-        self._command = (*command, f"--device={kind.device}")
+        self._command = (*command, f"--device={kind.device}", f"--gpu-share={kind.gpu_share:g}")
         self._process: subprocess.Popen[bytes] | None = None
         self._asked_to_stop = False
 
@@ -113,8 +56,7 @@ class Lane:
             self._start()
         self._node, self.busy = node, True
         self.had.add(node.id)
-        item = {"stage": node.stage, "key": node.key, "settings": config.settings(node.cell)}
-        line = json.dumps(item | {"cell": config.cell_key(node.cell)})
+        line = json.dumps({"stage": node.stage, "settings": config.settings(node.cell)})
         with contextlib.suppress(BrokenPipeError):  # it has died, which its answers will tell
             self._pipe("stdin").write(f"{line}\n".encode())
             self._pipe("stdin").flush()
@@ -156,16 +98,16 @@ class Lane:
         return [*complained, *said, *([["died", _reason(code)]] if code is not None and died else [])]
 
     def _start(self) -> None:
-        pipe, kept = subprocess.PIPE, {name: value for name, value in os.environ.items() if name != TASK_CODES}
+        pipe, environment = subprocess.PIPE, {name: os.environ[name] for name in os.environ if name != TASK_CODES}
         self._asked_to_stop = False
         try:
             self._process = subprocess.Popen(
-                self._command, stdin=pipe, stdout=pipe, stderr=pipe, env=kept | dict(self.kind.variables),
+                self._command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment | dict(self.kind.variables),
                 start_new_session=True,  # a terminal's Ctrl-C is for this process, which asks the lanes to stop
             )  # fmt: skip
         except OSError as error:  # as too many open files or processes
-            told = "choose fewer with lanes=N; what is finished stays"
-            raise StoreError(f"lane {self.number + 1} cannot be started: {error.strerror}: {told}") from error
+            advice = "choose fewer with --parallel N; what is finished stays"
+            raise StoreError(f"process {self.number + 1} cannot be started: {error.strerror}: {advice}") from error
         self._said, self._complained = _Lines(self._pipe("stdout")), _Lines(self._pipe("stderr"))
 
     def _pipe(self, name: str) -> IO[bytes]:

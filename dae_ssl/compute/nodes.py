@@ -1,7 +1,7 @@
 """The nodes that cells need: one stage of one cell each, shared ones once; and the tasks that compute them."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from dae_ssl import config
@@ -75,3 +75,58 @@ def counted(wanted: Mapping[NodeId, Node], records: Mapping[NodeId, Record]) -> 
     """Return those nodes that count as done, given the records of those that are committed."""
     parents = {id: node.parent for id, node in wanted.items()}
     return frozenset(done(parents, records, lambda id, parent: misses(wanted[id].cell, id[0], parent)))
+
+
+def for_their_readers(
+    wanted: Mapping[NodeId, Node], there: Collection[NodeId], records: Mapping[NodeId, Record]
+) -> dict[NodeId, Node]:
+    """Return the nodes; one that left behind what a missing node reads has that node's cell.
+
+    Who computes it can then see from that cell alone that it has to be there with that product.
+    """
+    found = dict(wanted)
+    for id, node in reversed(list(wanted.items())):
+        above = None if node.parent is None else records.get(node.parent)
+        if id not in there and node.parent is not None and above is not None and misses(node.cell, node.stage, above):
+            found[node.parent] = replace(found[node.parent], cell=found[id].cell)
+    return found
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What a store lacks of some cells, as far as some stages can compute it."""
+
+    nodes: tuple[Node, ...]
+    """In the order of the cells that need them, parents before children."""
+    left: str = ""
+    """A line on what else is missing and why that is not to be computed; "" where nothing is."""
+
+    @property
+    def ids(self) -> frozenset[NodeId]:
+        return frozenset(node.id for node in self.nodes)
+
+
+def missing(cells: Iterable[Cell], store: Store, stages: Collection[str] = config.STAGES) -> Missing:
+    """Return what a store lacks of cells, those of most worth first, as far as some stages can compute it."""
+    in_order = list(cells)
+    wanted = needed(in_order)
+    records = committed(wanted, store)
+    there = counted(wanted, records)
+    wanted = for_their_readers(wanted, there, records)
+    reads, found = {None, *there}, list[Node]()
+    for id, node in wanted.items():  # parents before children
+        if id not in there and node.stage in stages and node.parent in reads:
+            found.append(node)
+            reads.add(id)
+    first = {id: place for place, cell in reversed(list(enumerate(in_order))) for id in config.keys(cell).items()}
+    left = [stage for stage, _ in wanted.keys() - there - {node.id for node in found}]
+    return Missing(tuple(sorted(found, key=lambda node: first[node.id])), left_in_words(left, stages))
+
+
+def left_in_words(left: Sequence[str], stages: Collection[str]) -> str:
+    """Return in a line what is missing and not to be computed, by its stages, of which only some were asked for."""
+    unread = sum(stage in stages for stage in left)
+    named = ",".join(stage for stage in config.STAGES if stage in stages)
+    counts = {"of other stages": len(left) - unread, "whose parents are not there": unread}
+    words = " and ".join(f"{count} {which}" for which, count in counts.items() if count)
+    return f"only={named} leaves nodes that are missing: {words}" if left else ""

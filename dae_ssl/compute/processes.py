@@ -5,6 +5,7 @@ within a second when SLURM tells it to stop.
 """
 
 import contextlib
+import dataclasses
 import functools
 import os
 import signal
@@ -18,12 +19,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
-from dae_ssl import lock
+from dae_ssl import config, lock
 from dae_ssl.compute.interrupt import Stopped, StopRequest, die_with_parent, stop_requests, stopping
 from dae_ssl.compute.nodes import Node, Task
-from dae_ssl.compute.resources import Resources
+from dae_ssl.compute.resources import FORMER, Resources
 from dae_ssl.config import Cell, ConfigError
 from dae_ssl.files import StoreError
 from dae_ssl.store import Store
@@ -35,6 +36,8 @@ DONE, FAILED, BAD_INPUT, TRY_AGAIN = 0, 1, 2, 75
 """Exit codes, beside 128 + signal for a task that was asked to stop; as slurm/after_task.sh reads them."""
 SAVE_SECONDS = 30.0
 """How often pretraining saves its state, where no profile says so."""
+LONGEST_REASON = 200
+"""Characters of what PyTorch says of memory that is not there."""
 VERDICTS = "DAE_SSL_RANK_CODES"
 """Names the folder in which each rank of this machine leaves its exit code, if it comes to have one."""
 TASK_CODES = "DAE_SSL_TASK_CODES"
@@ -53,11 +56,24 @@ class Conditions:
     keep_features: bool = True
     """False drops features once every node that a described cell reads them for is done."""
 
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Self:
+        """Return what `plain` gave, also under the names of earlier versions."""
+        resources = {FORMER.get(name, name): value for name, value in plain["resources"].items()}
+        return cls(**{**plain, "resources": config.build(Resources, resources), "store": Path(plain["store"])})
+
+    def plain(self) -> dict[str, Any]:
+        """Return them as JSON can hold them, for a process that is started."""
+        stated = dataclasses.asdict(self) | {"store": str(self.store)}
+        if self.keep_features:  # a later condition, left out where all is as it was before
+            del stated["keep_features"]
+        return stated
+
 
 Copying = Callable[[Cell, Callable[[str], None]], AbstractContextManager[object]]
 
 
-def _not_copied(_cell: Cell, _tell: Callable[[str], None]) -> AbstractContextManager[object]:
+def not_copied(_cell: Cell, _tell: Callable[[str], None]) -> AbstractContextManager[object]:
     return contextlib.nullcontext()
 
 
@@ -67,7 +83,7 @@ class Output:
 
     tell: Callable[[str], None] = print
     progress: Callable[[str, int, int], None] = lambda _what, _done, _total: None
-    copying: Copying = _not_copied
+    copying: Copying = not_copied
     """Returns a block while which a cell's log is copied, as to MLflow."""
 
 
@@ -154,12 +170,7 @@ def run_here(
     except (StoreError, ArithmeticError) as error:
         verdict = _failed(error, FAILED)
     except Exception as error:
-        from dae_ssl.distributed import lost_peer
-
-        if lost_peer(error):  # that rank, or its death, tells the reason
-            return _failed(error, TRY_AGAIN)
-        traceback.print_exc()
-        verdict = FAILED
+        verdict = _unforeseen(error)
     finally:
         if verdict is not None and VERDICTS in os.environ:
             Path(os.environ[VERDICTS], os.environ["RANK"]).write_text(str(verdict))
@@ -191,6 +202,20 @@ def _computed(node: Node, conditions: Conditions, output: Output, memo: Callable
             with stopping():
                 life.compute(cell, node.stage, context)
     return DONE
+
+
+def _unforeseen(error: Exception) -> int:
+    """Say what nobody expected to be raised, in a line where it is known and else with where it was raised."""
+    from dae_ssl.distributed import lost_peer, out_of_memory
+
+    if lost_peer(error):  # that rank, or its death, tells the reason
+        return _failed(error, TRY_AGAIN)
+    if out_of_memory(error):
+        reason = str(error).partition("\n")[0][:LONGEST_REASON]
+        advice = "out of memory, of which fewer at the same time (--parallel N) leave more for each"
+        return _failed(MemoryError(f"{advice}: {reason}"), FAILED)
+    traceback.print_exc()
+    return FAILED
 
 
 def _failed(error: Exception, code: int) -> int:

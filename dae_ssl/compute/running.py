@@ -1,17 +1,32 @@
-"""A plan, computed on the lanes of this machine: which node is next, what becomes of it, and stopping in time."""
+"""Cells, computed on this machine: what a store lacks of them, on lanes side by side, and stopping in time.
 
+outcome = run(cells, Store(Path("store")), parallel=2, budget=Budget(minutes=25))
+"""
+
+import contextlib
+import json
+import os
+import signal
+import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from dae_ssl.compute import lanes
+from dae_ssl import config
+from dae_ssl.compute import lane as inside
+from dae_ssl.compute import lanes, nodes, shares
+from dae_ssl.compute.cells import describe
+from dae_ssl.compute.interrupt import Budget, stop_requests
 from dae_ssl.compute.lanes import Lane
 from dae_ssl.compute.log import Log
-from dae_ssl.compute.nodes import Node, NodeId
-from dae_ssl.compute.processes import BAD_INPUT, DONE, FAILED, TRY_AGAIN
+from dae_ssl.compute.nodes import Missing, Node, NodeId
+from dae_ssl.compute.order import Finished, Order
+from dae_ssl.compute.processes import BAD_INPUT, DONE, FAILED, SAVE_SECONDS, TRY_AGAIN, Conditions
+from dae_ssl.compute.resources import Resources
+from dae_ssl.compute.show import Lines, Show
+from dae_ssl.config import Cell
+from dae_ssl.files import StoreError
 from dae_ssl.store import Store
 
 GRACE_SECONDS = 20.0
@@ -19,102 +34,150 @@ GRACE_SECONDS = 20.0
 LAST_SECONDS = 3.0
 """How long before the end of the grace a stage that saves nothing is asked to end as well."""
 LOOK_SECONDS = 0.2
+ONE_PROCESS = Resources()
 
-
-class Show(Protocol):
-    """What the person who watches is shown."""
-
-    def tell(self, line: str) -> None:
-        """Show what happens."""
-
-    def warn(self, line: str) -> None:
-        """Show what goes wrong."""
-
-    def progress(self, lane: int, what: str, done: int, total: int) -> None:
-        """Show how far a lane is with what it does."""
-
-    def still(self, lane: int) -> None:
-        """Show that a lane does nothing more of that."""
+Keep = Callable[[Collection[Cell]], object]
 
 
 @dataclass(frozen=True)
-class Deadline:
-    """The time at which to stop, by a clock in seconds; None is never."""
+class Outcome:
+    """What came of a run."""
 
-    at: float | None
-    clock: Callable[[], float] = time.monotonic
+    computed: bool = True
+    """Whether there was anything to compute."""
+    failed: int = 0
+    """Nodes that failed, and those that would have read them."""
+    left: int = 0
+    """Nodes that are missing still, the failed ones among them."""
+    stopped: signal.Signals | None = None
+    """The signal that asked it to stop."""
+    over: bool = False
+    """Whether its budget was over before everything was there, which is no failure."""
 
-    def __call__(self) -> bool:
-        return self.at is not None and self.clock() >= self.at
+    @property
+    def code(self) -> int:
+        """The exit code that says so."""
+        return 128 + self.stopped if self.stopped is not None else int(self.failed > 0)
 
 
-@dataclass
-class Order:
-    """Nodes to be computed, those of most worth first, and what has become of each.
+def run(
+    cells: Iterable[Cell],
+    store: Store,
+    *,
+    parallel: int | None = None,
+    device: str = "auto",
+    stages: Collection[str] = config.STAGES,
+    budget: Budget | None = None,
+    again: Callable[[], Iterable[Cell]] | None = None,
+    keep: Keep = lambda _cells: None,
+    show: Show | None = None,
+    resources: Resources = ONE_PROCESS,
+    save_seconds: float = SAVE_SECONDS,
+    max_failures: int = 3,
+    start: Sequence[str] = inside.COMMAND,
+) -> Outcome:
+    """Compute what a store lacks of cells, those of most worth first; a node that fails leaves the others alone.
 
-    A node is free once its parent is done. One that fails takes the nodes that would read it with it, and no others.
+    parallel: so many nodes at the same time; None is one on the processors, and two on each GPU.
+    stages: nothing of others is computed. budget: after these minutes it stops, with what is under way saved.
+    again: returns what is wanted once these cells are computed, since results may ask for more.
+    keep: takes cells of which the store has more, beside the lanes: what was there, then each that is finished.
+    resources: what pretraining takes. max_failures: times that a node's process may die before the node has failed.
+    start: the command of a lane.
+
+    SIGINT, SIGTERM and SIGUSR2 stop it as the budget does; a second SIGINT interrupts. Raises ConfigError or StoreError
+    for what cannot be, before anything is written.
     """
+    asked, show, budget = list(cells), show or Lines(), budget or Budget()
+    missing, before = nodes.missing(asked, store, stages), frozenset[NodeId]()
+    _require_images(asked, missing, store)
+    conditions = Conditions(store=store.root.resolve(), resources=resources, device=device, save_seconds=save_seconds)
+    at_work = _lanes(parallel, missing, conditions, start)
+    keep(())  # what cannot be written is told before anything is computed
+    with stop_requests() as request, contextlib.ExitStack() as stack:
+        for lane in at_work:
+            stack.enter_context(lane)
+        while True:
+            for cell in asked:
+                describe(cell, store)
+            if missing.left:
+                show.tell(missing.left)
+            if not missing.nodes:
+                keep(asked)
+                return Outcome(computed=bool(before))
+            if before == missing.ids:
+                raise StoreError(f"{store.root}: {len(before)} nodes were computed and are not there: {set(before)}")
+            work = Round(Order(missing.nodes, max_failures), at_work, show, store)
+            _compute(work, Finished(asked, set(missing.ids)), keep, lambda: request() or budget())
+            failed, before = work.order.count("failed", "left out"), missing.ids
+            missing = nodes.missing(asked, store, stages)
+            left, over = len(missing.nodes), budget() and bool(missing.nodes)
+            if failed or request() or over:
+                return Outcome(failed=failed, left=left, stopped=request.number, over=over)
+            if again is not None:
+                asked = list(again())
+                missing = nodes.missing(asked, store, stages)
 
-    nodes: Sequence[Node]
-    max_failures: int
-    """Times that a node's process may die before the node counts as failed."""
-    begun: list[NodeId] = field(default_factory=list)
-    """In the order in which they were first begun."""
-    deaths: Counter[NodeId] = field(default_factory=Counter)
-    states: dict[NodeId, str] = field(default_factory=dict)
-    """waiting, under way, done, failed or left out."""
 
-    def __post_init__(self) -> None:
-        self.states = {node.id: "waiting" for node in self.nodes}
+def _require_images(cells: Iterable[Cell], missing: Missing, store: Store) -> None:
+    """Raise ConfigError or StoreError for a cell that lacks something, and that the prepared images cannot serve."""
+    from dae_ssl.data import sets  # which takes seconds to import
 
-    def next(self, stages: AbstractSet[str], own: AbstractSet[NodeId]) -> Node | None:
-        """Return the next node of some stages, from now on under way; None if none is free.
+    for cell in cells:
+        if not missing.ids.isdisjoint(config.keys(cell).items()):
+            sets.require_fits(store, cell)
 
-        One whose parent is among a lane's `own` comes before all others: it finishes the cell that it has.
-        """
-        free = [
-            node for node in self.nodes
-            if self.states[node.id] == "waiting" and node.stage in stages
-            and (node.parent is None or self.states.get(node.parent, "done") == "done")
-        ]  # fmt: skip
-        found = min(free, key=lambda node: node.parent not in own, default=None)
-        if found is not None:
-            self.states[found.id] = "under way"
-            self.begun += [] if found.id in self.begun else [found.id]
-        return found
 
-    def ended(self, node: Node, code: int) -> None:
-        """Take note of how a node ended: done or failed, else it is waiting again."""
-        self.states[node.id] = {DONE: "done", FAILED: "failed", BAD_INPUT: "failed"}.get(code, "waiting")
-        if self.states[node.id] == "failed":
-            for other in self.nodes:  # parents before children
-                if other.parent is not None and self.states.get(other.parent) in ("failed", "left out"):
-                    self.states[other.id] = "left out"
+def _lanes(parallel: int | None, missing: Missing, conditions: Conditions, start: Sequence[str]) -> list[Lane]:
+    """Return the lanes of this machine, whose processes start with the first node that each is given."""
+    visible, processors = shares.gpus(conditions.device), len(os.sched_getaffinity(0))
+    kinds = shares.deal(parallel, conditions.resources, conditions.device, visible, processors)
+    if len(kinds) > 1 and not visible:
+        store = Store(conditions.store)
+        each = max((shares.takes_gb(node.cell, store) for node in missing.nodes), default=0.0)
+        shares.require_room(len(kinds), each, shares.available_gb())
+    python, *further = start
+    further += [json.dumps(conditions.plain()), *_imports(missing)]
+    command = [python, *(f"-W{option}" for option in sys.warnoptions), *further]
+    return [Lane(number, kind, command) for number, kind in enumerate(kinds)]
 
-    def died(self, node: Node) -> bool:
-        """Take note that a node's process died; return False if that is once too often."""
-        self.deaths[node.id] += 1
-        again = self.deaths[node.id] <= self.max_failures
-        self.ended(node, TRY_AGAIN if again else FAILED)
-        return again
 
-    def count(self, *states: str) -> int:
-        """Return how many nodes are in some states."""
-        return sum(state in states for state in self.states.values())
+def _imports(missing: Missing) -> list[str]:
+    """Return what has a lane know the methods that are not the suite's. Raises ConfigError for one of a script."""
+    methods = {type(node.cell.method) for node in missing.nodes}
+    for method in methods:
+        choices = "a method that a module of its own defines, since the processes that compute it have to import it"
+        config.require(method.__module__ != "__main__", "method", method.name, choices)
+    modules = {method.__module__ for method in methods}
+    return [f"--import={module}" for module in sorted(modules) if not module.startswith("dae_ssl.")]
+
+
+def _compute(work: "Round", finished: Finished, keep: Keep, stop: Callable[[], bool]) -> None:
+    """Compute a round, and hand on the cells that are finished while the lanes are at work on others."""
+
+    def beside(done: Sequence[Node]) -> None:
+        finished.note(done)
+        if finished.due:
+            try:
+                keep(finished.due.values())
+                finished.due.clear()
+            except StoreError as error:  # as a full disk, which is no reason to lose what is under way
+                work.show.warn(f"not kept yet: {error}")
+
+    work.to_the_end(stop, beside)
+    keep([*finished.due.values(), *finished.begun.values()])
 
 
 @dataclass
-class Run:
+class Round:
     """An order, the lanes that compute it, and for whom."""
 
     order: Order
     lanes: Sequence[Lane]
     show: Show
     store: Store
-    called: Callable[[Node], str]
-    """What people call a node."""
     clock: Callable[[], float] = time.monotonic
-    given_at: dict[NodeId, float] = field(default_factory=dict)
+    began_at: dict[NodeId, float] = field(default_factory=dict)
 
     def to_the_end(self, stop: Callable[[], bool], beside: Callable[[Sequence[Node]], None]) -> None:
         """Compute until nothing is free and nothing under way, or for GRACE_SECONDS at most after a request to stop.
@@ -148,8 +211,8 @@ class Run:
         for lane in self.lanes:
             if not lane.busy and (node := self.order.next(lane.kind.stages, lane.had)) is not None:
                 number = self.order.begun.index(node.id) + 1
-                self.show.tell(f"[{number}/{len(self.order.nodes)}] {node.stage} {node.key}: {self.called(node)}")
-                self.given_at[node.id] = self.clock()
+                self.show.tell(f"[{number}/{len(self.order.nodes)}] {node.stage} {node.key}: {self.show.called(node)}")
+                self.began_at[node.id] = self.clock()
                 lane.give(node)
 
     def _end(self, seconds: float) -> None:
@@ -164,7 +227,7 @@ class Run:
 
     def _hear(self, lane: Lane, answer: Sequence[Any], *, stopping: bool) -> bool:
         """Act on an answer of a lane; return whether its node is done."""
-        label = self.called(lane.node)
+        label = self.show.called(lane.node)
         match answer:
             case ["tell", line]:
                 self.show.tell(f"{label}: {line}")
@@ -182,25 +245,26 @@ class Run:
     def _ended(self, lane: Lane, code: int | None, reason: str, *, stopping: bool) -> None:
         """Take note of how a lane's node ended, with an exit code or by the death of its process."""
         node, show, order = lane.node, self.show, self.order
+        called = show.called(node)
         show.still(lane.number)
         lane.release(keep=code == DONE)
         if code in (DONE, FAILED, BAD_INPUT):
             left_out = order.count("left out")
             order.ended(node, code)
-            seconds, left_out = self.clock() - self.given_at[node.id], order.count("left out") - left_out
+            seconds, left_out = self.clock() - self.began_at[node.id], order.count("left out") - left_out
             if code == DONE:
-                show.tell(f"{self.called(node)}: {node.stage} took {seconds:.1f} s")
+                show.tell(f"{called}: {node.stage} took {seconds:.1f} s")
             else:
-                show.warn(f"{self.called(node)}: {node.stage} failed; {left_out} nodes that need it are left out")
+                show.warn(f"{called}: {node.stage} failed; {left_out} nodes that need it are left out")
         elif stopping:
             order.ended(node, TRY_AGAIN)
         elif order.died(node):
             times = f"{order.deaths[node.id]} of {order.max_failures} times"
-            show.warn(f"{self.called(node)}: {node.stage}: {reason}; it goes on in a new process, {times}")
+            show.warn(f"{called}: {node.stage}: {reason}; it goes on in a new process, {times}")
         else:
-            told = f"{reason}; given up after {order.deaths[node.id]} times"
-            show.warn(f"{self.called(node)}: {node.stage}: {told}")
+            ending = f"{reason}; given up after {order.deaths[node.id]} times"
+            show.warn(f"{called}: {node.stage}: {ending}")
             folder = self.store.node(*node.id)
             folder.create()
-            with Log(folder.log) as log:  # where jobs.status and jobs.logs look for reasons
-                log.event("stopped", error="Killed", reason=told)
+            with Log(folder.log) as log:  # where those look for reasons who are told of failures
+                log.event("stopped", error="Killed", reason=ending)

@@ -11,8 +11,7 @@ from itertools import islice
 from typing import TypeVar
 
 from dae_ssl import config
-from dae_ssl.compute.done import Record, misses
-from dae_ssl.compute.nodes import Node, NodeId, Task, committed, counted, needed
+from dae_ssl.compute.nodes import Node, NodeId, Task, committed, counted, for_their_readers, left_in_words, needed
 from dae_ssl.compute.resources import Resources
 from dae_ssl.config import Cell, require
 from dae_ssl.planning.profile import Profile
@@ -69,12 +68,8 @@ class Plan:
     def left(self) -> str:
         """Return in a line how many missing nodes are not planned and why; "" where all are."""
         planned = {node.id for node in self.missing()}
-        left = [id for id in self.wanted if id not in planned | self.done | self.queued]
-        unread = sum(stage in self.stages for stage, _ in left)
-        named = ",".join(stage for stage in config.STAGES if stage in self.stages)
-        counts = {"of other stages": len(left) - unread, "whose parents are not there": unread}
-        words = " and ".join(f"{count} {which}" for which, count in counts.items() if count)
-        return f"only={named} leaves nodes that are missing: {words}" if left else ""
+        left = [id[0] for id in self.wanted if id not in planned | self.done | self.queued]
+        return left_in_words(left, self.stages)
 
 
 def chosen(only: object) -> frozenset[str]:
@@ -102,7 +97,7 @@ def make(
     wanted = needed(cells)
     records = committed(wanted, store)
     there = counted(wanted, records)
-    wanted = _for_their_readers(wanted, there, records)
+    wanted = for_their_readers(wanted, there, records)
     waiting = {id: spot for id, spot in queued.items() if id in wanted and id not in there}
     size = min(array_size, profile.array_size or array_size)
     arrays: list[Array] = []
@@ -118,21 +113,6 @@ def make(
             arrays.append(replace(array, name=f"{stage}-{number}"))
             spots |= {node.id: Spot(arrays[-1].name, task.index) for task in array.tasks for node in task.nodes}
     return Plan(wanted, there, frozenset(waiting), tuple(arrays), frozenset(stages))
-
-
-def _for_their_readers(
-    wanted: Mapping[NodeId, Node], there: frozenset[NodeId], records: Mapping[NodeId, Record]
-) -> dict[NodeId, Node]:
-    """Return the nodes, one that left behind what a missing node reads told as of that node's cell.
-
-    Who computes it can then see from that cell alone that it has to be there with that product.
-    """
-    found = dict(wanted)
-    for id, node in reversed(list(wanted.items())):
-        above = None if node.parent is None else records.get(node.parent)
-        if id not in there and node.parent is not None and above is not None and misses(node.cell, node.stage, above):
-            found[node.parent] = replace(found[node.parent], cell=found[id].cell)
-    return found
 
 
 def needs(node: Node, profile: Profile) -> Resources:

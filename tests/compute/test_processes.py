@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from dae_ssl.compute import processes
 from dae_ssl.compute.nodes import Node, Task
@@ -47,6 +48,38 @@ def test_packed_cells_have_a_gpu_and_a_share_of_the_threads_each(
 def test_task_of_packed_cells_ends_as_its_cells_do(program: str, code: int, tmp_path: Path) -> None:
     task, conditions, command = packed(tmp_path, 2, program)
     assert processes.run(task, conditions, command) == code
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore."),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes."),
+    ],
+)
+def test_memory_that_is_not_there_is_one_line_and_a_failure(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def takes_too_much(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(processes, "_computed", takes_too_much)
+    task, conditions, _ = packed(tmp_path, 1, "")
+    assert processes.run_here(task.nodes[0], conditions) == FAILED
+    (line,) = capsys.readouterr().err.splitlines()
+    first = str(error).partition("\n")[0]
+    advice = "error: out of memory, of which fewer at the same time (--parallel N) leave more for each"
+    assert line == f"{advice}: {first}"
+
+
+def test_error_that_nobody_expected_is_shown_with_where_it_was_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(processes, "_computed", lambda *_: {}["no such key"])
+    task, conditions, _ = packed(tmp_path, 1, "")
+    assert processes.run_here(task.nodes[0], conditions) == FAILED
+    assert "Traceback" in (printed := capsys.readouterr().err)
+    assert "KeyError: 'no such key'" in printed
 
 
 RUN = """

@@ -1,215 +1,27 @@
-"""Lanes without torch: which there are, which node is next, what becomes of one whose process dies, stopping in time.
+"""A plan on lanes that play: what becomes of a node whose process dies, stopping in time; and cells, without lanes."""
 
-The lanes' processes are real, but what they run is a few lines that play the part of a lane.
-"""
-
-import errno
+import json
 import os
-import resource
+import shutil
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
-from dae_ssl.compute import log, running
-from dae_ssl.compute.lanes import Kind, Lane, deal
-from dae_ssl.compute.nodes import Node, NodeId, needed
-from dae_ssl.compute.processes import DONE, FAILED, TRY_AGAIN
-from dae_ssl.compute.resources import Resources
-from dae_ssl.compute.running import Deadline, Order, Run
+from dae_ssl.compute import lanes, log, running, shares
+from dae_ssl.compute.interrupt import Budget
+from dae_ssl.compute.nodes import Node, needed
+from dae_ssl.compute.running import Outcome, Round
+from dae_ssl.compute.show import Lines
 from dae_ssl.config import Cell, ConfigError
 from dae_ssl.files import StoreError
-from dae_ssl.planning.profile import Profile
-from dae_ssl.store import Store
-from jobs import terminal
-from jobs.terminal import Board
-
-ALL = frozenset(config.STAGES)
-ROOT = Path(__file__).parents[2]
-
-
-def cell(seed: int) -> Cell:
-    return config.cell({}, method={"name": "ae"}, seed=seed)
-
-
-def nodes(cells: int) -> list[Node]:
-    """Return the nodes of some cells, cell after cell."""
-    return [node for seed in range(cells) for node in needed([cell(seed)]).values()]
-
-
-def name(node: Node) -> str:
-    """Return what tests call a node: its stage and the seed of its cell."""
-    return f"{node.stage} {node.cell.seed}"
-
-
-# ---------------------------------------------------------------------------------- which lanes there are
-
-
-def profile(**given: object) -> tuple[Resources, str]:
-    """Return what a local profile has pretraining ask for, and on which device."""
-    made = Profile.of("mine", {"launcher": "local", **given})
-    return made.stages.pretrain, made.device
-
-
-def test_machine_without_a_gpu_has_one_lane_that_takes_everything_as_it_always_was() -> None:
-    (only,) = deal(None, *profile(), [], 8)
-    assert (only.stages, only.variables) == (ALL, {})
-
-
-def test_lanes_without_a_gpu_share_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    for lanes, processors, threads in ((2, 8, "4"), (3, 8, "2"), (4, 2, "1")):
-        dealt = deal(lanes, *profile(), [], processors)
-        assert [(one.stages, one.variables) for one in dealt] == [(ALL, {"OMP_NUM_THREADS": threads})] * lanes
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert deal(2, *profile(), [], 8)[0].variables == {"OMP_NUM_THREADS": "3"}
-
-
-def test_gpu_has_two_lanes_and_kmeans_one_of_its_own_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    first, second, beside = deal(None, *profile(), ["0"], 12)
-    assert first == second == Kind(stages=frozenset(("pretrain", "features", "probe")), device="auto",
-                                   variables={"OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": "0"})  # fmt: skip
-    assert beside == Kind(stages=frozenset({"kmeans"}), device="cpu",
-                          variables={"OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": ""})  # fmt: skip
-
-
-def test_lanes_are_dealt_round_over_the_gpus() -> None:
-    def seen(lanes: int | None, **given: object) -> list[str]:
-        return [one.variables["CUDA_VISIBLE_DEVICES"] for one in deal(lanes, *profile(**given), ["4", "7"], 8)]
-
-    assert seen(None) == ["4", "7", "4", "7", ""]
-    assert seen(3) == ["4", "7", "4", ""]
-    packed = {"stages": {"pretrain": {"packing": 2, "gpus_per_machine": 2}}}
-    assert seen(None, **packed) == ["4", "7", ""]
-
-
-def test_lanes_beyond_what_a_machine_can_be_meant_to_have_are_one_line() -> None:
-    assert len(deal(8, *profile(), [], 2)) == 8
-    assert len(deal(12, *profile(), ["0", "1", "2"], 2)) == 13
-    for lanes, visible in ((9, []), (10**30, []), (13, ["0", "1", "2"])):
-        with pytest.raises(
-            ConfigError, match=r"lanes=\d+: choose \d+ at most: 4 for each of 2 processors, or of \d GPUs"
-        ):
-            deal(lanes, *profile(), visible, 2)
-
-
-def test_cell_that_takes_all_ranks_has_all_gpus_and_no_lane_beside_it() -> None:
-    ranks = profile(stages={"pretrain": {"ranks_per_machine": 4}})
-    first, beside = deal(None, *ranks, ["0", "1", "2", "3"], 8)
-    assert first.variables == {}
-    assert beside.stages == {"kmeans"}
-    with pytest.raises(ConfigError, match="lanes=2: choose 1 with 4 ranks a cell"):
-        deal(2, *ranks, [], 8)
-
-
-# ---------------------------------------------------------------------------------- which node is next
-
-
-def test_lane_finishes_the_cell_that_it_has_and_others_begin_the_next() -> None:
-    order, own = Order(nodes(3), 3), (set[NodeId](), set[NodeId]())
-
-    def taken(lane: int) -> Node:
-        node = order.next(ALL, own[lane])
-        assert node is not None
-        own[lane].add(node.id)
-        return node
-
-    first, second = taken(0), taken(1)
-    assert (name(first), name(second)) == ("pretrain 0", "pretrain 1")
-    assert order.next(ALL - {"pretrain"}, own[0]) is None, "its parent is under way"
-    order.ended(first, TRY_AGAIN)
-    order.ended(second, DONE)
-    second = taken(1)
-    assert name(second) == "features 1", "though cell 0 has to begin again, and cell 2 could begin"
-    order.ended(second, DONE)
-    assert [name(taken(1)), name(taken(1))] == ["probe 1", "kmeans 1"]
-    assert [name(taken(0)), name(taken(1))] == ["pretrain 0", "pretrain 2"]
-    assert order.next(ALL, own[1]) is None
-    order.ended(first, DONE)
-    assert name(taken(0)) == "features 0"
-
-
-def test_what_fails_takes_its_own_dependents_with_it_and_no_others() -> None:
-    order = Order(nodes(2), 3)
-    first = order.next(ALL, set())
-    assert first is not None
-    order.ended(first, FAILED)
-    assert [order.states[node.id] for node in order.nodes] == ["failed", *["left out"] * 3, *["waiting"] * 4]
-
-
-def test_parent_that_is_not_in_the_order_is_there() -> None:
-    order = Order([node for node in nodes(1) if node.stage in ("probe", "kmeans")], 3)
-    assert [name(node) for node in iter(lambda: order.next(ALL, set()), None)] == ["probe 0", "kmeans 0"]
-
-
-# ---------------------------------------------------------------------------------- processes
-
-PLAYS = """
-import json, os, pathlib, signal, sys, time
-def say(*answer): print(json.dumps(answer), flush=True)
-here = pathlib.Path(sys.argv[1])
-for line in sys.stdin:
-    given = json.loads(line)
-    stage, seed = given["stage"], given["settings"]["seed"]
-    with (here / "begun").open("a") as file: file.write(f"{stage} {seed} {os.getpid()}\\n")
-    tries = sum(l.startswith(f"{stage} {seed} ") for l in (here / "begun").open())
-    code = 0
-"""
-
-
-class Shown:
-    """Takes what would be shown."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def tell(self, line: str) -> None:
-        self.lines.append(line)
-
-    def warn(self, line: str) -> None:
-        self.lines.append(f"! {line}")
-
-    def progress(self, lane: int, what: str, done: int, total: int) -> None:
-        self.lines.append(f"lane {lane}, {what} {done}/{total}")
-
-    def still(self, lane: int) -> None:
-        pass
-
-
-class Played:
-    """Runs an order on lanes that play: `program` is what each does with a node, of a `stage` and a `seed`."""
-
-    def __init__(self, tmp_path: Path, program: str, cells: int = 2, lanes: int = 2, max_failures: int = 3) -> None:
-        body = "".join(f"    {line}\n" for line in (*program.splitlines(), "say('ended', code)"))
-        (tmp_path / "play.py").write_text(PLAYS + body)
-        command = [sys.executable, str(tmp_path / "play.py"), str(tmp_path)]
-        self.lanes = [Lane(number, Kind(), command) for number in range(lanes)]
-        self.order, self.shown, self.folder = Order(nodes(cells), max_failures), Shown(), tmp_path
-        self.store = Store(tmp_path / "store")
-        self.done: list[str] = []
-
-    def run(self, stop: Callable[[], bool] = lambda: False) -> None:
-        run = Run(self.order, self.lanes, self.shown, self.store, lambda node: f"cell {node.cell.seed}")
-        try:
-            run.to_the_end(stop, lambda done: self.done.extend(map(name, done)))
-        finally:
-            for lane in self.lanes:
-                lane.kill()
-
-    def begun(self) -> list[tuple[str, int]]:
-        """Return what was begun, and by which process, in order."""
-        lines = (self.folder / "begun").read_text().splitlines() if (self.folder / "begun").exists() else []
-        return [(line.rpartition(" ")[0], int(line.rpartition(" ")[2])) for line in lines]
-
-    def states(self) -> list[str]:
-        return [self.order.states[node.id] for node in self.order.nodes]
+from dae_ssl.store import RECORD, Store
+from tests.compute.played import Played, Shown, cell, name, nodes
 
 
 def test_process_of_a_lane_computes_one_node_after_another(tmp_path: Path) -> None:
@@ -227,12 +39,12 @@ def test_process_of_a_lane_computes_one_node_after_another(tmp_path: Path) -> No
 def test_what_is_beside_the_lanes_is_called_once_they_are_at_work_again(tmp_path: Path) -> None:
     played = Played(tmp_path, "", cells=2, lanes=1)
     begun_when_told: dict[str, int] = {}
-    run = Run(played.order, played.lanes, played.shown, played.store, name)
+    work = Round(played.order, played.lanes, played.shown, played.store)
 
     def beside(done: Sequence[Node]) -> None:
         begun_when_told.update({name(node): len(played.order.begun) for node in done})
 
-    run.to_the_end(lambda: False, beside)
+    work.to_the_end(lambda: False, beside)
     played.lanes[0].kill()
     assert list(begun_when_told.values()) == [2, 3, 4, 5, 6, 7, 8, 8]
 
@@ -260,34 +72,6 @@ def test_node_that_kills_every_process_is_given_up_and_its_log_says_why(max_fail
     assert (last.event, last.fields["error"]) == ("stopped", "Killed")
     assert last.fields["reason"] == f"its process was killed by SIGABRT; given up after {max_failures + 1} times"
     assert "! cell 0: last words" in played.shown.lines
-
-
-def test_lane_that_cannot_be_started_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    played = Played(tmp_path, "")
-
-    def refused(*_: object, **__: object) -> None:
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-
-    monkeypatch.setattr(subprocess, "Popen", refused)
-    with pytest.raises(StoreError, match="lane 1 cannot be started: Too many open files: choose fewer with lanes=N"):
-        played.run()
-
-
-def test_lanes_are_heard_also_where_more_files_are_open_than_select_takes(tmp_path: Path) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard < 1200:
-        pytest.skip(f"at most {hard} files may be open here")
-    opened = list[int]()
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200), hard))
-    try:
-        opened += [os.open(os.devnull, os.O_RDONLY) for _ in range(1050)]
-        played = Played(tmp_path, "", cells=1, lanes=1)
-        played.run()
-    finally:
-        for file in opened:
-            os.close(file)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert played.states() == ["done"] * 4
 
 
 def test_process_that_ends_without_an_answer_has_died(tmp_path: Path) -> None:
@@ -384,82 +168,199 @@ def test_nothing_is_begun_where_it_is_to_stop_before(tmp_path: Path) -> None:
     assert (played.states(), played.begun()) == (["waiting"] * 8, [])
 
 
-def test_deadline_is_told_by_the_clock() -> None:
-    now = 10.0
-    over = Deadline(70.0, clock=lambda: now)
-    assert not over()
-    now = 70.0
-    assert over()
-    assert not Deadline(None, clock=lambda: now)()
+# ---------------------------------------------------------------------------------- cells
 
-
-BUSY = """
-import pathlib, subprocess, sys, time
-if sys.argv[1] == "lane":
-    from dae_ssl.cluster import tasks
-    from dae_ssl.compute import lane
-    from dae_ssl.compute.resources import Resources
-    processes.run = lambda *_: (sys.stderr.write("busy\\n"), sys.stderr.flush(), time.sleep(60))
-    sys.exit(lane.serve(tasks.Work(store=pathlib.Path(), resources=Resources(), items=()), lambda _cell: []))
-lane = subprocess.Popen([sys.executable, __file__, "lane"], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
-lane.stdin.write(b'{"stage": "kmeans", "key": "k", "settings": {}, "cell": "c"}\\n')
-lane.stdin.flush()
-lane.stderr.readline()
-print(lane.pid, flush=True)
-time.sleep(60)
+COMMITS = """
+import json, pathlib, sys
+folder, log = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[1]) / "begun"
+for line in sys.stdin:
+    given = json.loads(line)
+    name = f"{given['stage']} {given['settings']['seed']}"
+    with log.open("a") as file: file.write(f"{name}\\n")
+    code = 1 if name in (folder / "fails").read_text().splitlines() else 0
+    record = pathlib.Path(json.loads((folder / "records").read_text())[name])
+    if not code and name not in (folder / "lost").read_text().splitlines():
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps({"products": {}}))
+    print(json.dumps(["ended", code]), flush=True)
 """
 
 
-def test_lane_dies_with_the_process_that_started_it_also_while_it_is_busy(tmp_path: Path) -> None:
-    (tmp_path / "busy.py").write_text(BUSY)
-    command, environment = [sys.executable, str(tmp_path / "busy.py"), "parent"], {"PYTHONPATH": str(ROOT)}
-    parent = subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    lane = int(parent.stdout.readline())
-    parent.send_signal(signal.SIGKILL)
-    parent.wait()
-    parent.stdout.close()
-    deadline = time.monotonic() + 20
-    while Path(f"/proc/{lane}").exists() and Path(f"/proc/{lane}/stat").read_text().split()[2] != "Z":
-        assert time.monotonic() < deadline, "it computes on"
-        time.sleep(0.05)
+class Library:
+    """What uses `run` on cells of tiny images, with lanes that commit nodes in which nothing is."""
+
+    def __init__(self, store: Path, tmp_path: Path) -> None:
+        self.store, self.folder, self.shown = Store(store), tmp_path, Shown()
+        self.kept: list[list[int]] = []
+        (tmp_path / "commits.py").write_text(COMMITS)
+        self.lose()
+        self.fail()
+
+    def cells(self, *seeds: int) -> list[Cell]:
+        data = {"pretrain": "tiny", "evaluate": "tiny", "validation_images": 6}
+        return [config.cell({}, method={"name": "ae"}, data=data, seed=seed, **self.small()) for seed in seeds]
+
+    @staticmethod
+    def small() -> dict[str, object]:
+        return {"optimisation": {"batch_size": 8}, "kmeans": {"clusters": 3}}
+
+    def lose(self, *nodes: str) -> None:
+        """Have some nodes' records not written."""
+        (self.folder / "lost").write_text("\n".join(nodes))
+
+    def fail(self, *nodes: str) -> None:
+        (self.folder / "fails").write_text("\n".join(nodes))
+
+    def keep(self, cells: Collection[Cell]) -> None:
+        self.kept.append([cell.seed for cell in cells])
+
+    def run(self, cells: Sequence[Cell], **more: Any) -> Outcome:
+        records = {name(node): str(self.store.node(*node.id).product(RECORD))
+                   for node in needed([*cells, *self.cells(0, 1, 2, 3)]).values()}  # fmt: skip
+        (self.folder / "records").write_text(json.dumps(records))
+        start = [sys.executable, str(self.folder / "commits.py"), str(self.folder)]
+        given = {"keep": self.keep, "show": self.shown, "start": start, "device": "cpu"} | more
+        return running.run(cells, self.store, **given)
+
+    def begun(self) -> list[str]:
+        return (self.folder / "begun").read_text().splitlines() if (self.folder / "begun").exists() else []
 
 
-# ---------------------------------------------------------------------------------- what is shown
+@pytest.fixture
+def library(images: Path, tmp_path: Path) -> Library:
+    shutil.copytree(images, tmp_path / "store")
+    return Library(tmp_path / "store", tmp_path)
 
 
-def test_progress_in_a_file_is_a_line_a_minute_for_each_lane(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_cells_are_computed_in_their_order_and_described_and_kept_as_they_are_finished(library: Library) -> None:
+    cells = library.cells(1, 0)
+    assert library.run(cells) == Outcome(computed=True)
+    assert library.begun() == [f"{stage} {seed}" for seed in (1, 0) for stage in config.STAGES]
+    assert library.kept == [[], [1, 0], [1], [0], [], [1, 0]]
+    assert {folder.key for folder in library.store.cells()} == set(map(config.cell_key, cells))
+    assert library.run(cells) == Outcome(computed=False)
+    assert len(library.begun()) == 8, "nothing is computed twice"
+
+
+def test_node_that_fails_leaves_the_others_alone_and_nothing_more_is_asked_for(library: Library) -> None:
+    library.fail("features 0")
+    outcome = library.run(library.cells(0, 1), again=lambda: pytest.fail("what failed is to be seen first"))
+    assert (outcome, outcome.code) == (Outcome(failed=3, left=3), 1)
+    assert [node for node in library.begun() if node.endswith("1")] == [f"{stage} 1" for stage in config.STAGES]
+    assert library.kept[-1] == [0], "as far as it was computed"
+
+
+def test_results_may_ask_for_more_cells(library: Library) -> None:
+    wanted = [library.cells(0, 1), library.cells(0, 1, 2)]
+    assert library.run(library.cells(0), again=lambda: wanted.pop(0) if len(wanted) > 1 else wanted[0]) == Outcome()
+    assert [name for name in library.begun() if "kmeans" in name] == ["kmeans 0", "kmeans 1", "kmeans 2"]
+
+
+def test_budget_that_is_over_is_no_failure_and_says_what_is_left(library: Library) -> None:
+    begun = library.begun
+    budget = Budget(1.0, clock=lambda: 100.0 if len(begun()) > 1 else 0.0)
+    outcome = library.run(library.cells(0, 1), budget=budget)
+    assert (outcome, outcome.code) == (Outcome(left=6, over=True), 0)
+    assert library.begun() == ["pretrain 0", "features 0"]
+    assert any("stopping: what is under way is saved" in line for line in library.shown.lines)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_stops_it_as_the_budget_does_and_is_told_by_the_code(number: signal.Signals, library: Library) -> None:
+    asked = list[signal.Signals]()
+
+    def stops(cells: Collection[Cell]) -> None:
+        if len(cells) == 1 and not asked:
+            asked.append(number)
+            os.kill(os.getpid(), number)
+
+    outcome = library.run(library.cells(0, 1), keep=stops)
+    assert (outcome.stopped, outcome.code, outcome.over) == (number, 128 + number, False)
+    assert outcome.left >= 3
+    assert "kmeans 1" not in library.begun()
+
+
+def test_only_some_stages_are_computed_and_what_else_is_missing_is_told(library: Library) -> None:
+    assert library.run(library.cells(0), stages=["pretrain"]) == Outcome()
+    assert library.begun() == ["pretrain 0"]
+    told = "leaves nodes that are missing: 3 of other stages"
+    assert [told in line for line in library.shown.lines if "leaves" in line] == [True, True], "before and after"
+    assert library.run(library.cells(0), stages=["probe"]) == Outcome(computed=False)
+    assert "2 of other stages and 1 whose parents are not there" in library.shown.lines[-1]
+
+
+def test_nodes_that_were_computed_and_are_not_there_are_one_line_and_no_endless_loop(library: Library) -> None:
+    library.lose(*(f"{stage} 0" for stage in config.STAGES))
+    with pytest.raises(StoreError, match="4 nodes were computed and are not there"):
+        library.run(library.cells(0))
+    assert len(library.begun()) == 4
+
+
+def test_file_that_cannot_be_written_for_once_ends_nothing_and_takes_the_cell_later(library: Library) -> None:
+    asked = list[list[int]]()
+
+    def keep(cells: Collection[Cell]) -> None:
+        asked.append([cell.seed for cell in cells])
+        if len(asked) == 3:
+            raise StoreError("no space left")
+
+    assert library.run(library.cells(0, 1), keep=keep).code == 0
+    assert asked == [[], [0, 1], [0], [0], [1], [], [0, 1]], "in vain; at once again; the second; the rest; all"
+    assert "! not kept yet: no space left" in library.shown.lines
+
+
+def refused(library: Library, told: str, cells: Sequence[Cell], **more: Any) -> None:
+    before = sorted(library.store.root.rglob("*"))
+    with pytest.raises((ConfigError, StoreError), match=told) as error:
+        library.run(cells, **more)
+    assert "\n" not in str(error.value)
+    assert sorted(library.store.root.rglob("*")) == before
+    assert library.kept == []
+
+
+def test_what_cannot_be_is_one_line_and_nothing_is_written(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = config.cell({}, method={"name": "ae"}, data={"evaluate": "cifar10"})
+    refused(library, "data set 'cifar100' is not prepared in", [elsewhere])
+    refused(library, "--parallel=0: choose", library.cells(0), parallel=0)
+    monkeypatch.setattr(shares, "available_gb", lambda: 2.0)
+    refused(
+        library,
+        "--parallel=2: choose 1 at most: each process may take 1.8 GB, and 2.0 GB",
+        library.cells(0),
+        parallel=2,
+    )
+    assert library.run(library.cells(0), parallel=1).code == 0
+
+
+@pytest.mark.parametrize(
+    ("module", "imports"), [("dae_ssl.training.methods.ae", []), ("my_methods", ["--import=my_methods"])]
+)
+def test_lane_imports_the_module_of_a_method_that_is_not_the_suites(
+    module: str, imports: list[str], library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = 0.0
-    monkeypatch.setattr(terminal.time, "monotonic", lambda: now)
-    board = Board()
-    for second in range(0, 151, 10):
-        now = float(second)
-        board.progress(0, "cell 0: pretrain", 100 + second, 1000)
-        board.progress(1, "cell 1: probe", 1 + second // 75, 10)
-    lines = capsys.readouterr().err.splitlines()
-    assert [line.partition("%")[0] for line in lines] == [
-        "cell 0: pretrain:  16", "cell 1: probe:  10", "cell 0: pretrain:  22", "cell 1: probe:  20"]  # fmt: skip
-    assert "1.00step/s" in lines[0]
-    board.still(0)
-    board.progress(0, "cell 2: pretrain", 1, 1000)
-    assert capsys.readouterr().err == "", "what has just begun is not told yet"
+    commands = list[Sequence[str]]()
+    made = lanes.Lane.__init__
+    monkeypatch.setattr(lanes.Lane, "__init__", lambda lane, number, kind, command: (
+        commands.append(command), made(lane, number, kind, command))[1])  # fmt: skip
+    (cell,) = library.cells(0)
+    monkeypatch.setattr(type(cell.method), "__module__", module)
+    library.run([cell])
+    assert [word for word in commands[0] if word.startswith("--import")] == imports
 
 
-def test_progress_on_a_terminal_is_a_bar_for_each_lane_and_goes_on_from_where_it_is(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_method_of_a_script_is_refused_since_no_lane_could_import_it(
+    library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    monkeypatch.setenv("COLUMNS", "100")
-    board = Board()
-    for step in range(40, 46):
-        board.progress(0, "cell 0: pretrain", step, 100)
-        board.progress(1, "cell 1: probe", step - 39, 10)
-        time.sleep(0.11)
-    board.still(0)
-    board.still(1)
-    printed = capsys.readouterr().err
-    assert "cell 0: pretrain:  45%" in printed
-    assert "cell 1: probe:  60%" in printed
-    assert printed.count("00:00<?, ?step/s") == 2, "each bar begins once"
+    (cell,) = library.cells(0)
+    monkeypatch.setattr(type(cell.method), "__module__", "__main__")
+    refused(library, "method='ae': choose a method that a module of its own defines", [cell])
+
+
+def test_person_who_watches_is_shown_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines()
+    lines.tell("well")
+    lines.warn("badly")
+    lines.progress(0, "steps", 1, 2)
+    lines.still(0)
+    assert capsys.readouterr() == ("well\n", "badly\n")
+    assert lines.called(nodes(1)[0]) == "ae seed=0"

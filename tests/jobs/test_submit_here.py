@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,15 +16,15 @@ import pytest
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
-from dae_ssl.compute import nodes, running
-from dae_ssl.compute.archive import Archive, File
-from dae_ssl.compute.interrupt import Stopped, stop_requests, stopping
+from dae_ssl.compute import nodes, running, shares
+from dae_ssl.compute.archive import Archive
+from dae_ssl.compute.interrupt import Budget
+from dae_ssl.compute.lanes import Lane
 from dae_ssl.compute.nodes import needed
-from dae_ssl.config import Cell, ConfigError
+from dae_ssl.compute.running import Outcome
+from dae_ssl.config import ConfigError
 from dae_ssl.files import StoreError
-from jobs import experiment, here, results, status, submit
-from jobs.experiment import Asked
-from jobs.terminal import Board
+from jobs import experiment, results, status, submit
 
 TINY = ["experiment=tour", "data.pretrain=tiny", "data.evaluate=tiny", "data.validation_images=6", "probe.epochs=3",
         "optimisation.batch_size=8", "optimisation.epochs=2", "optimisation.checkpoints=[1]", "kmeans.clusters=3",
@@ -88,7 +88,7 @@ def whole(images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, d
 
 @pytest.mark.slow
 def test_cells_side_by_side_give_the_same_bytes(whole: dict[str, dict[str, str]], store: Path) -> None:
-    assert submit.main([*LONGER, f"store={store}", "lanes=2"]) == 0
+    assert submit.main([*LONGER, f"store={store}", "parallel=2"]) == 0
     assert len(whole) == 12
     assert products(store) == whole
     assert not (store / "launches").exists(), "a local run is no submission"
@@ -101,13 +101,15 @@ def test_it_stops_in_time_with_its_state_saved_and_goes_on_to_the_same_bytes(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    arguments = [*LONGER, f"store={store}", "lanes=2"]
+    arguments = [*LONGER, f"store={store}", "parallel=2"]
     with monkeypatch.context() as patch:
-        at = []
-        patch.setattr(here, "Deadline", lambda seconds: at.append(seconds) or begins_training(store))
+        at = list[Budget]()
+        trains = begins_training(store)
+        patch.setattr(Budget, "__call__", lambda budget: at.append(budget) is None and trains())
         began = time.monotonic()
         assert submit.main([*arguments, "minutes=7.5"]) == 0
-    assert 0 <= at[0] - began - 450 < 60
+    assert at[0].minutes == 7.5
+    assert 0 <= at[0].began - began < 60
     assert "stopped after 7.5 minutes, as asked; 12 nodes are left: the same command goes on" in capsys.readouterr().out
     assert status.main([*LONGER, f"store={store}"]) == 0
     assert "pretrain: saved after epoch " in capsys.readouterr().out
@@ -153,7 +155,7 @@ def test_what_stops_it_from_outside_is_told_by_its_exit_code_also_with_minutes(s
 
 @pytest.mark.slow
 def test_lane_that_is_killed_goes_on_and_lanes_of_a_run_that_is_killed_do_not(store: Path) -> None:
-    process = start(store, "lanes=2")
+    process = start(store, "parallel=2")
     (first, second) = lanes_of(process)
     os.kill(first, signal.SIGKILL)
     deadline = time.monotonic() + 120
@@ -174,7 +176,7 @@ def test_lane_that_is_killed_goes_on_and_lanes_of_a_run_that_is_killed_do_not(st
 def test_cell_that_diverges_leaves_the_others_alone(
     store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = experiment.asked([*TINY, f"store={store}", "lanes=2"], **submit.OPTIONS)
+    asked = experiment.asked([*TINY, f"store={store}", "parallel=2"], **submit.OPTIONS)
     rows = asked.sections[0].cells
     (bad, (cell,)), *_ = rows.items()
     rows[bad] = (replace(cell, optimisation=replace(cell.optimisation, learning_rate=1e30)),)
@@ -222,30 +224,11 @@ def test_finished_cell_is_kept_before_the_next_is_done(
     assert file.read_bytes() == before
 
 
-def test_file_that_cannot_be_written_for_once_ends_nothing_and_takes_the_cell_later(store: Path) -> None:
-    asked = experiment.asked([*TINY, f"store={store}"], **submit.OPTIONS)
-    nodes, written = list(needed(asked.cells).values()), list[int]()
-
-    class Full(here.Kept):
-        def write(self, _asked: Asked, finished: Iterable[Cell]) -> tuple[Archive, int, int, int]:
-            written.append(len(list(finished)))
-            if len(written) == 2:
-                raise StoreError("no space left")
-            return Archive({}, {}), 0, 0, 0
-
-    finished = here.Finished(Full(File(store), None), asked, {node.id for node in nodes}, Board())
-    finished([])
-    of_first = [node for node in nodes if node.cell == asked.cells[0]]
-    for node in (*of_first, *(node for node in nodes if node.cell == asked.cells[1])):
-        finished([node])
-    assert written == [3, 1, 1, 1], "what was there before; the first, in vain; again at once; the second"
-
-
 @pytest.mark.slow
 def test_what_is_under_way_when_it_stops_is_kept_as_far_as_it_is_done(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(here, "Deadline", lambda _: lambda: any(store.glob("features/*/record.json")))
+    monkeypatch.setattr(Budget, "__call__", lambda _: any(store.glob("features/*/record.json")))
     monkeypatch.setattr(running, "GRACE_SECONDS", 0.1)
     assert submit.main([*TINY, f"store={store}", "minutes=1", f"archive={tmp_path / 'kept.jsonl'}"]) == 0
     assert {stage for stage, _ in Archive.read(tmp_path / "kept.jsonl").nodes} >= {"pretrain", "features"}
@@ -271,16 +254,25 @@ def test_kmeans_has_a_lane_without_a_gpu_where_there_is_one(
     whole: dict[str, dict[str, str]], store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The GPU is none, but the lanes are those of a machine with one."""
-    monkeypatch.setattr(here.lanes, "gpus", lambda _device: ["0"])
+    monkeypatch.setattr(shares, "gpus", lambda _device: ["0"])
     given = list[tuple[int, str]]()
-    give = here.Lane.give
-    monkeypatch.setattr(
-        here.Lane, "give", lambda lane, node: given.append((lane.number, node.stage)) or give(lane, node)
-    )
+    give = Lane.give
+    monkeypatch.setattr(Lane, "give", lambda lane, node: given.append((lane.number, node.stage)) or give(lane, node))
     assert submit.main([*LONGER, f"store={store}"]) == 0
     assert {stage for lane, stage in given if lane == 2} == {"kmeans"}
     assert {lane for lane, stage in given if stage == "pretrain"} == {0, 1}
     assert products(store) == whole
+
+
+@pytest.mark.slow
+def test_cell_that_several_ranks_pretrain_is_computed_on_one_lane(store: Path, tmp_path: Path) -> None:
+    profile = tmp_path / "ranks.yaml"
+    profile.write_text("launcher: local\ndevice: cpu\nstages: {pretrain: {ranks_per_machine: 2}}\n")
+    arguments = [*TINY, f"store={store}", f"profile={profile}"]
+    assert submit.main(arguments) == 0
+    records = [json.loads(path.read_text()) for path in store.glob("pretrain/*/record.json")]
+    assert [record["ranks"] for record in records] == [2, 2, 2]
+    assert len(done(store, *TINY)) == 12
 
 
 @pytest.mark.slow
@@ -305,7 +297,7 @@ def test_time_that_is_none_is_one_line(minutes: str, tmp_path: Path) -> None:
     ("option", "choices"),
     [
         ("minutes=5", "a local one with minutes; SLURM has time limits"),
-        ("lanes=2", "a local one with lanes; SLURM has arrays, and packing"),
+        ("parallel=2", "a local one with parallel; SLURM has arrays, and packing"),
         ("archive=kept.jsonl", "a local one with archive; jobs.results saves"),
     ],
 )
@@ -317,9 +309,9 @@ def test_what_only_a_local_run_has_is_refused_to_others(option: str, choices: st
 @pytest.mark.parametrize(
     ("option", "told"),
     [
-        ("lanes=0", "lanes=0: choose a whole number above 0"),
-        ("lanes=1.5", "lanes=1.5: choose a whole number above 0"),
-        ("lanes=" + "9" * 30, "lanes=9+: choose [0-9]+ at most: 4 for each of"),
+        ("parallel=0", "parallel=0: choose a whole number above 0"),
+        ("parallel=1.5", "parallel=1.5: choose a whole number above 0"),
+        ("parallel=" + "9" * 30, "--parallel=9+: choose [0-9]+ at most: 4 for each of"),
         ("weights=0", "weights=0: choose false, or name an archive=FILE"),
         ("weights=true", "weights=True: choose false, or name an archive=FILE"),
         ("archive=.", "archive='.': choose a file"),
@@ -378,26 +370,41 @@ def test_file_or_folder_that_cannot_be_written_is_one_line_and_nothing_is_writte
     assert (tmp_path / "mine" / "README.md").read_text() == "# My project\n"
 
 
-@pytest.mark.parametrize(("failed", "code"), [(0, 0), (2, 1)])
-def test_nodes_that_failed_are_told_by_the_exit_code_also_when_time_is_over(
-    failed: int, code: int, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("outcome", "code", "printed", "complained"),
+    [
+        (Outcome(left=5, over=True), 0, "stopped after 3 minutes, as asked; 5 nodes are left: the same command", ""),
+        (Outcome(failed=2, left=5, over=True), 1, "stopped after 3 minutes, as asked; 5 nodes are left\n", "2 nodes f"),
+        (Outcome(failed=2, left=2), 1, "", "2 nodes failed: python -m jobs.status experiment=tour"),
+        (Outcome(left=5, over=True, stopped=signal.SIGTERM), 143, "", ""),
+        (Outcome(), 0, "everything is there: python -m jobs.report experiment=tour", ""),
+        (Outcome(computed=False), 0, "nothing is missing: python -m jobs.report experiment=tour", ""),
+    ],
+)
+def test_what_came_of_it_is_said_and_told_by_the_exit_code(
+    outcome: Outcome,
+    code: int,
+    printed: str,
+    complained: str,
+    store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(here, "_run", lambda *_: failed)
-    assert submit.main([*TINY, f"store={store}", "minutes=0.0000001"]) == code
-    assert ("the same command goes on" in capsys.readouterr().out) is (failed == 0)
+    monkeypatch.setattr(running, "run", lambda *_, **__: outcome)
+    assert submit.main([*TINY, f"store={store}", "minutes=3"]) == code
+    said = capsys.readouterr()
+    for expected, line in ((printed, said.out), (complained, said.err)):
+        assert expected in line if expected else not line
 
 
 def test_hint_names_the_cells_and_none_of_its_own_options() -> None:
-    arguments = ["experiment=tour", "minutes=3", "seeds=[0]", "lanes=2", "only=pretrain", "archive=a", "weights=true"]
+    arguments = [
+        "experiment=tour",
+        "minutes=3",
+        "seeds=[0]",
+        "parallel=2",
+        "only=pretrain",
+        "archive=a",
+        "weights=true",
+    ]
     assert submit.same_cells(arguments) == ["experiment=tour", "seeds=[0]"]
-
-
-def test_request_to_stop_that_came_between_two_tasks_counts_for_the_next() -> None:
-    with stop_requests() as outer:
-        os.kill(os.getpid(), signal.SIGTERM)
-        with stop_requests() as inner:
-            assert inner.number == outer.number == signal.SIGTERM
-        with pytest.raises(Stopped), stopping():
-            pytest.fail("nothing is begun")
-    with stop_requests() as fresh:
-        assert fresh.number is None
