@@ -1,4 +1,4 @@
-"""What `jobs.submit` does with a local profile: the plan computed on this machine, on one lane or several."""
+"""What `dae-ssl submit` does with a local profile: the plan computed on this machine, on one lane or several."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ from dae_ssl.files import StoreError
 from dae_ssl.planning import plan
 from dae_ssl.planning.plan import Plan
 from dae_ssl.tracking import server
-from jobs.experiment import Asked
+from jobs.asked import Asked
 from jobs.results import Kept
 from jobs.terminal import Board
 
@@ -49,13 +49,13 @@ def compute(asked: Asked, again: Callable[[], Asked], same_cells: Sequence[str],
                 if kept is not None:
                     kept.write(asked, asked.cells)
                 nothing = "everything is there" if before else "nothing is missing"
-                print(f"{nothing}: python -m jobs.report {shlex.join(same_cells)}")
+                print(f"{nothing}: dae-ssl report {shlex.join(same_cells)}")
                 return 0
             if missing == before:
                 raise StoreError(f"{asked.store.root}: {len(missing)} nodes were computed and are not there: {missing}")
             failed = _run(asked, planned, open_lanes, kept, lambda: request() or over())
             if failed:
-                print(f"{failed} nodes failed: python -m jobs.status {shlex.join(same_cells)}", file=sys.stderr)
+                print(f"{failed} nodes failed: dae-ssl status {shlex.join(same_cells)}", file=sys.stderr)
             if request.number is not None:
                 return 128 + request.number
             if over() and (left := sum(1 for _ in _plan(asked).missing())):
@@ -76,13 +76,13 @@ def _lanes(asked: Asked) -> list[Lane]:
     """Return the lanes of this machine, whose processes start with the first node that each is given."""
     profile, resources = asked.profile, asked.profile.stages.pretrain
     command = [
-        sys.executable, *(f"-W{option}" for option in sys.warnoptions), "-m", "jobs.run_nodes", "--lane",
+        sys.executable, *(f"-W{option}" for option in sys.warnoptions), "-m", "jobs", "compute", "--lane",
         f"--store={asked.store.root.resolve()}", f"--machines={resources.machines}",
         f"--ranks-per-machine={resources.ranks_per_machine}", f"--cpus-per-machine={resources.cpus_per_machine}",
         f"--save-seconds={profile.save_seconds}", f"--mlflow-experiment={asked.mlflow_experiment}",
     ]  # fmt: skip
     kinds = lanes.deal(
-        asked.options["lanes"], resources, profile.device, lanes.gpus(profile.device), len(os.sched_getaffinity(0))
+        asked.options["parallel"], resources, profile.device, lanes.gpus(profile.device), len(os.sched_getaffinity(0))
     )
     return [Lane(number, kind, command) for number, kind in enumerate(kinds)]
 

@@ -255,4 +255,4 @@ def script(launch: Launch, array: Array, after: str | None, store: Store, profil
         profile, array.resources, store, launch.folder, launch.source,
         name=job_name(launch, array.name), comment=comment(launch.folder.key, array.name), further=further,
     )  # fmt: skip
-    return Script(composer, (*python(profile), "-m", "jobs.run_nodes", "--array", str(tasks_file)), len(array.tasks))
+    return Script(composer, (*python(profile), "-m", "jobs", "compute", "--array", str(tasks_file)), len(array.tasks))
