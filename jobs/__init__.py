@@ -1,12 +1,17 @@
-"""The commands, one file for each verb of `dae-ssl`, and what they share. `jobs/__main__.py` lists the verbs.
+"""The commands, one file for each verb of `dae-ssl`, and what they share; `jobs/__main__.py` lists the verbs.
 
-grammar     words, --flags and name=value in any order; what a flag takes
-asked       from a command line to the cells of an experiment, or to one
-settings    one cell, composed with Hydra or without; values: NAME=VALUE; scales: settings that go together
-profiles    what a cluster looks like, by its name
-endings     how a command ends that cannot go on
-former      how a command is written now that was written otherwise before
-here        an experiment computed on this machine; terminal: what a person who watches is shown
+    grammar     how a command line is read: words, --flags and name=value, in any order
+    asked       from a command line to the cells of an experiment, or to one
+    settings    one cell, composed with Hydra or without
+    values      NAME=VALUE to a name and a plain value
+    scales      settings that go together under a name
+    profiles    what a cluster looks like, by its name
+    endings     how a command ends that cannot go on
+    former      how a command is written now that was written otherwise before
+    here        an experiment computed on this machine
+    terminal    what a person who watches is shown
+
+Each command is thin: what it computes stands in `dae_ssl`.
 """
 
 import sys

@@ -39,7 +39,9 @@ class Parser(argparse.ArgumentParser):
                 raise ConfigError(f"{hint}choose {' or '.join(f'{self.prog} {name}' for name in kinds)}")
             return kinds[kind].read(further)
         flags, words = self._apart(list(arguments))
-        return self.parse_args([*flags, "--", *words])
+        if words and all(action.option_strings for action in self._actions):
+            raise ConfigError(f"{shown(words[0])!r} is one word too many: {self.prog} takes flags alone")
+        return self.parse_args([*flags, *(["--", *words] if words else [])])
 
     def leaves(self) -> "list[Parser]":
         """Return the parsers that read arguments: those below this one, or this one itself."""
