@@ -19,6 +19,9 @@ from typing import Any, ClassVar, Self
 SCHEMA = 1
 """Part of every key: raised when the same settings come to mean a different computation."""
 
+KEPT_CELLS = 2**14
+"""How many cells' keys are remembered, as they follow from the settings alone; a study has some hundreds."""
+
 Settings = typing.TypeVar("Settings")
 
 STAGES = ("pretrain", "features", "probe", "kmeans")
@@ -394,11 +397,17 @@ def keys(cell: Cell) -> dict[str, str]:
 
     That is its own settings and its parent's name.
     """
+    return dict(_keys(cell))
+
+
+@functools.lru_cache(maxsize=KEPT_CELLS)
+def _keys(cell: Cell) -> Mapping[str, str]:
+    """Return what `keys` does, the same object for equal cells; plans and reports ask for it many times over."""
     found: dict[str, str] = {}
     for stage in cell.stages():
         parent = cell.parent(stage)
         found[stage] = _digest(_own_settings(cell, stage) | ({"parent": found[parent]} if parent else {}))
-    return found
+    return types.MappingProxyType(found)
 
 
 def key_of(stage_settings: Mapping[str, Any]) -> str:
@@ -410,12 +419,13 @@ def key_of(stage_settings: Mapping[str, Any]) -> str:
 def key(cell: Cell, stage: str) -> str:
     """Return the name of one node of a cell. Raises ConfigError for a stage that the cell does not have."""
     require(stage in cell.stages(), "stage", stage, _listed(cell.stages()))
-    return keys(cell)[stage]
+    return _keys(cell)[stage]
 
 
+@functools.lru_cache(maxsize=KEPT_CELLS)
 def cell_key(cell: Cell) -> str:
     """Return the name of the whole cell, the hash of its nodes' keys."""
-    return _digest(list(keys(cell).values()))
+    return _digest(list(_keys(cell).values()))
 
 
 def _digest(value: object) -> str:

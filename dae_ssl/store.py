@@ -181,8 +181,9 @@ class Folder:
         """Return the commit record if there is one and every product has its recorded size, else None."""
         try:
             record = json.loads((self.path / RECORD).read_text())
+            folder = str(self.path)  # a plan asks for the sizes of tens of thousands of files
             for name, product in record["products"].items():
-                if (self.path / name).stat().st_size != product["bytes"]:
+                if os.stat(f"{folder}/{name}").st_size != product["bytes"]:  # noqa: PTH116
                     return None
         except (FileNotFoundError, NotADirectoryError):
             return None

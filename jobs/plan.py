@@ -175,8 +175,8 @@ def print_costs(planned: Plan, profile: Profile, store: Store) -> None:
         return
     durations = cost.measured(store)
     found = cost.total(planned.arrays, profile, store, durations)
-    hours = f"{found.gpu_hours:.2f} hours of GPUs and {found.node_hours:.2f} hours of machines without"
-    if found.gpu_hours + found.node_hours == 0:
+    hours = f"{found.gpu_hours:.2f} hours of GPUs and {found.machine_hours:.2f} hours of machines without"
+    if found.gpu_hours + found.machine_hours == 0:
         hours = "unknown"
     unknown = f", without {found.unknown} of {nodes} nodes, whose kind was never timed" if found.unknown else ""
     print(f"\ncost, from finished nodes and trials:\n  as the profile has it: {hours}{unknown}")

@@ -134,13 +134,13 @@ def composed(given: "DictConfig") -> None:
 
     import dae_ssl.training.methods  # noqa: F401  (registers every method, also in a task that was sent this function)
     from dae_ssl.compute.interrupt import Stopped
-    from dae_ssl.data import sets
+    from dae_ssl.data import prepared
     from dae_ssl.training.pretrain import Diverged
 
     try:
         plain: Any = OmegaConf.to_container(given, resolve=True)
         cell, store = settings.cell(plain), Store(Path(given.store))
-        sets.require_fits(store, cell)
+        prepared.require_fits(store, cell)
         compute(cell, store, given)
     except Diverged as error:
         sys.exit(fail(error, FAILED))

@@ -19,6 +19,7 @@ from dae_ssl.cluster import launch, queue
 from dae_ssl.compute import cells, nodes
 from dae_ssl.compute.nodes import NodeId
 from dae_ssl.config import Cell, ConfigError, require
+from dae_ssl.data import prepared
 from dae_ssl.lock import held
 from dae_ssl.planning import plan
 from jobs import grammar, here, results
@@ -56,10 +57,8 @@ def run(given: argparse.Namespace) -> int:
     there, stages = nodes.finished(nodes.needed(asked.cells), asked.store), plan.chosen(given.only)
     if given.dry_run:
         return foresee(asked)
-    from dae_ssl.data import sets
-
     for cell in {needs_of_data(cell): cell for cell in asked.cells if not wanted(cell, stages) <= there}.values():
-        sets.require_fits(asked.store, cell)
+        prepared.require_fits(asked.store, cell)
     if asked.profile.launcher == "slurm":
         return send(asked)
     return here.compute(asked, lambda: experiment(given), asked.same, began)

@@ -5,6 +5,7 @@ they may import each other; a chain of imports that comes back to where it began
 """
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -60,6 +61,10 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "omegaconf": ("jobs.run_cell", "jobs.experiment"),
     "yaml": ("jobs.experiment",),
 }
+
+
+MAP_LINE = re.compile(r"^(?: {4})?(\w+)(?:\.py|/)? {2,}\S", re.MULTILINE)
+"""A line of a package's map: the module's name, at least two spaces, and what it holds."""
 
 
 def within(name: str, package: str) -> bool:
@@ -138,6 +143,32 @@ def climbing(modules: Mapping[str, str]) -> list[str]:
     return found
 
 
+def off_the_map(package: str, modules: Mapping[str, str]) -> list[str]:
+    """Return one line for each module of a package that its map lacks or names in vain, or names twice.
+
+    The map is the docstring of its `__init__`; a table VERBS in its `__main__` is part of it.
+    """
+    direct = (name.removeprefix(f"{package}.") for name in modules if name.startswith(f"{package}."))
+    there = {name for name in direct if "." not in name and not name.startswith("__")}
+    docstring = ast.get_docstring(ast.parse(modules[package])) or ""
+    named = [*MAP_LINE.findall(docstring), *verbs(modules.get(f"{package}.__main__", ""))]
+    first = docstring.partition("\n")[0]
+    found = [] if re.search(r"\w.*[.:]$", first) else [f"{package} does not say what it is in its first line"]
+    found += [f"{package} has no line for {name}" for name in sorted(there - set(named))]
+    found += [f"{package} has a line for {name}, which is not there" for name in sorted(set(named) - there)]
+    return found + [f"{package} has several lines for {name}" for name in sorted(there) if named.count(name) > 1]
+
+
+def verbs(source: str) -> list[str]:
+    """Return the keys of a module's table VERBS, if it has one."""
+    for node in ast.parse(source).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        table = getattr(node, "value", None)
+        if isinstance(table, ast.Dict) and any(isinstance(t, ast.Name) and t.id == "VERBS" for t in targets):
+            return [str(key.value) for key in table.keys if isinstance(key, ast.Constant)]
+    return []
+
+
 # ---------------------------------------------------------------------------------- the house as it stands
 
 
@@ -154,6 +185,14 @@ def test_walls_have_no_way_round() -> None:
         free = [name for name in modules if name not in order and edges[name] <= {*order, name}]
         assert free, f"these import each other in a circle: {sorted(modules.keys() - set(order))}"
         order += free
+
+
+HOUSE = sources()
+
+
+@pytest.mark.parametrize("package", [name for name in HOUSE if any(other.startswith(f"{name}.") for other in HOUSE)])
+def test_a_package_has_a_map_of_its_modules(package: str) -> None:
+    assert off_the_map(package, HOUSE) == []
 
 
 def test_no_room_is_called_by_what_says_nothing() -> None:
@@ -222,6 +261,27 @@ def test_allowed_imports_are_not_found() -> None:
 
 def test_module_without_a_room_is_found() -> None:
     assert climbing({"dae_ssl.new": ""}) == ["dae_ssl.new has no room: give it a row in ROOMS, or in CLOSER"]
+
+
+ROOM = '"""A room.\n\n    shelf   what lies on it\n    hook    what hangs there\n\nBooks are no modules.\n"""'
+
+
+@pytest.mark.parametrize(
+    ("modules", "told"),
+    [
+        ({"room": ROOM, "room.shelf": "", "room.hook": "", "room.hook.small": ""}, []),
+        ({"room": ROOM, "room.shelf": "", "room.hook": "", "room.__main__": ""}, []),
+        ({"room": ROOM, "room.shelf": ""}, ["room has a line for hook, which is not there"]),
+        ({"room": ROOM, "room.shelf": "", "room.hook": "", "room.lamp": ""}, ["room has no line for lamp"]),
+        ({"room": ROOM, "room.shelf": "", "room.hook": "", "room.lamp": "",
+          "room.__main__": "VERBS: dict[str, str] = {'lamp': 'Give light.'}"}, []),
+        ({"room": ROOM.replace("hook ", "shelf"), "room.shelf": ""}, ["room has several lines for shelf"]),
+        ({"room": '"""."""', "room.shelf": ""},
+         ["room does not say what it is in its first line", "room has no line for shelf"]),
+    ],
+)  # fmt: skip
+def test_what_is_off_the_map_is_found(modules: dict[str, str], told: list[str]) -> None:
+    assert off_the_map("room", modules) == told
 
 
 # ---------------------------------------------------------------------------------- what importing does

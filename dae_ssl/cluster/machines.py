@@ -1,4 +1,4 @@
-"""What a cluster is made of, as SLURM tells it: partitions, nodes, settings."""
+"""What a cluster is made of, as SLURM tells it: partitions, machines (its nodes), settings."""
 
 import math
 import re
@@ -10,7 +10,7 @@ from dae_ssl.cluster import queue
 
 ABSENT = {"DOWN", "DRAIN", "DRAINED", "DRAINING", "FAIL", "FAILING", "ERROR", "FUTURE", "UNKNOWN", "NOT_RESPONDING",
           "INVAL", "INVALID_REG"}  # fmt: skip
-"""Of the words of a node's state, those that keep jobs from it; one that is POWERED_DOWN is started for them."""
+"""Words of a machine's state that keep jobs from it; one that is POWERED_DOWN is started for them."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Partition:
     default: bool
     minutes: float
     """Longest time limit."""
-    nodes: float
-    """Most nodes of a job."""
+    machines: float
+    """Most machines of a job."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def read_partitions(printed: str) -> list[Partition]:
 
 
 def read_machines(printed: str) -> list[Machine]:
-    """Return the nodes that `scontrol --oneliner show node` printed."""
+    """Return the machines that `scontrol --oneliner show node` printed."""
     return [
         Machine(
             frozenset(fields.get("Partitions", "").split(",")), gpus(fields.get("Gres", "")),

@@ -85,7 +85,7 @@ def ask(command: Sequence[str], seconds: float = 60) -> str:
         done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds, env=kept)
     except FileNotFoundError:
         raise SlurmError(
-            f"{command[0]} is not on this machine: submit from where SLURM is, or choose profile=local"
+            f"{command[0]} is not on this machine: submit from where SLURM is, or choose --profile local"
         ) from None
     except subprocess.TimeoutExpired:
         raise SlurmError(f"{command[0]} does not answer within {seconds:g} s: try again later") from None

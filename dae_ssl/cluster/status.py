@@ -6,18 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dae_ssl import lock
-from dae_ssl.cluster.launch import Sent
 from dae_ssl.cluster.queue import Queued
+from dae_ssl.cluster.submissions import Sent
 from dae_ssl.compute.log import Entry, read
 from dae_ssl.compute.nodes import Node, NodeId
 from dae_ssl.planning.plan import Plan, Spot
-from dae_ssl.store import Folder, Store
+from dae_ssl.store import SCORES, Folder, Store
 
 WORDS = ("done", "running", "waiting", "failed", "missing")
 ASKED_TO = ("Interrupted", "Stopped", "KeyboardInterrupt", "SystemExit", "Locked")
 """Errors in a log that say a stage was stopped, not that it failed."""
-
-
 NO_FAILURE = ("COMPLETED", "CANCELLED", "PENDING", "RUNNING", "REQUEUED")
 """What accounting says of tasks that nothing is wrong with."""
 
@@ -29,7 +27,7 @@ class Seen:
     word: str
     detail: str = ""
     log: Path | None = None
-    """Of a failed one: the file with the reason."""
+    """The file with the reason, where it failed."""
 
 
 def word(store: Store, plan: Plan, id: NodeId, active: Mapping[NodeId, tuple[Spot, Queued]]) -> str:
@@ -38,47 +36,47 @@ def word(store: Store, plan: Plan, id: NodeId, active: Mapping[NodeId, tuple[Spo
         return "done"
     if id in active:
         return "waiting" if active[id][1].pending else "running"
-    node = store.node(*id)
-    if not node.path.exists():
+    folder = store.node(*id)
+    if not folder.path.exists():
         return "missing"
-    if lock.holder(node.lock) is not None:
+    if lock.holder(folder.lock) is not None:
         return "running"
-    return "failed" if _error(node) is not None else "missing"
+    return "failed" if _error(folder) is not None else "missing"
 
 
 def look(
     store: Store,
     plan: Plan,
-    wanted: Node,
+    node: Node,
     active: Mapping[NodeId, tuple[Spot, Queued]],
     sent: Mapping[NodeId, Sent],
     ended: Mapping[str, str],
 ) -> Seen:
-    """Return the state of a node with its figure, its progress, why it waits, or why it failed.
+    """Return the state of a node with its score, its progress, why it waits, or why it failed.
 
     `sent` is the last task that was sent for each node, `ended` how SLURM says that tasks ended, if it keeps account.
     """
-    node, task = store.node(*wanted.id), sent.get(wanted.id)
-    seen = word(store, plan, wanted.id, active)
-    told = {
-        "done": lambda: _figure(node),
-        "running": lambda: _progress(node, wanted),
-        "waiting": lambda: active[wanted.id][1].reason,
+    folder, task = store.node(*node.id), sent.get(node.id)
+    seen = word(store, plan, node.id, active)
+    details = {
+        "done": lambda: _score(folder),
+        "running": lambda: _progress(folder, node),
+        "waiting": lambda: active[node.id][1].reason,
     }
-    if seen in told:
-        return Seen(seen, told[seen]())
-    error = _error(node)
-    given_up = task is not None and [one["outcome"] for one in task.outcomes()][-1:] == ["given up"]
+    if seen in details:
+        return Seen(seen, details[seen]())
+    error = _error(folder)
+    given_up = task is not None and [outcome["outcome"] for outcome in task.outcomes()][-1:] == ["given up"]
     if error is not None and not given_up:
         return Seen("failed", f"{error.fields['error']}: {error.fields['reason']}", task.printed if task else None)
-    return _over(task, ended) if task else Seen("missing", _saved(node))
+    return _over(task, ended) if task else Seen("missing", _saved(folder))
 
 
-def _saved(node: Folder) -> str:
+def _saved(folder: Folder) -> str:
     """Return how far a node got that was stopped and has a state to go on from."""
-    if not node.states.is_dir():
+    if not folder.states.is_dir():
         return ""
-    steps = [entry.step for entry in read(node.log) if entry.step is not None]
+    steps = [entry.step for entry in read(folder.log) if entry.step is not None]
     return f"saved after epoch {max(steps)}" if steps else "saved within the first epoch"
 
 
@@ -102,28 +100,28 @@ def _words(outcomes: list[dict[str, object]]) -> str:
     return f"{last['outcome']} with exit code {last['code']} on {last['host']}"
 
 
-def _error(node: Folder) -> Entry | None:
+def _error(folder: Folder) -> Entry | None:
     """Return the event that ended a node's last attempt, if it was an error."""
     last = None
-    for entry in read(node.log):
+    for entry in read(folder.log):
         last = entry if entry.event else last
     return last if last and last.event == "stopped" and last.fields["error"] not in ASKED_TO else None
 
 
-def _figure(node: Folder) -> str:
-    figures = (node.record() or {}).get("figures", {})
+def _score(folder: Folder) -> str:
+    scores = (folder.record() or {}).get(SCORES, {})
     for name in ("test_accuracy", "kmeans_matched_accuracy"):
-        if name in figures:
-            return f"{100 * figures[name]:.2f} %"
+        if name in scores:
+            return f"{100 * scores[name]:.2f} %"
     return ""
 
 
-def _progress(node: Folder, wanted: Node) -> str:
+def _progress(folder: Folder, node: Node) -> str:
     """Return epoch, loss and time left of a node that is being trained."""
-    points = [entry for entry in read(node.log) if entry.step is not None]
-    if wanted.stage != "pretrain" or not points:
+    points = [entry for entry in read(folder.log) if entry.step is not None]
+    if node.stage != "pretrain" or not points:
         return ""
-    last, epochs = points[-1], wanted.cell.optimisation.epochs
+    last, epochs = points[-1], node.cell.optimisation.epochs
     seconds = last.terms.get("epoch_seconds", 0.0) * (epochs - (last.step or 0)) - (time.time() - last.time)
     left = time.strftime("%H:%M:%S", time.gmtime(max(0.0, seconds)))
     return f"epoch {last.step}/{epochs}, loss {last.terms['loss']:.4g}, {left} left"

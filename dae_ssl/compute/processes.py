@@ -167,11 +167,11 @@ def run_here(
 def _computed(node: Node, conditions: Conditions, output: Output, memo: Callable[[], "Memo"]) -> int:
     from dae_ssl.compute import cells, life
     from dae_ssl.compute.stages import Context
-    from dae_ssl.data import sets
+    from dae_ssl.data import prepared
     from dae_ssl.distributed import World, world
 
     cell, store = node.cell, Store(conditions.store)
-    sets.require_fits(store, cell)
+    prepared.require_fits(store, cell)
     with contextlib.ExitStack() as stack:
         if os.environ.get("RANK", "0") == "0":
             cells.describe(cell, store)

@@ -1,26 +1,26 @@
 """Where a result comes from: versions, commit, image, device, host, job."""
 
 import contextlib
-import importlib.metadata
 import os
 import platform
 import re
 import socket
 import subprocess
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 import dae_ssl
 from dae_ssl.config import ConfigError
 from dae_ssl.files import sha256
 
+if TYPE_CHECKING:
+    import torch
+
 PACKAGES = ("torch", "torchvision", "numpy", "h5py", "scikit-learn")
 SLURM = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT", "SLURM_CLUSTER_NAME")
 
 
-def provenance(device: torch.device, ranks: int) -> dict[str, Any]:
+def provenance(device: "torch.device", ranks: int) -> dict[str, Any]:
     """Return what a commit record says about the process that computed the node."""
     return {
         "commit": git_commit(),
@@ -37,6 +37,10 @@ def provenance(device: torch.device, ranks: int) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python, this package and those that results depend on."""
+    import importlib.metadata
+
+    import torch
+
     found = {"python": platform.python_version()}
     for package in ("dae_ssl", *PACKAGES):
         try:
@@ -48,8 +52,10 @@ def versions() -> dict[str, str]:
     return found
 
 
-def device_name(device: torch.device) -> str:
+def device_name(device: "torch.device") -> str:
     """Return the name of the processor or GPU."""
+    import torch
+
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:

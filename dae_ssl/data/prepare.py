@@ -20,7 +20,8 @@ import numpy.typing as npt
 import torch
 
 from dae_ssl import config
-from dae_ssl.data.sets import SPLITS, DataError, split_validation
+from dae_ssl.data.prepared import DataError
+from dae_ssl.data.sets import SPLITS, split_validation
 from dae_ssl.files import StoreError, appearing
 from dae_ssl.lock import held
 from dae_ssl.store import RECORD, Folder, Store

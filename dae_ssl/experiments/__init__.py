@@ -1,6 +1,27 @@
 """The questions of the study, one file each: its rows, what was published for them, and what is drawn of them.
 
-To add an experiment, add a file; `form` says what stands in it, and nothing else needs to know.
+    form                   what these files are written with
+    study                  the whole study, in the order of the paper
+    denoising              Figure 4: does it help to ask for the clean image?
+    reconstructions        Figure 5: what do the autoencoders make of two views?
+    embedding_loss         Figure 6: how much does each embedding loss weigh best?
+    pareto                 Figure 2: what does drawing embeddings together cost in reconstruction?
+    clustering             Figure 7: are the clusters tighter, and are they the classes?
+    methods                Table 2: which embedding loss represents best?
+    augmentation_strength  Figures 8 and 9: how strong may the jitter be?
+    training_length        Figure 10: which method is ahead after how long?
+    trained_to_the_end     Figure 10 again, every length a run of its own
+    as_published_code      which deviations of the published code move the accuracy?
+    transforms             which of the random transforms does a method need?
+    crop_size              how much of the image should a view show?
+    learning_rate          which learning rate does each method want?
+    batch_size             who depends less on the batch size?
+    other_methods          how do the other methods of the published code compare?
+    borrowed_losses        are the losses of others good embedding losses?
+    precision              does the arithmetic of pretraining matter?
+    tour                   a tour on embedded digits, in minutes, on any machine
+
+To add an experiment, add a file; `form` says what stands in it, and nothing else but this map needs to know.
 """
 
 import hashlib

@@ -1,13 +1,14 @@
-"""What nodes will cost, from what finished ones and short trials took; nothing is told that was not measured.
+"""What nodes will cost, from what finished ones and short trials took; nothing is said that was not measured.
 
 Several GPUs can share a cell or have one each. Ranks that share one end it sooner than one rank would, but cost less
 only if they are as many times as fast as they are many; cells side by side hold their GPUs until the longest is done.
 `Way` holds the two against each other.
 """
 
+import functools
 import heapq
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,6 +21,20 @@ from dae_ssl.planning.plan import Array, Plan
 from dae_ssl.planning.profile import Profile
 from dae_ssl.store import Store
 
+Images = Callable[[str], int]
+"""How many training images a prepared data set has, by its name; 0 if it is not prepared."""
+
+
+def images_in(store: Store) -> Images:
+    """Return what tells how many images the data sets of a store have; each record is read once."""
+
+    @functools.cache
+    def images(name: str) -> int:
+        record = store.data(name).record() or {}
+        return int((record.get("splits", {}).get("train") or {}).get("images", 0))
+
+    return images
+
 
 @dataclass
 class Durations:
@@ -30,103 +45,100 @@ class Durations:
     per_work: dict[str, list[float]] = field(default_factory=dict)
     """Of other stages: seconds for the work that `work` counts, by stage."""
 
-    def seconds(self, node: Node, ranks: int, store: Store) -> float | None:
+    def seconds(self, node: Node, ranks: int, images: Images) -> float | None:
         """Return what a node would take.
 
         None when nothing like it was measured, of pretraining with as many ranks and in its precision, or when its
         images are not prepared, so that their number is not known.
         """
-        if node.stage != "pretrain":
-            known = self.per_work.get(node.stage)
-            own = work(node.stage, config.stage_settings(node.cell, node.stage), store)
-            return statistics.median(known) * own if known and own else None
-        if not node.cell.method.trains:
+        if node.stage == "pretrain":
+            return self._pretraining(node.cell, ranks, images)
+        known = self.per_work.get(node.stage)
+        amount = work(node.stage, config.stage_settings(node.cell, node.stage), images) if known else 0
+        return statistics.median(known) * amount if known and amount else None
+
+    def _pretraining(self, cell: Cell, ranks: int, images: Images) -> float | None:
+        if not cell.method.trains:
             return 0.0
-        images, precision = pretraining_images(node.cell, store), node.cell.precision
-        same = self.per_image.get((node.cell.method.name, ranks, precision))
+        count = cell.data.pretrain_images or images(cell.data.pretrain)
+        same = self.per_image.get((cell.method.name, ranks, cell.precision))
         like = same or [
-            value for (_, *others), values in self.per_image.items() if others == [ranks, precision] for value in values
+            value
+            for (_, *others), values in self.per_image.items()
+            if others == [ranks, cell.precision]
+            for value in values
         ]
-        return statistics.median(like) * images * node.cell.optimisation.epochs if like and images else None
+        return statistics.median(like) * count * cell.optimisation.epochs if like and count else None
 
 
 def measured(store: Store) -> dict[str, Durations]:
     """Return what finished nodes and trials in a store took, on processors of each kind, `cuda` and `cpu`."""
-    found = {"cuda": Durations(), "cpu": Durations()}
+    durations = {"cuda": Durations(), "cpu": Durations()}
+    images = images_in(store)
     for stage in config.STAGES:
         for key in store.keys(stage):
             record = store.node(stage, key).record()
             if record is not None:
-                _learn(found[record.get("device_type", "cpu")], stage, record, store)
-    for one in trial.measured(store):
-        like = one["method"], one["ranks"], one.get("precision", Cell.precision)
-        found[one["device_type"]].per_image.setdefault(like, []).append(one["seconds_per_image"])
-    return found
+                _learn(durations[record.get("device_type", "cpu")], stage, record, images)
+    for timed in trial.measured(store):
+        like = timed["method"], timed["ranks"], timed.get("precision", Cell.precision)
+        durations[timed["device_type"]].per_image.setdefault(like, []).append(timed["seconds_per_image"])
+    return durations
 
 
-def _learn(found: Durations, stage: str, record: Mapping[str, Any], store: Store) -> None:
+def _learn(durations: Durations, stage: str, record: Mapping[str, Any], images: Images) -> None:
     settings = record["settings"]
     if stage == "pretrain" and "optimisation" in settings:
-        images = settings["data"]["images"] or images_of(store, settings["data"]["name"])
-        if images:
-            worked = record["seconds"] / (images * settings["optimisation"]["epochs"])
+        count = settings["data"]["images"] or images(settings["data"]["name"])
+        if count:
+            each = record["seconds"] / (count * settings["optimisation"]["epochs"])
             like = settings["method"]["name"], record["ranks"], settings["precision"]
-            found.per_image.setdefault(like, []).append(worked)
-    elif stage != "pretrain" and (done := work(stage, settings, store)):
-        found.per_work.setdefault(stage, []).append(record["seconds"] / done)
+            durations.per_image.setdefault(like, []).append(each)
+    elif stage != "pretrain" and (amount := work(stage, settings, images)):
+        durations.per_work.setdefault(stage, []).append(record["seconds"] / amount)
 
 
-def work(stage: str, settings: Mapping[str, Any], store: Store) -> float:
+def work(stage: str, settings: Mapping[str, Any], images: Images) -> float:
     """Return how much a stage after pretraining has to do, from its settings; 0 if its images are not prepared.
 
     Counted in what its time grows with: features in images, the probe in images by epochs, k-means in restarts.
     """
     data = settings["data"] if stage == "features" else settings["parent"]["data"]
-    images = data.get("evaluate_images") or images_of(store, data["evaluate"])
+    count = data.get("evaluate_images") or images(data["evaluate"])
     if stage == "features":
-        return float(images)
+        return float(count)
     if stage == "kmeans":
-        return float(settings["kmeans"]["restarts"] if images else 0)
-    learned = images - data["validation_images"] if images else 0
+        return float(settings["kmeans"]["restarts"] if count else 0)
+    learned = count - data["validation_images"] if count else 0
     return float(learned * settings["probe"]["epochs"])
-
-
-def images_of(store: Store, name: str) -> int:
-    """Return how many training images a prepared set has; 0 if it is not prepared."""
-    return int(((store.data(name).record() or {}).get("splits", {}).get("train") or {}).get("images", 0))
-
-
-def pretraining_images(cell: Cell, store: Store) -> int:
-    """Return how many images an epoch of a cell's pretraining has; 0 if they are not prepared."""
-    return cell.data.pretrain_images or images_of(store, cell.data.pretrain)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """GPU-hours, or node-hours where a stage asks for no GPU; and how many nodes nothing is known of."""
+    """GPU-hours, or machine-hours where a stage asks for no GPU; and how many nodes nothing is known of."""
 
     gpu_hours: float
-    node_hours: float
+    machine_hours: float
     unknown: int
 
 
 def total(arrays: Iterable[Array], profile: Profile, store: Store, durations: Mapping[str, Durations]) -> Cost:
     """Return what the arrays of a plan will cost; a task has its GPUs until the last of its nodes is done."""
-    gpu_hours = node_hours = 0.0
-    unknown = 0
+    gpu_hours = machine_hours = 0.0
+    unknown, images = 0, images_in(store)
     for array in arrays:
         resources = array.resources
         ranks = resources.ranks if array.stage == "pretrain" else 1
         known = durations[device_type(profile, resources)]
         for task in array.tasks:
-            told = [known.seconds(node, ranks, store) for node in task.nodes]
-            seconds = [one for one in told if one is not None]
-            unknown += len(told) - len(seconds)
+            estimates = [known.seconds(node, ranks, images) for node in task.nodes]
+            seconds = [estimate for estimate in estimates if estimate is not None]
+            unknown += len(estimates) - len(seconds)
             side_by_side = array.stage == "pretrain" and resources.packing > 1
             hours = (max(seconds, default=0.0) if side_by_side else sum(seconds)) / 3600
             gpu_hours += hours * resources.gpus
-            node_hours += hours * resources.machines if resources.gpus == 0 else 0.0
-    return Cost(gpu_hours, node_hours, unknown)
+            machine_hours += hours * resources.machines if resources.gpus == 0 else 0.0
+    return Cost(gpu_hours, machine_hours, unknown)
 
 
 def device_type(profile: Profile, resources: Resources) -> str:
@@ -177,15 +189,16 @@ def ways(planned: Plan, profile: Profile, store: Store, durations: Mapping[str, 
     None where nothing is to be pretrained, one where a task has one process.
     """
     nodes = [node for node in planned.missing() if node.stage == "pretrain" and node.cell.method.trains]
-    own = profile.stages.pretrain
-    together = max(own.packing, own.ranks_per_machine)
-    shared = replace(own, packing=1, ranks_per_machine=together)
-    packed = replace(own, packing=together, ranks_per_machine=1, machines=1)
-    both = [own] if together == 1 else [packed, shared] if own == packed else [own, packed]
-    return [_way(nodes, resources, store, durations[device_type(profile, own)]) for resources in both if nodes]
+    usual = profile.stages.pretrain
+    together = max(usual.packing, usual.ranks_per_machine)
+    shared = replace(usual, packing=1, ranks_per_machine=together)
+    packed = replace(usual, packing=together, ranks_per_machine=1, machines=1)
+    both = [usual] if together == 1 else [packed, shared] if usual == packed else [usual, packed]
+    known, images = durations[device_type(profile, usual)], images_in(store)
+    return [_way(nodes, resources, known, images) for resources in both if nodes]
 
 
-def _way(nodes: Sequence[Node], resources: Resources, store: Store, known: Durations) -> Way:
-    told = [known.seconds(node, resources.ranks, store) for node in nodes]
-    seconds = tuple(one for one in told if one is not None)
-    return Way(resources=resources, seconds=seconds if len(seconds) == len(told) else ())
+def _way(nodes: Sequence[Node], resources: Resources, known: Durations, images: Images) -> Way:
+    estimates = [known.seconds(node, resources.ranks, images) for node in nodes]
+    seconds = tuple(estimate for estimate in estimates if estimate is not None)
+    return Way(resources=resources, seconds=seconds if len(seconds) == len(estimates) else ())

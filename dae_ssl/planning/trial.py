@@ -5,21 +5,17 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from dae_ssl.compute.provenance import device_name
 from dae_ssl.config import Cell
-from dae_ssl.data import sets
-from dae_ssl.distributed import World, arithmetic, world
 from dae_ssl.files import write_json
 from dae_ssl.store import Store
-from dae_ssl.training.checkpoint import States
-from dae_ssl.training.monitor import is_looked_at
-from dae_ssl.training.pretrain import pretrain
-from dae_ssl.training.step import compile_cache
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dae_ssl.distributed import World
 
 STEPS = 20
 EPOCHS = 2
@@ -41,7 +37,7 @@ class _Watch:
 
     def progress(self, epoch: int, step: int, steps: int) -> None: ...
 
-    def keep(self, epoch: int, networks: nn.ModuleDict) -> None: ...
+    def keep(self, epoch: int, networks: "nn.ModuleDict") -> None: ...
 
     def stop(self) -> bool:
         return False
@@ -54,6 +50,8 @@ def run(cells: Iterable[Cell], store: Store, device: str) -> Iterator[str]:
     torchrun. What is measured is kept in the store, where later plans find it. Raises StoreError if data are not
     prepared.
     """
+    from dae_ssl.distributed import world
+
     seen: dict[tuple[str, str], Cell] = {}
     for cell in cells:
         if cell.method.trains:
@@ -65,11 +63,18 @@ def run(cells: Iterable[Cell], store: Store, device: str) -> Iterator[str]:
                 yield _keep(cell, seconds, store, ranks)
 
 
-def seconds_per_image(cell: Cell, store: Store, ranks: World) -> float:
+def seconds_per_image(cell: Cell, store: Store, ranks: "World") -> float:
     """Return how long training takes for one image in one epoch.
 
     What is looked at between epochs counts as often as a whole run has it, which is not after each.
     """
+    from dae_ssl.data import sets
+    from dae_ssl.distributed import arithmetic
+    from dae_ssl.training.checkpoint import States
+    from dae_ssl.training.monitor import is_looked_at
+    from dae_ssl.training.pretrain import pretrain
+    from dae_ssl.training.step import compile_cache
+
     batch, every = cell.optimisation.batch_size, sets.pretraining_images(store, cell.data, ranks.device).images
     images = every[: min(STEPS, len(every) // batch) * batch]
     short = replace(cell.optimisation, epochs=EPOCHS, checkpoints=(), schedule="constant")
@@ -89,7 +94,9 @@ def seconds_per_image(cell: Cell, store: Store, ranks: World) -> float:
     return last["step_seconds"] / len(images) + around / len(every)
 
 
-def _keep(cell: Cell, seconds: float, store: Store, ranks: World) -> str:
+def _keep(cell: Cell, seconds: float, store: Store, ranks: "World") -> str:
+    import torch
+
     device, method, precision = device_name(ranks.device), cell.method.name, cell.precision
     store.trials.mkdir(parents=True, exist_ok=True)
     facts = {"method": method, "ranks": ranks.size, "precision": precision, "device": device,

@@ -5,20 +5,23 @@ averaged over ranks. Embedding losses that compare an image's two views are writ
 way a batch of them is reduced; those that look at the whole batch gather it.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-from torch.nn import functional
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
-from dae_ssl.distributed import World, gather_rows
+    from dae_ssl.distributed import World
 
-Reconstruction = Callable[[Tensor, Tensor], Tensor]
-PerImage = Callable[[Tensor, Tensor], Tensor]
-Embedding = Callable[[Tensor, Tensor, World], Tensor]
-Contrast = Callable[[Tensor, Tensor, float, World], Tensor]
+    Reconstruction = Callable[[Tensor, Tensor], Tensor]
+    PerImage = Callable[[Tensor, Tensor], Tensor]
+    Embedding = Callable[[Tensor, Tensor, World], Tensor]
+    Contrast = Callable[[Tensor, Tensor, float, World], Tensor]
 
 CONTRAST_TEMPERATURE = 0.5
 """The choice of Chen et al. 2020 for CIFAR-10 (their appendix B.9)."""
@@ -44,6 +47,8 @@ def in_full(outputs: Tensor) -> torch.autocast:
 
     Autocast would make the products of a contrastive loss bf16 again: 8 bits for logits that differ by little.
     """
+    import torch
+
     return torch.autocast(outputs.device.type, enabled=False)
 
 
@@ -78,6 +83,8 @@ def _contrast(function: Contrast) -> Contrast:
 @_reconstruction
 def l2_reconstruction(reconstruction: Tensor, target: Tensor) -> Tensor:
     """Return the mean squared error over all elements (the study's pseudo-code)."""
+    from torch.nn import functional
+
     return functional.mse_loss(reconstruction, target)
 
 
@@ -96,6 +103,8 @@ def l2(z1: Tensor, z2: Tensor) -> Tensor:
 @_embedding()
 def ncs(z1: Tensor, z2: Tensor) -> Tensor:
     """Return the negative cosine similarity of each pair, as the study's name and text say: -1 when views agree."""
+    from torch.nn import functional
+
     return -functional.cosine_similarity(z1, z2, dim=1)
 
 
@@ -105,6 +114,8 @@ def repelling_cosine(z1: Tensor, z2: Tensor) -> Tensor:
 
     Minimising it turns the two views of an image away from each other.
     """
+    from torch.nn import functional
+
     return functional.cosine_similarity(z1, z2, dim=1)
 
 
@@ -114,6 +125,11 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float, world: World) -> Tensor:
 
     z1, z2: this rank's embeddings (n, d). Each of the 2 n anchors is contrasted with all other 2 n size - 1 embeddings.
     """
+    import torch
+    from torch.nn import functional
+
+    from dae_ssl.distributed import gather_rows
+
     z1, z2 = functional.normalize(z1, dim=1), functional.normalize(z2, dim=1)
     everything = torch.cat([gather_rows(z1, world), gather_rows(z2, world)])
     n, total = len(z1), len(everything) // 2
@@ -132,6 +148,10 @@ def published_contrast(z1: Tensor, z2: Tensor, temperature: float, world: World)
     in which an image's similarity with itself counts as 0 rather than being left out, and c_i likewise among the second
     views: the mean over i of (log(a_i + b_i) + log(a_i + c_i)) / 2 - s(z1_i, z2_i).
     """
+    import torch
+
+    from dae_ssl.distributed import gather_rows
+
     z1, z2 = (z / (z.norm(dim=1, keepdim=True) + 0.001) for z in (z1, z2))
     all1, all2 = gather_rows(z1, world), gather_rows(z2, world)
     own = (world.rank * len(z1) + torch.arange(len(z1), device=z1.device))[:, None]
@@ -157,6 +177,8 @@ def barlow_twins_embedding(z1: Tensor, z2: Tensor, world: World) -> Tensor:
     sum_i (1 - C_ii)^2 + lambda sum_{i != j} C_ij^2, with every dimension at mean 0 and variance 1 over the batch
     (Zbontar et al. 2021, equations 1 and 2). z1, z2: this rank's embeddings (n, d).
     """
+    from dae_ssl.distributed import gather_rows
+
     gathered = (gather_rows(z, world) for z in (z1, z2))
     one, other = ((z - z.mean(0)) / z.std(0, correction=0).clamp_min(1e-6) for z in gathered)
     correlation = one.T @ other / len(one)

@@ -1,7 +1,6 @@
-"""What `jobs.check` tells without a cluster: files, programs, servers, and how what SLURM printed is read."""
+"""What a check tells without a cluster: of files, programs, devices and the tracking server."""
 
 import base64
-import math
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -15,42 +14,11 @@ import pytest
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
 from dae_ssl.cluster import check
-from dae_ssl.cluster import machines as as_told
 from dae_ssl.cluster.check import OK, UNKNOWN, WRONG, Finding
-from dae_ssl.cluster.machines import Cluster
 from dae_ssl.config import Cell, ConfigError
-from dae_ssl.planning import plan
 from dae_ssl.planning.profile import Profile
 from dae_ssl.store import Store
 from jobs import check as command
-
-# As `scontrol --all --oneliner` printed them on SLURM 22.05; DRAINED after `scontrol update … state=drain`.
-NODE = (
-    "NodeName=node1 Arch=x86_64 CoresPerSocket=1  CPUAlloc=0 CPUEfctv=16 CPUTot=16 CPULoad=1.19 "
-    "AvailableFeatures=(null) ActiveFeatures=(null) Gres=gpu:4 NodeAddr=127.0.0.1 NodeHostName=vm Port=20003 "
-    "Version=22.05.8 OS=Linux 6.18.44 #1 SMP PREEMPT_DYNAMIC @0  RealMemory=24105 AllocMem=0 FreeMem=20904 Sockets=16 "
-    "Boards=1 State=IDLE ThreadsPerCore=1 TmpDisk=0 Weight=1 Owner=N/A MCS_label=N/A Partitions=main,low,urgent  "
-    "BootTime=2026-11-22T23:45:51 CfgTRES=cpu=16,mem=24105M,billing=16,gres/gpu=4 AllocTRES= CapWatts=n/a"
-)
-DRAINED = NODE.replace("node1", "node2").replace("State=IDLE", "State=IDLE+DRAIN") + (
-    " Reason=a b Gres=gpu:9 [root@2026-11-23T03:43:14]"
-)
-PARTITION = (
-    "PartitionName=main AllowGroups=ALL AllowAccounts=ALL AllowQos=ALL AllocNodes=ALL Default=YES QoS=N/A "
-    "DefaultTime=NONE Hidden=NO MaxNodes=UNLIMITED MaxTime=UNLIMITED MinNodes=0 LLN=NO MaxCPUsPerNode=UNLIMITED "
-    "Nodes=node[1-2] PriorityTier=1 PreemptMode=OFF State=UP TotalCPUs=32 TotalNodes=2 TRES=cpu=32,mem=48210M,node=2"
-)
-URGENT = PARTITION.replace("=main", "=urgent").replace("Default=YES", "Default=NO").replace(
-    "MaxTime=UNLIMITED", "MaxTime=00:10:00"
-)  # fmt: skip
-FITS = {"ranks_per_machine": 4, "gpus_per_machine": 4, "cpus_per_machine": 16, "memory_gb": 23, "minutes": 600}
-
-
-def cluster(
-    *, partitions: str = f"{PARTITION}\n{URGENT}\n", nodes: str = f"{NODE}\n{NODE}\n", **settings: str
-) -> Cluster:
-    found = as_told.read_partitions(partitions)
-    return Cluster(settings, {partition.name: partition for partition in found}, as_told.read_machines(nodes))
 
 
 def profile(**given: Any) -> Profile:
@@ -65,163 +33,6 @@ def cell(**data: Any) -> Cell:
 def one(found: Iterator[Finding]) -> Finding:
     (only,) = found
     return only
-
-
-# ---------------------------------------------------------------------------------- reading
-
-
-def test_nodes_are_read_as_slurm_prints_them() -> None:
-    idle, drained = as_told.read_machines(f"{NODE}\n{DRAINED}\n")
-    assert (idle.gpus, idle.cpus, idle.memory_mb, idle.up) == (4, 16, 24105, True)
-    assert idle.partitions == {"main", "low", "urgent"}
-    assert (drained.gpus, drained.up) == (4, False)
-
-
-def test_partitions_are_read_as_slurm_prints_them() -> None:
-    main, urgent = as_told.read_partitions(f"{PARTITION}\n{URGENT}\n")
-    assert (main.name, main.state, main.default, main.minutes, main.nodes) == ("main", "UP", True, math.inf, math.inf)
-    assert (urgent.name, urgent.default, urgent.minutes) == ("urgent", False, 10)
-
-
-@pytest.mark.parametrize(
-    ("state", "up"),
-    [("IDLE", True), ("MIXED+CLOUD", True), ("IDLE+CLOUD+POWERED_DOWN", True), ("DOWN", False), ("DOWN*", False),
-     ("IDLE*", False), ("ALLOCATED+DRAIN", False), ("IDLE+NOT_RESPONDING", False), ("DOWN+DRAIN+INVALID_REG", False)],
-)  # fmt: skip
-def test_node_is_up_unless_jobs_are_kept_from_it(state: str, up: bool) -> None:
-    (machine,) = as_told.read_machines(NODE.replace("State=IDLE", f"State={state}"))
-    assert machine.up is up
-
-
-@pytest.mark.parametrize(
-    ("gres", "count"),
-    [("gpu:4", 4), ("gpu:a100:4", 4), ("gpu:a100:4(S:0-1)", 4), ("gpu:a100:2(S:0,1),gpu:v100:1(S:1),shard:8", 3),
-     ("nvme:1,gpu", 1), ("(null)", 0), ("", 0)],
-)  # fmt: skip
-def test_gpus_of_every_type_are_counted(gres: str, count: int) -> None:
-    assert as_told.gpus(gres) == count
-
-
-@pytest.mark.parametrize(
-    ("limit", "minutes"), [("00:10:00", 10), ("2-01:30:00", 2 * 1440 + 90), ("UNLIMITED", math.inf), ("", math.inf)]
-)
-def test_time_limits_are_read(limit: str, minutes: float) -> None:
-    assert as_told.minutes(limit) == minutes
-
-
-# ---------------------------------------------------------------------------------- what a stage asks for
-
-
-def test_stage_that_just_fits_is_ok() -> None:
-    assert check.fits("pretrain", profile(stages={"pretrain": FITS}), cluster()).verdict == OK
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        ({"ranks_per_machine": 5, "gpus_per_machine": 5}, "5 GPUs on a node; partition main has 4 at most"),
-        ({"cpus_per_machine": 17}, "17 CPUs on a node; partition main has 16 at most"),
-        ({"memory_gb": 24}, "24576 MB of memory on a node; partition main has 24105 at most"),
-        ({"nodes": 3}, "3 nodes; partition main has 2 at most"),
-        ({"minutes": 11, "partition": "urgent"}, "11 minutes; partition urgent has 10 at most"),
-    ],
-)
-def test_wish_that_is_too_large_is_named_with_the_limit(change: dict[str, Any], told: str) -> None:
-    found = check.fits("pretrain", profile(stages={"pretrain": FITS | change}), cluster())
-    assert (found.subject, found.verdict, found.message) == ("stage pretrain", WRONG, f"asks for {told}")
-
-
-def test_large_limits_are_told_in_full() -> None:
-    large = cluster(nodes=NODE.replace("RealMemory=24105", "RealMemory=1031000"))
-    found = check.fits("probe", profile(stages={"probe": {"memory_gb": 2000}}), large)
-    assert found.message == "asks for 2048000 MB of memory on a node; partition main has 1031000 at most"
-
-
-def test_wishes_that_no_single_node_grants_together_do_not_work() -> None:
-    many_cpus = NODE.replace("Gres=gpu:4", "Gres=(null)").replace("CPUEfctv=16", "CPUEfctv=64")
-    found = check.fits("pretrain", profile(stages={"pretrain": FITS | {"cpus_per_machine": 32}}),
-                       cluster(nodes=f"{NODE}\n{many_cpus}"))  # fmt: skip
-    assert found.verdict == WRONG
-    assert found.message.startswith("0 nodes of partition main have all of 4 GPUs on a node, 32 CPUs on a node")
-
-
-def test_nodes_that_are_down_now_make_tasks_wait() -> None:
-    found = check.fits("pretrain", profile(stages={"pretrain": FITS}), cluster(nodes=f"{DRAINED}\n{DRAINED}"))
-    assert (found.verdict, found.message) == (
-        UNKNOWN,
-        "fits 2 nodes of partition main, of which 0 are up now: its tasks wait",
-    )
-
-
-def test_one_of_several_partitions_is_enough() -> None:
-    asked = profile(partition="urgent,main", stages={"pretrain": FITS})
-    assert check.fits("pretrain", asked, cluster()).verdict == OK
-
-
-def test_cuda_without_gpus_does_not_work() -> None:
-    found = check.fits("probe", profile(device="cuda"), cluster())
-    assert found.verdict == WRONG
-    assert "stages.probe.gpus_per_machine=0" in found.message
-
-
-# ---------------------------------------------------------------------------------- partitions, accounts, arrays
-
-
-def test_unknown_partition_is_told_with_those_there_are() -> None:
-    asked = profile(partition="main", stages={"probe": {"partition": "gpu"}})
-    found = {f.message: f.verdict for f in check.listed(asked, cluster(), config.STAGES)}
-    assert found == {"main is up": OK, "gpu is unknown: choose main, urgent": WRONG}
-
-
-@pytest.mark.parametrize(("state", "verdict"), [("UP", OK), ("DOWN", UNKNOWN), ("DRAIN", WRONG), ("INACTIVE", WRONG)])
-def test_partition_that_takes_no_jobs_does_not_work(state: str, verdict: str) -> None:
-    shown = cluster(partitions=PARTITION.replace("State=UP", f"State={state}"))
-    assert one(check.listed(profile(partition="main"), shown, ["probe"])).verdict == verdict
-
-
-def test_cluster_without_a_default_partition_needs_one_named() -> None:
-    shown = cluster(partitions=PARTITION.replace("Default=YES", "Default=NO"))
-    assert one(check.listed(profile(), shown, ["probe"])).verdict == WRONG
-
-
-def test_account_cannot_be_told_without_accounting() -> None:
-    shown = cluster(AccountingStorageType="accounting_storage/none")
-    found = {f.subject: (f.verdict, f.message) for f in check.charged(profile(account="a", qos="q"), shown)}
-    told = "cannot be told without accounting"
-    assert found == {"account": (UNKNOWN, f"a: {told}"), "qos": (UNKNOWN, f"q: {told}")}
-    assert list(check.charged(profile(), shown)) == []
-
-
-@pytest.mark.parametrize(
-    ("enforced", "verdict"), [("associations,limits,qos,safe", WRONG), ("none", UNKNOWN), ("associations", WRONG)]
-)
-def test_unknown_account_does_not_work_where_slurm_insists(
-    enforced: str, verdict: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(check.queue, "ask", lambda _command: "lab|normal,high\nproject|normal\n")
-    shown = cluster(AccountingStorageType="accounting_storage/slurmdbd", AccountingStorageEnforce=enforced)
-    found = one(check.charged(profile(account="x"), shown))
-    assert (found.verdict, "(has: lab, project)" in found.message) == (verdict, True)
-    assert [f.verdict for f in check.charged(profile(account="lab", qos="high"), shown)] == [OK, OK]
-
-
-def test_arrays_larger_than_the_clusters_are_told_and_the_split_is_counted(tmp_path: Path) -> None:
-    cells = [cell(pretrain_images=n) for n in range(8, 13)]
-    asked = profile(array_size=3000)
-    planned = plan.make(cells, Store(tmp_path), asked, queued={}, array_size=2)
-    large, arrays = check.split(planned, asked, 2)
-    assert (large.subject, large.verdict) == ("array_size", WRONG)
-    assert (arrays.subject, arrays.verdict) == ("arrays", OK)
-    assert arrays.message.startswith("pretrain 5 tasks in 3 arrays, features 5 tasks in 3 arrays")
-    assert list(check.split(planned, profile(), 2)) == [arrays]
-
-
-def test_only_stages_that_the_cells_need_are_judged(tmp_path: Path) -> None:
-    raw = config.cell({"method": {"name": "pixels"}})
-    planned = plan.make([raw], Store(tmp_path), profile(), queued={}, array_size=1001)
-    assert list(check.would_send(planned, profile())) == ["features", "probe", "kmeans"]
-    nothing = plan.make([], Store(tmp_path), profile(), queued={}, array_size=1001)
-    assert list(check.would_send(nothing, profile())) == list(config.STAGES)
 
 
 # ---------------------------------------------------------------------------------- files and programs
@@ -311,8 +122,9 @@ def test_machine_without_gpus_cannot_run_a_local_profile_that_wants_them(monkeyp
 
 
 def test_local_profile_has_one_machine() -> None:
-    asked = profile(launcher="local", stages={"pretrain": {"nodes": 2}})
-    assert check.device_here(asked).verdict == WRONG
+    asked = profile(launcher="local", stages={"pretrain": {"machines": 2}})
+    told = "stages.pretrain.machines=2: launcher local has this machine only"
+    assert check.device_here(asked) == Finding("device", WRONG, told)
 
 
 # ---------------------------------------------------------------------------------- tracking server

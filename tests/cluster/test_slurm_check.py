@@ -76,7 +76,7 @@ def test_profile_that_works_is_ok_and_nothing_is_queued(
     code, found = checked(cluster, profile)
     assert code == 0
     for stage in ("pretrain", "features", "probe", "kmeans"):
-        assert found[f"stage {stage}"] == [("ok", "fits 2 nodes of partition main")]
+        assert found[f"stage {stage}"] == [("ok", "fits 2 machines of partition main")]
         ((verdict, told),) = found[f"sbatch {stage}"]
         assert (verdict, told.startswith("SLURM takes it")) == ("ok", True)
     assert found["partition"] == [("ok", "main is up")]
@@ -86,7 +86,7 @@ def test_profile_that_works_is_ok_and_nothing_is_queued(
 def test_what_is_too_large_is_told_by_us_and_by_slurm(cluster: Any, checked: Callable[..., Any]) -> None:
     code, found = checked(cluster, DEV.replace("4, gpus_per_machine: 4", "5, gpus_per_machine: 5"))
     assert code == 1
-    assert found["stage pretrain"] == [("will not work", "asks for 5 GPUs on a node; partition main has 4 at most")]
+    assert found["stage pretrain"] == [("will not work", "asks for 5 GPUs on a machine; partition main has 4 at most")]
     told = "SLURM refuses pretrain-0: Requested node configuration is not available"
     assert found["sbatch pretrain"] == [("will not work", told)]
     assert found["sbatch probe"][0][0] == "ok"

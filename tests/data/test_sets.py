@@ -24,6 +24,7 @@ from PIL import Image
 
 from dae_ssl.config import ConfigError, Data
 from dae_ssl.data import prepare, sets
+from dae_ssl.data.prepared import DataError
 from dae_ssl.files import StoreError
 from dae_ssl.store import Store
 from jobs import prepare_data
@@ -205,7 +206,7 @@ def test_files_without_the_published_checksum_are_refused_and_never_unpickled(tm
     originals = {path.name: path.read_bytes() for path in batches.iterdir()}
     for name, original in originals.items():
         (batches / name).write_bytes(pickle.dumps(Trap(sprung)))
-        with pytest.raises(sets.DataError, match="published checksums"):
+        with pytest.raises(DataError, match="published checksums"):
             prepare.prepare(store, "cifar10", tmp_path, tell=silent)
         assert not sprung.exists()
         (batches / name).write_bytes(original)
@@ -219,7 +220,7 @@ def test_made_up_cifar_folder_is_refused_by_the_real_checksums(tmp_path, store):
     batches.mkdir()
     for name in ("batches.meta", "test_batch", *(f"data_batch_{i}" for i in range(1, 6))):
         (batches / name).write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
-    with pytest.raises(sets.DataError, match="published checksums"):
+    with pytest.raises(DataError, match="published checksums"):
         prepare.prepare(store, "cifar10", tmp_path, tell=silent)
     assert not (tmp_path / "sprung").exists()
     assert store.data_names() == []
@@ -230,7 +231,7 @@ def test_archive_without_the_published_checksum_is_refused(tmp_path, store):
     with tarfile.open(archive, "w:gz") as tar:
         tar.addfile(tarfile.TarInfo("cifar-100-python/train"))
     for path in (archive, tmp_path):
-        with pytest.raises(sets.DataError, match=r"cifar-100-python\.tar\.gz does not have the published MD5 eb9058c3"):
+        with pytest.raises(DataError, match=r"cifar-100-python\.tar\.gz does not have the published MD5 eb9058c3"):
             prepare.prepare(store, "cifar100", path, tell=silent)
     assert [path.name for path in tmp_path.iterdir()] == [archive.name]
 
@@ -269,14 +270,14 @@ def broken_tree(root: Path, flaw: str) -> Path:
     ],
 )
 def test_flawed_tree_is_refused_in_one_line_that_names_the_flaw(tmp_path, store, flaw, said):
-    with pytest.raises(sets.DataError, match=said) as refused:
+    with pytest.raises(DataError, match=said) as refused:
         prepare.prepare(store, "mine", broken_tree(tmp_path / "tree", flaw), tell=silent)
     assert "\n" not in str(refused.value)
     assert store.data_names() == []
 
 
 def test_ten_classes_are_not_accepted_as_cifar100(tmp_path, store):
-    with pytest.raises(sets.DataError, match="has 10 classes, cifar100 has 100: use another name"):
+    with pytest.raises(DataError, match="has 10 classes, cifar100 has 100: use another name"):
         prepare.prepare(store, "cifar100", small_tree(tmp_path / "tree"), tell=silent)
 
 
@@ -319,7 +320,7 @@ def test_same_content_again_changes_nothing_and_says_so(tmp_path, store):
 def test_different_content_under_a_prepared_name_is_refused_and_the_set_kept(tmp_path, store):
     prepare.prepare(store, "mine", small_tree(tmp_path / "one"), tell=silent)
     before = snapshot(store.root)
-    with pytest.raises(sets.DataError, match=r"holds other images.*use another name"):
+    with pytest.raises(DataError, match=r"holds other images.*use another name"):
         prepare.prepare(store, "mine", small_tree(tmp_path / "other", seed=7), tell=silent)
     assert snapshot(store.root) == before
 
@@ -342,7 +343,7 @@ def test_interrupted_preparing_leaves_nothing_that_can_be_loaded_and_can_be_repe
     monkeypatch.setattr(np, "save", save)
     assert store.data_names() == []
     assert len(list(store.data("mine").path.iterdir())) == saves  # whole files only, no temporary one, no lock
-    with pytest.raises(sets.DataError, match="not prepared"):
+    with pytest.raises(DataError, match="not prepared"):
         sets.load(store, "mine", "train", "cpu")
     prepare.prepare(store, "mine", tree, tell=silent)
     assert len(sets.load(store, "mine", "train", "cpu")) == 40
@@ -375,7 +376,7 @@ def test_interrupted_mending_leaves_no_record_of_files_that_changed(tmp_path, st
 def test_missing_set_is_refused_naming_the_command_and_the_prepared_sets(tmp_path, store):
     prepare.prepare(store, "mine", small_tree(tmp_path / "tree"), tell=silent)
     for name, command in [("cifar10", "cifar10 --download"), ("digits", "digits"), ("yours", "yours --from FOLDER")]:
-        with pytest.raises(sets.DataError) as refused:
+        with pytest.raises(DataError) as refused:
             sets.load(store, name, "train", "cpu")
         assert f"python -m jobs.prepare_data {command} --store {store.root}" in str(refused.value)
         assert "(prepared: mine)" in str(refused.value)
@@ -640,7 +641,7 @@ def test_download_goes_through_the_published_checksums(tmp_path, store, monkeypa
     record = prepare.prepare(store, "cifar10", "download", tell=silent)
     assert record["source"] == torchvision.datasets.CIFAR10.url
     archive.write_bytes(archive.read_bytes() + b"changed")
-    with pytest.raises(sets.DataError, match="published MD5"):
+    with pytest.raises(DataError, match="published MD5"):
         prepare.prepare(store, "cifar10", "download", tell=silent)
 
 

@@ -226,10 +226,10 @@ def test_mistakes_in_a_sweep_are_one_line_too_before_hydra_sees_it() -> None:
 def test_cell_that_its_images_cannot_serve_is_refused_before_any_work(
     images: Path, overrides: list[str], said: str
 ) -> None:
-    from dae_ssl.data import sets
+    from dae_ssl.data import prepared
 
-    with pytest.raises((ConfigError, sets.DataError)) as refused:
-        sets.require_fits(Store(images), settings.cell(settings.compose([*DAE, *TINY, *overrides])))
+    with pytest.raises((ConfigError, prepared.DataError)) as refused:
+        prepared.require_fits(Store(images), settings.cell(settings.compose([*DAE, *TINY, *overrides])))
     assert said in str(refused.value)
 
 

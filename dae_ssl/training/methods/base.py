@@ -1,15 +1,18 @@
 """What the training loop asks of a method."""
 
+from __future__ import annotations
+
 import abc
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from dae_ssl.config import Method, Networks
-from dae_ssl.distributed import World
-from dae_ssl.training.networks import decoder, encoder, initialise, projector
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from dae_ssl.distributed import World
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +24,11 @@ class SelfSupervised(Method, abc.ABC):
 
         The encoder comes first, so that one seed gives every method, and the random-encoder floor, the same encoder.
         """
+        import torch
+        from torch import nn
+
+        from dae_ssl.training.networks import encoder, initialise, projector
+
         parts: dict[str, nn.Module] = {"encoder": encoder(), "projector": projector(settings)}
         if self.decodes:
             parts["decoder"] = self.decoder(settings)
@@ -30,6 +38,8 @@ class SelfSupervised(Method, abc.ABC):
 
     def decoder(self, settings: Networks) -> nn.Module:
         """Return the decoder, where there is one."""
+        from dae_ssl.training.networks import decoder
+
         return decoder(settings)
 
     def further_networks(self, settings: Networks) -> Mapping[str, nn.Module]:  # noqa: ARG002

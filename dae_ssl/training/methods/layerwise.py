@@ -1,16 +1,19 @@
 """Layer-wise training with a symmetric decoder, which the published code can also run."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from dae_ssl.config import Networks, require
-from dae_ssl.distributed import World
 from dae_ssl.training.losses import RECONSTRUCTION, in_full
 from dae_ssl.training.methods.base import SelfSupervised
-from dae_ssl.training.networks import symmetric_decoder
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from dae_ssl.distributed import World
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,8 @@ class LayerwiseDenoisingAutoencoder(SelfSupervised, name="layerwise_dae"):
 
     def decoder(self, settings: Networks) -> nn.Module:
         """Return the decoder that has a layer for each of the encoder's."""
+        from dae_ssl.training.networks import symmetric_decoder
+
         return symmetric_decoder(settings)
 
     def forward(
@@ -48,6 +53,8 @@ class LayerwiseDenoisingAutoencoder(SelfSupervised, name="layerwise_dae"):
         world: World,  # noqa: ARG002
     ) -> Mapping[str, Tensor]:
         """Return the sum of all layers' losses, and as reconstruction that of the innermost, the whole autoencoder."""
+        import torch
+
         compare = RECONSTRUCTION[self.reconstruction]
         losses: list[Tensor] = []
         outer: list[nn.Module] = []
@@ -72,11 +79,15 @@ def pairs(networks: nn.ModuleDict) -> list[tuple[nn.Module, nn.Module]]:
 
 
 def _in_twos(modules: Sequence[nn.Module]) -> list[nn.Module]:
+    from torch import nn
+
     return [nn.Sequential(*modules[start : start + 2]) for start in range(0, len(modules), 2)]
 
 
 def _still(layers: Sequence[nn.Module], inner: Tensor) -> Tensor:
     """Pass through layers that learn nothing from it, but hand the gradient on."""
+    import torch
+
     for layer in layers:
         fixed = {name: value.detach() for name, value in layer.named_parameters()}
         inner = torch.func.functional_call(layer, fixed, (inner,))

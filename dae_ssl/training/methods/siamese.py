@@ -1,18 +1,21 @@
 """Siamese autoencoders (section 2 of the study): two views are reconstructed, their embeddings drawn together."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from dae_ssl.config import Networks, require
-from dae_ssl.distributed import World
 from dae_ssl.training.losses import EMBEDDING, RECONSTRUCTION, Pairwise, in_full
 from dae_ssl.training.methods.base import SelfSupervised
 
-Pair = tuple[Tensor, Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from dae_ssl.distributed import World
+
+    Pair = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +64,8 @@ class Siamese(SelfSupervised):
         world: World,
     ) -> Mapping[str, Tensor]:
         """Return the loss, the sum of both reconstruction terms, and the embedding term before it is weighed."""
+        import torch
+
         z = networks["projector"](networks["encoder"](torch.cat([view1, view2])))
         x1, x2 = networks["decoder"](z).float().chunk(2)
         z1, z2 = z.float().chunk(2)

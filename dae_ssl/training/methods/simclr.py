@@ -1,16 +1,19 @@
 """SimCLR (Chen et al. 2020), the study's baseline: the same encoder and projector, no decoder."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Self
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Self
 
 from dae_ssl.config import require
-from dae_ssl.distributed import World
 from dae_ssl.training.losses import CONTRAST, CONTRAST_TEMPERATURE, in_full
 from dae_ssl.training.methods.base import SelfSupervised
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from dae_ssl.distributed import World
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +48,8 @@ class SimCLR(SelfSupervised, name="simclr"):
         world: World,
     ) -> Mapping[str, Tensor]:
         """Return the loss, which is the contrast of the two views' embeddings."""
+        import torch
+
         z = networks["projector"](networks["encoder"](torch.cat([view1, view2]))).float()
         z1, z2 = z.chunk(2)
         with in_full(z):

@@ -1,16 +1,19 @@
 """SimSiam (Chen & He 2021): each view's embedding is predicted from the other's, which is held still."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from typing import TYPE_CHECKING
 
 from dae_ssl.config import Networks
-from dae_ssl.distributed import World
 from dae_ssl.training.losses import in_full
 from dae_ssl.training.methods.base import SelfSupervised
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from dae_ssl.distributed import World
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,8 @@ class SimSiam(SelfSupervised, name="simsiam"):
 
     def further_networks(self, settings: Networks) -> Mapping[str, nn.Module]:
         """Return the predictor: embeddings (n, d) -> predicted embeddings of the other view (n, d)."""
+        from torch import nn
+
         width = settings.embedding_size
         between = max(1, width // 4)
         return {"predictor": nn.Sequential(nn.Linear(width, between), nn.ReLU(), nn.Linear(between, width))}
@@ -47,6 +52,9 @@ class SimSiam(SelfSupervised, name="simsiam"):
         world: World,  # noqa: ARG002
     ) -> Mapping[str, Tensor]:
         """Return the loss, between -1, where the views are predicted, and 1."""
+        import torch
+        from torch.nn import functional
+
         z = networks["projector"](networks["encoder"](torch.cat([view1, view2])))
         p1, p2 = networks["predictor"](z).float().chunk(2)
         z1, z2 = z.detach().float().chunk(2)

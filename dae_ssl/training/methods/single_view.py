@@ -1,15 +1,19 @@
 """Single-view autoencoders, which the published code can also run: one reconstruction, no embedding loss."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, ClassVar
 
 from dae_ssl.config import require
-from dae_ssl.distributed import World
 from dae_ssl.training.losses import RECONSTRUCTION, in_full
 from dae_ssl.training.methods.base import SelfSupervised
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from dae_ssl.distributed import World
 
 
 @dataclass(frozen=True, kw_only=True)

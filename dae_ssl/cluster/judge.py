@@ -1,0 +1,197 @@
+"""Whether SLURM would take and could run what a profile asks for. Sends nothing.
+
+Where SLURM's limits are read here, the reason is told in the profile's words; then SLURM itself judges the very scripts
+that would be sent (`sbatch --test-only`), since no reading of its configuration knows all that it does.
+"""
+
+import dataclasses
+import getpass
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+
+from dae_ssl import config
+from dae_ssl.cluster import queue
+from dae_ssl.cluster.finding import OK, UNKNOWN, WRONG, Finding
+from dae_ssl.cluster.launch import script
+from dae_ssl.cluster.machines import Cluster, Machine, Partition
+from dae_ssl.cluster.queue import SlurmError
+from dae_ssl.cluster.snapshot import Source
+from dae_ssl.cluster.submissions import Launch
+from dae_ssl.compute.nodes import Task
+from dae_ssl.compute.resources import Resources
+from dae_ssl.config import Cell
+from dae_ssl.planning import plan
+from dae_ssl.planning.plan import Array, Plan
+from dae_ssl.planning.profile import Profile, passed
+from dae_ssl.store import Store
+
+COMMANDS = ("sbatch", "srun", "squeue", "scancel", "scontrol")
+
+
+def slurm(profile: Profile, store: Store, cells: Sequence[Cell]) -> Iterator[Finding]:
+    """Tell whether SLURM would take and could run what the profile asks for."""
+    missing = [command for command in COMMANDS if shutil.which(command) is None]
+    if missing:
+        advice = "submit from where SLURM is, or choose --profile local"
+        yield Finding("SLURM", WRONG, f"{', '.join(missing)} is not on this machine: {advice}")
+        return
+    try:
+        cluster, size = Cluster.asked(), queue.array_size()
+    except SlurmError as error:
+        yield Finding("SLURM", WRONG, str(error))
+        return
+    told = f"cluster {cluster.settings.get('ClusterName')}, version {cluster.settings.get('SLURM_VERSION')}, answers"
+    yield Finding("SLURM", OK, told)
+    planned = plan.make(cells, store, profile, queued={}, array_size=size)
+    arrays = would_send(planned, profile)
+    yield from listed(profile, cluster, arrays)
+    yield from charged(profile, cluster)
+    yield from split(planned, profile, size)
+    for stage, sent in arrays.items():
+        if cluster.chosen(_partition(stage, profile)):  # that it is unknown is told already
+            fit = fits(stage, profile, cluster)
+            yield fit
+            yield judged(stage, sent, profile, store, waits=fit.verdict == UNKNOWN)
+
+
+def would_send(planned: Plan, profile: Profile) -> dict[str, list[Array]]:
+    """Return the arrays of each stage; for a stage that lacks nothing, and for all without cells, one single task."""
+    stages = {stage for stage, _ in planned.wanted} or config.STAGES
+    arrays = {stage: [a for a in planned.arrays if a.stage == stage] for stage in config.STAGES if stage in stages}
+    for stage, sent in arrays.items():
+        if not sent:
+            sent.append(Array(f"{stage}-0", stage, profile.resources(stage), (Task(0, ()),)))
+    return arrays
+
+
+def _partition(stage: str, profile: Profile) -> str | None:
+    return profile.resources(stage).partition or profile.partition
+
+
+def listed(profile: Profile, cluster: Cluster, stages: Iterable[str]) -> Iterator[Finding]:
+    """Tell whether each partition that the profile names is there and up."""
+    known = ", ".join(cluster.partitions)
+    refuses = f"and takes no jobs: choose one that is up of {known}"
+    states = {"UP": (OK, "up"), "DOWN": (UNKNOWN, "down: tasks wait until it is up")}
+    named = [_partition(stage, profile) for stage in stages]
+    if None in named and not cluster.chosen(None):
+        yield Finding("partition", WRONG, f"none is given, and the cluster has no default: choose {known}")
+    for name in dict.fromkeys(part for several in named if several for part in several.split(",")):
+        if name not in cluster.partitions:
+            yield Finding("partition", WRONG, f"{name} is unknown: choose {known}")
+            continue
+        state = cluster.partitions[name].state
+        verdict, told = states.get(state, (WRONG, f"{state.lower()} {refuses}"))
+        yield Finding("partition", verdict, f"{name} is {told}")
+
+
+def charged(profile: Profile, cluster: Cluster) -> Iterator[Finding]:
+    """Tell whether this user has the account and QOS, where accounting knows it."""
+    wanted = {"account": profile.account, "qos": profile.qos}
+    if not any(wanted.values()):
+        return
+    user, rows, reason = getpass.getuser(), None, "cannot be told without accounting"
+    if cluster.settings.get("AccountingStorageType", "").endswith("slurmdbd"):
+        command = ["sacctmgr", "--noheader", "--parsable2", "show", "associations", f"user={user}"]
+        try:
+            rows = [line.split("|") for line in queue.ask([*command, "format=Account,QOS"]).splitlines()]
+        except SlurmError as error:
+            reason = str(error)
+    enforced = cluster.settings.get("AccountingStorageEnforce", "").split(",")
+    for number, (subject, name) in enumerate(wanted.items()):
+        if name is None:
+            continue
+        if rows is None:
+            yield Finding(subject, UNKNOWN, f"{name}: {reason}")
+            continue
+        known = {value for row in rows for value in row[number].split(",") if value}
+        told = f"{user} has no {subject} {name} (has: {', '.join(sorted(known)) or 'none'})"
+        insists = ("associations" if subject == "account" else "qos") in enforced
+        if name in known:
+            yield Finding(subject, OK, name)
+        elif insists:
+            yield Finding(subject, WRONG, told)
+        else:
+            yield Finding(subject, UNKNOWN, f"{told}, but this cluster does not insist on it")
+
+
+def split(planned: Plan, profile: Profile, size: int) -> Iterator[Finding]:
+    """Tell whether the profile's arrays are larger than the cluster's, and into how many arrays a plan's tasks go."""
+    if profile.array_size is not None and profile.array_size > size:
+        told = f"{profile.array_size} is more than MaxArraySize of this cluster: choose null or at most {size}"
+        yield Finding("array_size", WRONG, told)
+    tasks: dict[str, list[int]] = {}
+    for array in planned.arrays:
+        tasks.setdefault(array.stage, []).append(len(array.tasks))
+    if planned.wanted:
+        counts = [f"{stage} {sum(sizes)} tasks in {len(sizes)} arrays" for stage, sizes in tasks.items()]
+        told = f"{', '.join(counts)}, of at most {min(size, profile.array_size or size)}"
+        yield Finding("arrays", OK, told if counts else "nothing is missing")
+
+
+def fits(stage: str, profile: Profile, cluster: Cluster) -> Finding:
+    """Tell whether a stage's tasks fit the machines and limits of its partition, or of one of several known ones."""
+    asked = profile.resources(stage)
+    subject = f"stage {stage}"
+    if profile.device == "cuda" and asked.gpus_per_machine == 0:
+        return Finding(
+            subject, WRONG, f"device cuda, and stages.{stage}.gpus_per_machine=0: choose at least 1, or auto"
+        )
+    tried = [_fits(subject, asked, each, cluster.machines) for each in cluster.chosen(_partition(stage, profile))]
+    return min(tried, key=lambda finding: (OK, UNKNOWN, WRONG).index(finding.verdict))  # SLURM takes the one that fits
+
+
+def _fits(subject: str, asked: Resources, partition: Partition, machines: Iterable[Machine]) -> Finding:
+    """Tell whether a task fits one partition, and if not, which of its wishes is too large."""
+    there = [machine for machine in machines if partition.name in machine.partitions]
+    needs = asked.gpus_per_machine, asked.cpus_per_machine, round(asked.memory_gb * 1024)
+    has = [(machine.gpus, machine.cpus, machine.memory_mb) for machine in there]
+    units = "GPUs on a machine", "CPUs on a machine", "MB of memory on a machine"
+    most = [max(column) for column in zip(*has, strict=True)] or [0, 0, 0]
+    wishes = [*zip(units, needs, most, strict=True), ("minutes", asked.minutes, partition.minutes),
+              ("machines", asked.machines, min(partition.machines, len(there)))]  # fmt: skip
+    for unit, wish, limit in wishes:
+        if wish > limit:
+            return Finding(
+                subject, WRONG, f"asks for {wish} {unit}; partition {partition.name} has {limit:.0f} at most"
+            )
+    fitting = [
+        machine for machine, parts in zip(there, has, strict=True)
+        if all(need <= part for need, part in zip(needs, parts, strict=True))
+    ]  # fmt: skip
+    count = f"{len(fitting)} machines of partition {partition.name}"
+    if len(fitting) < asked.machines:
+        words = ", ".join(f"{need} {unit}" for unit, need in zip(units, needs, strict=True))
+        return Finding(subject, WRONG, f"{count} have all of {words}; a task needs {asked.machines}")
+    up = sum(machine.up for machine in fitting if partition.state == "UP")
+    if up < asked.machines:
+        return Finding(subject, UNKNOWN, f"fits {count}, of which {up} are up now: its tasks wait")
+    return Finding(subject, OK, f"fits {count}" + (f", of which {up} are up now" if up < len(fitting) else ""))
+
+
+def judged(stage: str, arrays: Sequence[Array], profile: Profile, store: Store, *, waits: bool) -> Finding:
+    """Have SLURM say whether it would take the scripts of a stage, without their dependencies.
+
+    `waits` says that too few machines are up: then SLURM refuses in a test what it would leave waiting in earnest.
+    """
+    sketch = Launch(store.launch("check"), {"experiment": "check", **dataclasses.asdict(Source("check", None, None))})
+    shapes = {(array.resources, array.indices()): array for array in arrays}
+    subject, said = f"sbatch {stage}", ""
+    for array in shapes.values():
+        try:
+            done = subprocess.run(
+                ["sbatch", "--test-only"], input=script(sketch, array, None, store, profile).text(), text=True,
+                capture_output=True, timeout=60, check=False, env=passed(profile),
+            )  # fmt: skip
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return Finding(subject, UNKNOWN, f"sbatch cannot be asked: {error}")
+        lines = re.sub(r"^(sbatch: )?((error|allocation failure): )?", "", done.stderr.strip(), flags=re.MULTILINE)
+        said = "; ".join(lines.splitlines())
+        if done.returncode != 0:
+            if waits and re.search(r"configuration is not available|nodes are busy|DOWN, DRAINED", said):
+                return Finding(subject, UNKNOWN, f"while machines are down SLURM tells no more than: {said}")
+            return Finding(subject, WRONG, f"SLURM refuses {array.name}: {said}")
+    start = re.search(r"to start at (\S+)", said)
+    return Finding(subject, OK, "SLURM takes it" + (f"; it would start at {start[1]}" if start else ""))
