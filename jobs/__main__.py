@@ -87,11 +87,11 @@ def complete() -> None:
     argcomplete.autocomplete(parser(verb)[0], always_complete_options=False)
 
 
-def main() -> int:
-    """Run the command line of this process; return its exit code."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line, this process's if none is given; return its exit code, after a line on what went wrong."""
     complete()
     try:
-        code = run(sys.argv[1:])
+        code = run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
         return code
     except (Exception, KeyboardInterrupt) as error:

@@ -58,10 +58,10 @@ def deal(lanes: int | None, pretrain: Resources, device: str, visible: Sequence[
     for more than the machine can be meant to have.
     """
     alone = pretrain.ranks > 1
-    require(not alone or lanes in (None, 1), "lanes", lanes, f"1 with {pretrain.ranks} ranks a cell")
+    require(not alone or lanes in (None, 1), "--parallel", lanes, f"1 with {pretrain.ranks} ranks a cell")
     most = MOST_OF_EACH * max(processors, len(visible))
     told = f"{most} at most: {MOST_OF_EACH} for each of {processors} processors, or of {len(visible)} GPUs"
-    require(lanes is None or lanes <= most, "lanes", lanes, told)
+    require(lanes is None or lanes <= most, "--parallel", lanes, told)
     usual = 1 if alone else pretrain.packing if pretrain.packing > 1 else LANES_OF_A_GPU * len(visible) or 1
     count = lanes or usual
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, processors // (count + bool(visible))))
@@ -164,7 +164,7 @@ class Lane:
                 start_new_session=True,  # a terminal's Ctrl-C is for this process, which asks the lanes to stop
             )  # fmt: skip
         except OSError as error:  # as too many open files or processes
-            told = "choose fewer with lanes=N; what is finished stays"
+            told = "choose fewer with --parallel N; what is finished stays"
             raise StoreError(f"lane {self.number + 1} cannot be started: {error.strerror}: {told}") from error
         self._said, self._complained = _Lines(self._pipe("stdout")), _Lines(self._pipe("stderr"))
 

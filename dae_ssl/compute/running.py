@@ -202,5 +202,5 @@ class Run:
             show.warn(f"{self.called(node)}: {node.stage}: {told}")
             folder = self.store.node(*node.id)
             folder.create()
-            with Log(folder.log) as log:  # where jobs.status and jobs.logs look for reasons
+            with Log(folder.log) as log:  # where `dae-ssl status` and `dae-ssl logs` look for reasons
                 log.event("stopped", error="Killed", reason=told)

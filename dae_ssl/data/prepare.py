@@ -240,7 +240,7 @@ def downloaded(name: str) -> Content:
             reason = " ".join(str(error).split())
             raise DataError(
                 f"cannot download {reader.url} ({reason}): fetch it where there is a network, then use "
-                f"`python -m jobs.prepare_data {name} --from {reader.filename}`"
+                f"`dae-ssl data {name} --from {reader.filename}`"
             ) from error
         return _read_archive(reader, Path(folder) / reader.filename, reader.url)
 

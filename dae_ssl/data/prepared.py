@@ -20,7 +20,7 @@ def require_prepared(store: Store, *names: str) -> None:
         if store.data(name).record() is None:
             given = {"digits": "", "cifar10": " --download", "cifar100": " --download"}.get(name, " --from FOLDER")
             prepared = ", ".join(store.data_names()) or "none"
-            command = f"python -m jobs.prepare_data {name}{given} --store {store.root}"
+            command = f"dae-ssl data {name}{given} --store {store.root}"
             raise DataError(f"data set {name!r} is not prepared in {store.root} (prepared: {prepared}): run {command}")
 
 

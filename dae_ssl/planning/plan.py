@@ -74,14 +74,14 @@ class Plan:
         named = ",".join(stage for stage in config.STAGES if stage in self.stages)
         counts = {"of other stages": len(left) - unread, "whose parents are not there": unread}
         words = " and ".join(f"{count} {which}" for which, count in counts.items() if count)
-        return f"only={named} leaves nodes that are missing: {words}" if left else ""
+        return f"--only {named} leaves nodes that are missing: {words}" if left else ""
 
 
 def chosen(only: object) -> frozenset[str]:
-    """Return the stages that `only=` names, one or several; all of them for None. Raises ConfigError."""
+    """Return the stages that `--only` names, one or several; all of them for None. Raises ConfigError."""
     names = config.STAGES if only is None else only if isinstance(only, list) else [only]
     known = bool(names) and all(name in config.STAGES for name in names)
-    require(known, "only", only, f"{', '.join(config.STAGES)}, or several, as in [pretrain,features]")
+    require(known, "--only", only, f"{', '.join(config.STAGES)}, or several, as in pretrain,features")
     return frozenset(map(str, names))
 
 

@@ -23,7 +23,7 @@ def differing(cell: Cell) -> dict[str, tuple[Any, Any]]:
 def run_again(cell: Cell) -> str:
     """Return the command that computes the cell, quoted for a shell; it leaves out what is at its default."""
     overrides = [f"{name}={_hydra(value)}" for name, (value, _) in differing(cell).items()]
-    return shlex.join(["python", "-m", "jobs.run_cell", f"method={cell.method.name}", *overrides])
+    return shlex.join(["dae-ssl", "run", f"method={cell.method.name}", *overrides])
 
 
 def _hydra(value: Any) -> str:

@@ -196,7 +196,7 @@ def _again(own: Findings) -> Iterator[Element]:
     ranks = own.records.get("pretrain", {}).get("ranks", 1)
     yield tag("h3", "How to run it again")
     yield tag("pre", tag("code", run_again(own.cell)))
-    launcher = f" Pretraining ran on {ranks} ranks: write torchrun --standalone --nproc-per-node={ranks} for python "
-    launcher += "to have the same sums in the same order."
-    yield tag("p", f"From the project's folder, with {data} prepared in the store (python -m jobs.prepare_data --help);"
-                   f" store=FOLDER names the store.{launcher if ranks > 1 else ''}", class_="note")  # fmt: skip
+    launcher = f" Pretraining ran on {ranks} ranks: write torchrun --standalone --nproc-per-node={ranks} -m jobs for "
+    launcher += "dae-ssl to have the same sums in the same order."
+    yield tag("p", f"With {data} prepared in the store (dae-ssl data --help);"
+                   f" --store FOLDER names the store.{launcher if ranks > 1 else ''}", class_="note")  # fmt: skip

@@ -95,7 +95,7 @@ def test_lanes_beyond_what_a_machine_can_be_meant_to_have_are_one_line() -> None
     assert len(deal(12, *profile(), ["0", "1", "2"], 2)) == 13
     for lanes, visible in ((9, []), (10**30, []), (13, ["0", "1", "2"])):
         with pytest.raises(
-            ConfigError, match=r"lanes=\d+: choose \d+ at most: 4 for each of 2 processors, or of \d GPUs"
+            ConfigError, match=r"--parallel=\d+: choose \d+ at most: 4 for each of 2 processors, or of \d GPUs"
         ):
             deal(lanes, *profile(), visible, 2)
 
@@ -105,7 +105,7 @@ def test_cell_that_takes_all_ranks_has_all_gpus_and_no_lane_beside_it() -> None:
     first, beside = deal(None, *ranks, ["0", "1", "2", "3"], 8)
     assert first.variables == {}
     assert beside.stages == {"kmeans"}
-    with pytest.raises(ConfigError, match="lanes=2: choose 1 with 4 ranks a cell"):
+    with pytest.raises(ConfigError, match="--parallel=2: choose 1 with 4 ranks a cell"):
         deal(2, *ranks, [], 8)
 
 

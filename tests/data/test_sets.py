@@ -27,7 +27,7 @@ from dae_ssl.data import prepare, sets
 from dae_ssl.data.prepared import DataError
 from dae_ssl.files import StoreError
 from dae_ssl.store import Store
-from jobs import prepare_data
+from jobs.__main__ import main
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 with_real_images = pytest.mark.skipif(
@@ -378,7 +378,7 @@ def test_missing_set_is_refused_naming_the_command_and_the_prepared_sets(tmp_pat
     for name, command in [("cifar10", "cifar10 --download"), ("digits", "digits"), ("yours", "yours --from FOLDER")]:
         with pytest.raises(DataError) as refused:
             sets.load(store, name, "train", "cpu")
-        assert f"python -m jobs.prepare_data {command} --store {store.root}" in str(refused.value)
+        assert f"dae-ssl data {command} --store {store.root}" in str(refused.value)
         assert "(prepared: mine)" in str(refused.value)
     with pytest.raises(ConfigError, match="split='val'"):
         sets.load(store, "mine", "val", "cpu")
@@ -582,10 +582,7 @@ def test_subset_keeps_the_given_order_and_the_rows_of_the_prepared_split():
 
 
 def run(capsys, *arguments: object) -> tuple[int, str, str]:
-    try:
-        code = prepare_data.main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        code = int(end.code)
+    code = main(["data", *map(str, arguments)])
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 
@@ -607,8 +604,8 @@ def test_command_prepares_several_names_at_once_into_the_store_of_the_environmen
         (["mine", "--download"], "mine cannot be downloaded"),
         (["mine", "--from", "nowhere/at/all"], "does not exist"),
         (["../mine", "--from", "."], "choose a data set's name"),
-        (["digits", "--size", "32"], "--size 32"),
-        ([], "the following arguments are required: NAME"),
+        (["digits", "--size", "32"], "--size=32: choose it together with --from FOLDER"),
+        ([], "NAME='': choose cifar10"),
     ],
 )
 def test_bad_command_ends_with_code_2_and_one_line(tmp_path, capsys, arguments, said):
@@ -627,7 +624,7 @@ def test_download_without_a_network_says_how_to_do_without(tmp_path, capsys, mon
     code, _, wrong = run(capsys, "cifar100", "--download", "--store", tmp_path / "store")
     assert (code, len(wrong.splitlines())) == (2, 1)
     assert "Name or service not known" in wrong
-    assert "python -m jobs.prepare_data cifar100 --from cifar-100-python.tar.gz" in wrong
+    assert "dae-ssl data cifar100 --from cifar-100-python.tar.gz" in wrong
 
 
 def test_download_goes_through_the_published_checksums(tmp_path, store, monkeypatch):

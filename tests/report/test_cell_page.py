@@ -21,7 +21,7 @@ from dae_ssl.report.page import write_cell_page
 from dae_ssl.report.significance import mcnemar, told_p
 from dae_ssl.store import Store
 from dae_ssl.training.monitor import pictures
-from jobs import settings
+from tests.commanded import cell_of
 from tests.forged import Page, a_cell, forge, forge_all, forge_pretrain
 
 
@@ -240,12 +240,12 @@ CELLS = [
 def test_command_reads_back_as_the_same_cell(given: dict[str, Any]) -> None:
     cell = config.cell(given)
     words = shlex.split(run_again(cell))
-    assert words[:3] == ["python", "-m", "jobs.run_cell"]
-    assert config.cell_key(settings.cell(settings.compose(words[3:]))) == config.cell_key(cell)
+    assert words[:2] == ["dae-ssl", "run"]
+    assert config.cell_key(cell_of(words[2:])) == config.cell_key(cell)
 
 
 def test_command_of_the_page_is_that_of_the_cell(done: tuple[Store, Cell, Path]) -> None:
     _, cell, path = done
     command = run_again(cell)
     assert command in Page(path).text
-    assert shlex.split(command)[:4] == ["python", "-m", "jobs.run_cell", "method=dae"]
+    assert shlex.split(command)[:3] == ["dae-ssl", "run", "method=dae"]

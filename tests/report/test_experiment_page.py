@@ -21,7 +21,7 @@ from dae_ssl.report.significance import Estimate, contrast, over_seeds
 from dae_ssl.report.subjects import Subject, reader, subjects
 from dae_ssl.report.tables import Entry, Table, comma_separated
 from dae_ssl.store import Store
-from jobs import experiment
+from tests.commanded import ask
 from tests.forged import Page, forge
 
 CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -290,7 +290,7 @@ def test_experiment_with_nothing_measured_is_drawn_with_everything_missing(tmp_p
 
 def forged_page(place: Store, *changes: str, right: float = 0.8) -> Path:
     """Forge Figure 4's cells with some changes, and draw their page, without those of its cells."""
-    asked = experiment.asked(["experiment=denoising", f"store={place.root}", *changes])
+    asked = ask(["denoising", f"--store={place.root}", *changes])
     for number, cell in enumerate(asked.cells):
         forge(place, cell, right=right, seed=number)
     with pytest.MonkeyPatch.context() as patched:
@@ -307,7 +307,7 @@ def verdicts_of(path: Path) -> set[str]:
 def test_reduced_study_has_a_page_of_its_own_that_says_so_and_compares_no_number(
     precision: list[str], study: Path, tmp_path: Path
 ) -> None:
-    path = forged_page(Store(tmp_path), "scale=small", *precision)
+    path = forged_page(Store(tmp_path), "--scale=small", *precision)
     called = "-".join(["small", *("bf16" for _ in precision)])
     assert path.parent.name == f"denoising-{called}"
     text = Page(path).text

@@ -17,6 +17,7 @@ import pytest
 
 from dae_ssl.store import Store
 from tests import containers
+from tests.commanded import DAE_SSL
 from tests.conftest import Cluster
 from tests.containers import ROOT, Apptainer, Engine, done
 
@@ -27,7 +28,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning"),
 ]
 
-MINIATURE = ["method=dae", "method.embedding=l2", "method.alpha=1", "+scale=miniature", "floors=false"]
+MINIATURE = ["method=dae", "method.embedding=l2", "method.alpha=1", "--scale=miniature", "--no-floors"]
 CANARY = f"canary-{secrets.token_hex(8)}"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 VERSION = done(sys.executable, "-c", "import importlib.metadata as m; print(m.version('dae_ssl'))").strip()
@@ -116,7 +117,7 @@ def store(engine: Engine, image: str, tmp_path_factory: pytest.TempPathFactory) 
 
 def key(*overrides: str) -> str:
     """Return a cell's key as it is outside any container."""
-    return done(sys.executable, "-m", "jobs.explain", *overrides, cwd=ROOT).split()[0]
+    return done(*DAE_SSL, "explain", *overrides, cwd=ROOT).split()[0]
 
 
 def records(store: Path) -> dict[str, dict[str, object]]:
@@ -184,7 +185,7 @@ def test_cell_has_the_same_key_outside_and_is_found_there(store: Path) -> None:
     known = key(*MINIATURE)
     assert (store / "cells" / known).is_dir()
     before = {path: path.stat().st_mtime_ns for path in store.glob("*/*/record.json")}
-    outside = done(sys.executable, "-m", "jobs.run_cell", *MINIATURE, f"store={store}", cwd=ROOT)
+    outside = done(*DAE_SSL, "run", *MINIATURE, f"--store={store}", cwd=ROOT)
     assert f"cell {known}: " in outside
     assert {path: path.stat().st_mtime_ns for path in store.glob("*/*/record.json")} == before, "computed again"
 
@@ -192,7 +193,7 @@ def test_cell_has_the_same_key_outside_and_is_found_there(store: Path) -> None:
 def test_two_ranks_train_inside_without_network(engine: Engine, image: str, store: Path) -> None:
     ran = engine.run(
         f"--user={ANYBODY}", f"--volume={store}:/store", "--entrypoint=torchrun", image, "--standalone",
-        "--nproc-per-node=2", "-m", "jobs.run_cell", *MINIATURE, "seed=1", "device=cpu",
+        "--nproc-per-node=2", "-m", "jobs", "run", *MINIATURE, "seed=1", "--device=cpu",
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     done_by = Store(store).node("pretrain", key_of("pretrain", *MINIATURE, "seed=1")).record()
@@ -201,7 +202,7 @@ def test_two_ranks_train_inside_without_network(engine: Engine, image: str, stor
 
 
 def key_of(stage: str, *overrides: str) -> str:
-    told = done(sys.executable, "-m", "jobs.explain", *overrides, cwd=ROOT)
+    told = done(*DAE_SSL, "explain", *overrides, cwd=ROOT)
     return next(line.split()[1] for line in told.splitlines() if line.split()[0] == stage)
 
 
@@ -294,7 +295,7 @@ def test_sif_computes_the_same_cell_shut_off_from_its_host(
     shutil.copytree(store / "data", tmp_path / "store" / "data")
     ran = apptainer(
         "run", "--nv", "--containall", "--cleanenv", "--no-home", "--network=none", "--net",
-        f"--bind={tmp_path / 'store'}:/store", sif, "run_cell", *MINIATURE, "device=cpu",
+        f"--bind={tmp_path / 'store'}:/store", sif, "run_cell", *MINIATURE, "--device=cpu",
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     assert records(tmp_path / "store")["pretrain"]["commit"] == COMMIT
@@ -335,13 +336,13 @@ def test_tasks_run_in_the_sif_and_tell_its_digest_in_records_and_in_mlflow(
         f"partition: main\ndevice: cpu\nimage: {sif}\ncontainer: [{', '.join(container.split())}, '${{image}}']\n"
         f"environment: [APPTAINER_DROP_CAPS=CAP_SYS_RESOURCE, OMP_NUM_THREADS=1]\n"
     )
-    place = f"store={tmp_path / 'store'}"
-    sweep = cluster.python(
+    place = f"--store={tmp_path / 'store'}"
+    sweep = cluster.dae_ssl(
         "jobs.run_cell", "--multirun", *MINIATURE, "seed=2", place, "hydra/launcher=slurm",
         f"hydra.launcher.profile={profile}", "hydra.launcher.look_seconds=2",
     )  # fmt: skip
     assert sweep.returncode == 0, sweep.stdout + sweep.stderr
-    plain = done(sys.executable, "-m", "jobs.explain", *MINIATURE, "seed=3", place, "--describe", cwd=ROOT).split()[0]
+    plain = done(*DAE_SSL, "explain", *MINIATURE, "seed=3", place, "--describe", cwd=ROOT).split()[0]
     cluster.ask(
         "env", f"DAE_SSL_CONTAINER={container} {sif}", f"DAE_SSL_STORE={tmp_path / 'store'}", "DAE_SSL_DEVICE=cpu",
         "DAE_SSL_RANKS=1", "APPTAINER_DROP_CAPS=CAP_SYS_RESOURCE", "sbatch", "--wait", f"--chdir={tmp_path}",
@@ -353,7 +354,7 @@ def test_tasks_run_in_the_sif_and_tell_its_digest_in_records_and_in_mlflow(
     assert {record["image"] for record in committed} == {digest}
     assert all(record["commit"] for record in committed)
     assert {record["versions"]["python"] for record in committed} == {record_of(store)["python"]}, "not in the image"
-    done(sys.executable, "-m", "jobs.sync_mlflow", "--store", tmp_path / "store", cwd=ROOT)
+    done(*DAE_SSL, "sync", "--store", tmp_path / "store", cwd=ROOT)
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{tmp_path / 'store' / 'mlflow.db'}")

@@ -53,7 +53,7 @@ def test_every_job_can_be_started_by_its_name() -> None:
     assert {"run_cell", "submit", "report", "sync_mlflow"} <= names().keys()
     assert all(f"\n  {name} " in listed and purpose for name, purpose in names().items())
     assert not {"experiment", "settings", "terminal"} & names().keys(), "a module that is no command"
-    assert "python -m jobs.plan experiment=" in job("plan", "--help").stdout
+    assert "dae-ssl plan experiment=" in job("plan", "--help").stdout
 
 
 def test_unknown_job_is_one_line_that_suggests_the_nearest() -> None:

@@ -33,7 +33,7 @@ from dae_ssl.store import Store
 from jobs import experiment
 folder = Path(sys.argv[1])
 store, setup = Store(folder / "store"), (f"env > {folder}/environment",)
-profile = replace(experiment.profile("dev"), sbatch=("hold",), setup=setup)
+profile = replace(profiles.profile("dev"), sbatch=("hold",), setup=setup)
 cell = config.cell({"method": "random", "data": {"evaluate": "tiny", "validation_images": 6}})
 made = plan.make([cell], store, profile, queued={}, array_size=1001)
 made = replace(made, arrays=made.arrays[:1])
@@ -112,7 +112,7 @@ def test_cell_is_computed_with_plain_sbatch(cluster: Cluster, images: Path, tmp_
     store = tmp_path / "store"
     shutil.copytree(images, store)
     small = ["optimisation.epochs=1", "optimisation.batch_size=8", "optimisation.checkpoints=[]"]
-    done = cluster.python("jobs.explain", "method=dae", *TINY, *small, f"store={store}", "--describe")
+    done = cluster.dae_ssl("explain", "method=dae", *TINY, *small, f"--store={store}", "--describe")
     key = done.stdout.split()[0]
     assert done.returncode == 0, done.stderr
     variables = {"DAE_SSL_STORE": str(store), "DAE_SSL_PYTHON": sys.executable, "DAE_SSL_DEVICE": "cpu"}
@@ -143,15 +143,15 @@ def test_status_tells_history_where_the_cluster_keeps_it(
 ) -> None:
     cluster, store = clusters("--proctrack", "cgroup", "--accounting"), tmp_path / "store"
     shutil.copytree(images, store)
-    tour = ["experiment=tour", "profile=dev", "seeds=[0]", "floors=false", *TINY, "optimisation.batch_size=8",
-            f"store={store}"]  # fmt: skip
-    assert cluster.python("jobs.submit", *tour).returncode == 0
-    waiting = cluster.python("jobs.status", *tour)
+    tour = ["tour", "--profile=dev", "--seeds=0", "--no-floors", *TINY, "optimisation.batch_size=8",
+            f"--store={store}"]  # fmt: skip
+    assert cluster.dae_ssl("submit", *tour).returncode == 0
+    waiting = cluster.dae_ssl("status", *tour)
     assert "features: Dependency" in waiting.stdout, "why a pending one is pending"
     jobs = cluster.ask("squeue", "--noheader", "--format=%F").split()
     cluster.ask("scancel", "--signal=KILL", "--full", *jobs)
     cluster.ask("scancel", *jobs)
     deadline = time.monotonic() + 300
-    while "SLURM says CANCELLED" not in (seen := cluster.python("jobs.status", *tour)).stdout:
+    while "SLURM says CANCELLED" not in (seen := cluster.dae_ssl("status", *tour)).stdout:
         assert time.monotonic() < deadline, seen.stdout
         time.sleep(1)
