@@ -73,7 +73,7 @@ def test_setting_that_the_data_cannot_serve_does_not_work(images: Path) -> None:
 def test_package_without_what_its_tasks_run_does_not_work(tmp_path: Path) -> None:
     found = check.code(tmp_path)
     assert found.verdict == WRONG
-    assert "slurm/after_task.sh, jobs/run_nodes.py is not in" in found.message
+    assert "slurm/after_task.sh, jobs/compute.py is not in" in found.message
     assert check.code(Path(check.__file__).parents[2]).verdict == OK
 
 
@@ -242,8 +242,9 @@ def test_machine_without_slurm_is_one_finding(
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
-    [(["--profile=nowhere"], "--profile='nowhere'"), (["foo=1"], "foo=1 is of an experiment's cells"), (["--store="], "--store=''"),
-     (["nothing"], "experiment='nothing': choose"), (["tour", "seed=1"], "write --seeds 0,1")],
+    [(["--profile=nowhere"], "--profile='nowhere'"), (["--store="], "--store=''"),
+     (["foo=1"], "foo=1 is of an experiment's cells: name the experiment too"),
+     (["nothing"], "experiment='nothing': did you mean"), (["tour", "seed=1"], "write --seeds 0,1")],
 )  # fmt: skip
 def test_what_is_not_understood_is_refused(arguments: list[str], told: str) -> None:
     with pytest.raises(ConfigError) as caught:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.commanded import DAE_SSL
+from tests.commanded import DAE_SSL, run
 
 pytestmark = pytest.mark.slow
 

@@ -305,7 +305,7 @@ def test_cell_told_to_stop_in_a_container_without_scontrol_ends_with_the_same_by
     cluster: Any, images: Path, tmp_path: Path
 ) -> None:
     store, other = copy_of(images, tmp_path), copy_of(images, tmp_path / "undisturbed")
-    dev: Any = OmegaConf.to_container(OmegaConf.load(experiment.PROFILES / "dev.yaml"))
+    dev: Any = OmegaConf.to_container(OmegaConf.load(profiles.PROFILES / "dev.yaml"))
     contained = {"container": HIDES_SCONTROL, "python": sys.executable, "array_parallelism": 2}
     OmegaConf.save(OmegaConf.create(dev | contained), tmp_path / "contained.yaml")
     command = sweep(store, *DAE, "seed=1,2", *through(tmp_path / "contained.yaml"))

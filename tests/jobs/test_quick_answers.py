@@ -7,10 +7,11 @@ from pathlib import Path
 
 from dae_ssl import config, experiments
 from dae_ssl.store import Store
+from jobs.__main__ import VERBS
 from tests.forged import forge
 
 STORE = "STORE"
-HELP = ("plan", "status", "explain", "check", "cancel", "logs", "submit")
+HELP = tuple(VERBS)
 QUESTIONS = (
     *((verb, "--help") for verb in HELP),
     ("plan", "study", "--profile=gpu4", STORE),
@@ -24,20 +25,13 @@ ASKED = """
 import contextlib, io, json, sys
 for heavy in ("torch", "numpy", "scipy", "sklearn", "h5py", "matplotlib", "mlflow", "hydra", "submitit", "PIL"):
     sys.modules[heavy] = None  # importing it is an ImportError from now on
-import importlib
-def run(verb, *words):
-    module = importlib.import_module(f"jobs.{verb}")
-    sys.argv = [verb, *words]
-    from jobs import experiment
-    if verb in ("explain", "logs"):
-        return module.main(list(words)) or 0
-    experiment.run(module.main, list(words), module.__doc__)
+from jobs.__main__ import main
 answers = []
 for words in json.loads(sys.argv[1]):
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         try:
-            code = run(*words)
+            code = main(words)
         except SystemExit as end:
             code = end.code or 0
     answers.append([code, printed.getvalue()])

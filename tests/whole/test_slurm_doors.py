@@ -13,6 +13,7 @@ import pytest
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
 from dae_ssl.store import Store
+from tests.commanded import cell_of
 from tests.conftest import ROOT, Cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
@@ -30,7 +31,7 @@ from dae_ssl import config
 from dae_ssl.cluster import launch
 from dae_ssl.planning import plan
 from dae_ssl.store import Store
-from jobs import experiment
+from jobs import profiles
 folder = Path(sys.argv[1])
 store, setup = Store(folder / "store"), (f"env > {folder}/environment",)
 profile = replace(profiles.profile("dev"), sbatch=("hold",), setup=setup)
@@ -112,13 +113,12 @@ def test_cell_is_computed_with_plain_sbatch(cluster: Cluster, images: Path, tmp_
     store = tmp_path / "store"
     shutil.copytree(images, store)
     small = ["optimisation.epochs=1", "optimisation.batch_size=8", "optimisation.checkpoints=[]"]
-    done = cluster.dae_ssl("explain", "method=dae", *TINY, *small, f"--store={store}", "--describe")
-    key = done.stdout.split()[0]
-    assert done.returncode == 0, done.stderr
+    cell = ["method=dae", *TINY, *small]
+    key = config.cell_key(cell_of(cell))
     variables = {"DAE_SSL_STORE": str(store), "DAE_SSL_PYTHON": sys.executable, "DAE_SSL_DEVICE": "cpu"}
     sent = cluster.run(
-        "sbatch", "--parsable", "--gpus-per-node=2", "--cpus-per-task=2", "--mem=6G", "--array=0",
-        f"--chdir={ROOT}", f"--output={tmp_path}/out", "slurm/cell.sbatch", key, **variables, OMP_NUM_THREADS="1",
+        "sbatch", "--parsable", "--gpus-per-node=2", "--cpus-per-task=2", "--mem=6G",
+        f"--chdir={ROOT}", f"--output={tmp_path}/out", "slurm/cell.sbatch", *cell, **variables, OMP_NUM_THREADS="1",
     )  # fmt: skip
     assert sent.returncode == 0, sent.stderr
     assert wait(cluster, sent.stdout.strip()) == "COMPLETED", (tmp_path / "out").read_text()
@@ -127,10 +127,14 @@ def test_cell_is_computed_with_plain_sbatch(cluster: Cluster, images: Path, tmp_
     assert {stage: (record or {}).get("ranks") for stage, record in records.items()} == {
         "pretrain": 2, "features": 1, "probe": 1, "kmeans": 1,
     }  # fmt: skip
+    again = cluster.run("sbatch", "--parsable", "--array=0", f"--chdir={ROOT}", f"--output={tmp_path}/again",
+                        "slurm/cell.sbatch", key, **variables)  # fmt: skip
+    assert wait(cluster, again.stdout.strip()) == "COMPLETED", "a cell that is there is found by its key, in an array"
 
 
 def test_plain_sbatch_without_a_cell_or_with_an_unknown_one_is_one_line(cluster: Cluster, tmp_path: Path) -> None:
-    for keys, said in (((), "no cell is named"), (("0123",), "cell 0123 is not described in")):
+    for keys, said in (((), "no cell is named"), (("0123",), "cell 0123 is not described in"),
+                       (("method=dea",), "error: method='dea': did you mean dae?")):  # fmt: skip
         variables = {"DAE_SSL_STORE": str(tmp_path), "DAE_SSL_PYTHON": sys.executable}
         sent = cluster.run("sbatch", "--parsable", f"--chdir={ROOT}", f"--output={tmp_path}/%j", "slurm/cell.sbatch",
                            *keys, **variables)  # fmt: skip
