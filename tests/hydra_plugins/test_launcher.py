@@ -145,7 +145,7 @@ def test_sweep_larger_than_an_array_may_be_says_how_to_send_it(monkeypatch: pyte
 
 
 def test_cells_of_a_sweep_are_told_apart_by_what_differs() -> None:
-    swept = [["method=dae", "seed=1", "--store=s"], ["method=dae", "seed=2", "--store=s"]]
+    swept = [["method=dae", "seed=1", "store=s"], ["method=dae", "seed=2", "store=s"]]
     assert launcher.differing(swept) == ["seed=1", "seed=2"]
     assert launcher.differing(swept[:1]) == ["method=dae seed=1 store=s"]
 
