@@ -1,6 +1,6 @@
 """Compute nodes of cells, as a task of a job does.
 
-  dae-ssl compute --array FILE [--index N]   task N of an array ($SLURM_ARRAY_TASK_ID)
+  dae-ssl compute --array FILE --index 3     task 3 of an array, else task $SLURM_ARRAY_TASK_ID
   dae-ssl compute KEY...                     every missing stage of cells that the store describes
   dae-ssl compute method=dae seed=5          every missing stage of one cell, by its settings
   dae-ssl compute --lane                     the nodes that its standard input names, one by one

@@ -275,9 +275,7 @@ def documented() -> list[str]:
              for line in commands(path.read_text())]  # fmt: skip
     for verb in VERBS:
         docstring = importlib.import_module(f"jobs.{verb}").__doc__ or ""
-        found += [
-            re.split(r" {3,}", line.strip())[0] for line in docstring.splitlines() if line.startswith("  dae-ssl ")
-        ]
+        found += re.findall(r"^  (dae-ssl .*?)(?: {3,}.*)?$", docstring, re.MULTILINE)
     return found
 
 
