@@ -1,7 +1,7 @@
-# The suite in one image: its jobs on CPUs or GPUs, and the MLflow server. `make image` builds it.
+# The suite in one image: its command on CPUs or GPUs, and the MLflow server. `make image` builds it.
 #
 #   docker build -t dae_ssl .
-#   docker run --rm --gpus all --user "$(id -u):$(id -g)" -v "$PWD/store:/store" dae_ssl run_cell method=dae
+#   docker run --rm --gpus all --user "$(id -u):$(id -g)" -v "$PWD/store:/store" dae_ssl run method=dae
 #
 # PyTorch's wheels bring CUDA, cuDNN and NCCL in the versions that REQUIREMENTS pins, so the base needs none of them.
 # CUDA 12 for drivers older than 580: --build-arg REQUIREMENTS=requirements-cuda12.lock
@@ -53,5 +53,5 @@ ENV PATH=/opt/venv/bin:$PATH \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 WORKDIR /opt/dae_ssl
 USER 10001:0
-ENTRYPOINT ["python", "-m", "jobs"]
+ENTRYPOINT ["dae-ssl"]
 CMD ["--help"]

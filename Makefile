@@ -18,8 +18,8 @@ $(VENV)/installed: requirements-dev.lock pyproject.toml
 	@touch $@
 
 demo: $(VENV)/installed  ## a whole cell and its floors on scikit-learn's digits, in a few minutes
-	$(BIN)/python -m jobs.prepare_data digits --store $(STORE)
-	$(BIN)/python -m jobs.run_cell method=dae method.embedding=l2 method.alpha=1 +scale=demo store=$(STORE)
+	$(BIN)/dae-ssl data digits --store $(STORE)
+	$(BIN)/dae-ssl run method=dae method.embedding=l2 method.alpha=1 --scale demo --store $(STORE)
 
 test: $(VENV)/installed lint  ## everything, as CI runs it
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # A machine with a GPU, lent for some minutes: check the step on it, measure it, compute the next cells of the study.
 #
-#   benchmarks/occasion.sh STORE OUT MINUTES [NAME=VALUE ...]
+#   benchmarks/occasion.sh STORE OUT MINUTES [NAME=VALUE ...] [--FLAG ...]
 #
-# STORE has prepared images (jobs.prepare_data) on a fast disk or in memory; OUT takes what is to be kept: check.txt,
+# STORE has prepared images (dae-ssl data) on a fast disk or in memory; OUT takes what is to be kept: check.txt,
 # gpu.jsonl, study.jsonl and weights/. Cells stop so that all of it is over MINUTES after the start; with 0 there are
-# none, and the images may still be on their way. The rest goes to jobs.submit, as in precision=bf16 seeds=[0]. What
+# none, and the images may still be on their way. The rest goes to dae-ssl submit, as precision=bf16 --seeds 0. What
 # results/study.jsonl holds is not computed again. Nothing is needed but torch, torchvision, numpy, h5py, scikit-learn,
 # scipy, pillow, matplotlib, tqdm, and pytest for the check.
 #
-#   EXPERIMENT=study   PYTHON=python3   LANES=2
+#   EXPERIMENT=study   PYTHON=python3   PARALLEL=2
 #   CHECK=no leaves the check out; else a choice of tests a line, as pytest's -k takes it, all lines side by side
 #   MEASURE="--seconds 100" (of benchmarks.gpu); MEASURE=no leaves measuring out
 set -u
@@ -30,13 +30,13 @@ not every_method"}
 cd "$(dirname "$0")/.." || exit 2
 python=${PYTHON:-python3} experiment=${EXPERIMENT:-study}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-4} PYTHONUNBUFFERED=1
-"$python" -c 'import sys; from dae_ssl.batch.provenance import git_commit; sys.exit(git_commit() is None)' || {
+"$python" -c 'import sys; from dae_ssl.compute.provenance import git_commit; sys.exit(git_commit() is None)' || {
     echo "error: nobody knows which commit this is: git rev-parse HEAD >COMMIT where there is .git, or DAE_SSL_COMMIT" >&2
     exit 2
 }
 # A mistake is to cost no minute of the GPU: everything that the last command is given is looked at first.
 if [ "$minutes" -gt 0 ]; then
-    planned=$("$python" -m jobs.plan experiment="$experiment" profile=local store="$store" "$@") || exit 2
+    planned=$("$python" -m jobs plan "$experiment" --store "$store" "$@") || exit 2
     if grep '^not prepared' <<<"$planned" >&2; then exit 2; fi
 fi
 mkdir -p "$out" || exit 2
@@ -50,8 +50,8 @@ if [ "$CHECK" != no ]; then
     while read -r chosen; do
         number=$((number + 1))
         timeout "${CHECK_SECONDS:-150}" "$python" -m pytest -o addopts= -W ignore::pytest.PytestConfigWarning -q \
-            -p no:cacheprovider -m cuda -k "$chosen" tests/test_step.py tests/test_views.py tests/test_render_triton.py \
-            tests/test_probe.py tests/test_features.py >"$out/check-$number.txt" 2>&1 ||
+            -p no:cacheprovider -m cuda -k "$chosen" tests/training/test_step.py tests/training/test_views.py \
+            tests/training/test_render_triton.py tests/evaluation/test_probe.py tests/evaluation/test_features.py >"$out/check-$number.txt" 2>&1 ||
             echo "not passed: $chosen" >>"$out/check-$number.txt" &
     done <<<"$CHECK"
     wait
@@ -67,13 +67,13 @@ fi
 if [ -f results/study.jsonl ]; then
     passed "what was measured before"
     cp results/study.jsonl "$out/study.jsonl"
-    "$python" -m jobs.results load results/study.jsonl store="$store"
+    "$python" -m jobs results load results/study.jsonl --store "$store"
 fi
 passed "cells"
 left=$((60 * minutes - ($(date +%s) - began) - 40)) # seconds; lanes that are asked to stop need some
 [ "$left" -gt 0 ] || { echo "no time is left for cells" >&2; exit 1; }
-"$python" -m jobs.submit experiment="$experiment" profile=local minutes="$(awk "BEGIN { print $left / 60 }")" \
-    parallel="${LANES:-2}" archive="$out/study.jsonl" weights=true store="$store" "$@"
+"$python" -m jobs submit "$experiment" --minutes "$(awk "BEGIN { print $left / 60 }")" --parallel "${PARALLEL:-2}" \
+    --archive "$out/study.jsonl" --weights --store "$store" "$@"
 code=$?
 passed "done"
 ls -l "$out"

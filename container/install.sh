@@ -59,7 +59,7 @@ project)
     rm -rf /opt/dae_ssl/build
     compiled /opt/dae_ssl
     chmod -R a+rX /opt/dae_ssl # whoever built it may have had a strict umask
-    /opt/venv/bin/python -m jobs.versions --lock /opt/dae_ssl/requirements.lock
+    /opt/venv/bin/dae-ssl versions --lock /opt/dae_ssl/requirements.lock
     ;;
 commit)
     case ${2:-} in '' | unknown) exit 0 ;; esac

@@ -39,6 +39,12 @@ def require(condition: bool, name: str, value: object, choices: str) -> None:
         raise ConfigError(f"{name}={value!r}: choose {choices}")
 
 
+def closest(name: object, known: typing.Iterable[str], prefix: str = "") -> str:
+    """Return what a message says of a name that is not known: `did you mean NAME? `, or nothing where none is close."""
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    return f"did you mean {prefix}{close[0]}? " if close else ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Data:
     """Which image sets a cell reads. Names, not paths: a prepared set's content never changes under its name."""
@@ -276,7 +282,9 @@ def cell(given: Mapping[str, Any] | None = None, /, **more: Any) -> Cell:
 
 def method(name: str, given: Mapping[str, Any], where: str = "method") -> Method:
     """Build the settings of the method registered under `name`."""
-    require(name in Method.registry, where, name, _listed(sorted(Method.registry)))
+    if name not in Method.registry:
+        choices = f"{closest(name, Method.registry)}choose {_listed(sorted(Method.registry))}"
+        raise ConfigError(f"{where}={name!r}: {choices}")
     return build(Method.registry[name], given, f"{where}.")
 
 
@@ -298,8 +306,7 @@ def build(kind: type[Settings], given: Mapping[str, Any], prefix: str = "") -> S
     values = {}
     for name, value in given.items():
         if name not in fields:
-            close = difflib.get_close_matches(str(name), fields, n=1)
-            hint = f"did you mean {prefix}{close[0]}? " if close else ""
+            hint = closest(name, fields, prefix)
             raise ConfigError(f"unknown setting {prefix}{name}: {hint}choose from {_listed(fields) or 'none'}")
         values[name] = _convert(hints[name], value, f"{prefix}{name}")
     for f in fields.values():

@@ -1,6 +1,6 @@
 """`hydra/launcher=slurm`: an ad-hoc Hydra sweep as a SLURM array, on the terms of a cluster profile.
 
-    python -m jobs.run_cell --multirun method=dae seed=1,2,3 hydra/launcher=slurm hydra.launcher.profile=dev
+    dae-ssl run --multirun method=dae seed=1,2,3 --profile dev
 
     STORE/launches/multirun-…/   outcomes.jsonl and logs/, as of any submission, with submitit's pickles in logs/
 
@@ -13,7 +13,6 @@ Hydra program imports this module when it starts, so what is heavy is imported w
 
 import contextlib
 import dataclasses
-import importlib
 import secrets
 import sys
 import time
@@ -38,15 +37,12 @@ if TYPE_CHECKING:
     from submitit.slurm.slurm import SlurmExecutor, SlurmJob
 
 
-class ProfileLauncher(SlurmLauncher):
+class ProfileLauncher(SlurmLauncher):  # type: ignore[misc]
     """Sends the cells of a sweep, waits until all have ended, and ends the program with what failed, if any did."""
 
     def __init__(self, profile: str | None, look_seconds: float) -> None:
         super().__init__()
         self.profile, self.look_seconds = profile, look_seconds
-
-    def setup(self, *, task_function: Callable[..., Any], **others: Any) -> None:
-        super().setup(task_function=by_name(task_function), **others)
 
     def __call__(self, *arguments: Any) -> JobReturn:
         """Compute one cell; runs in its task, where submitit would answer signals itself.
@@ -56,39 +52,39 @@ class ProfileLauncher(SlurmLauncher):
         """
         from dae_ssl.compute import processes
 
-        returned = None
+        returned = list[JobReturn]()
 
         def compute() -> int:
-            nonlocal returned
             try:
                 with stopping():
-                    returned = super(ProfileLauncher, self).__call__(*arguments)
-                    returned.return_value  # noqa: B018  (raises what the cell raised)
+                    returned.append(super(ProfileLauncher, self).__call__(*arguments))
+                    returned[0].return_value  # noqa: B018  (raises what the cell raised)
             except Stopped as stopped:
                 sys.exit(stopped.code)
             return processes.DONE
 
         processes.accounted(compute)
-        return returned
+        return returned[0]
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Send a cell for each list of overrides and return what each returned, once all have ended."""
-        from jobs import experiment, settings
+        from jobs import profiles
+        from jobs.endings import INTERRUPTED, ended, fail
 
         assert self.config is not None
         try:
-            profile, store = chosen(self.profile, experiment.profile), Store(Path(self.config.store).resolve())
+            profile, store = chosen(self.profile, profiles.profile), Store(Path(self.config.store).resolve())
             known = usual(profile)
             cells = [[*known, *overrides, "store=${oc.env:DAE_SSL_STORE}"] for overrides in job_overrides]
             jobs = self._send(profile, store, cells, initial_job_idx)
             return self._collected(jobs, dict(zip([job.job_id for job in jobs], differing(job_overrides), strict=True)))
         except (ConfigError, StoreError) as error:
-            settings.fail(error, 2)
+            sys.exit(ended(error))
         except SlurmError as error:
-            settings.fail(error, 1)
+            sys.exit(fail(error, 1))
         except KeyboardInterrupt:
-            settings.fail("interrupted; what was sent goes on, and the same command later computes only the rest", 130)
-        raise AssertionError("unreachable")
+            told = "interrupted; what was sent goes on, and the same command later computes only the rest"
+            sys.exit(fail(told, INTERRUPTED))
 
     def _send(self, profile: Profile, store: Store, cells: list[list[str]], first: int) -> "list[SlurmJob[JobReturn]]":
         from hydra.core.singleton import Singleton
@@ -107,7 +103,7 @@ class ProfileLauncher(SlurmLauncher):
             server.announce(profile.tracking_uri, str(self.config.mlflow_experiment))
         sender = executor(profile, store, folder)
         with script.sending(profile, "the sweep"):
-            jobs = sender.map_array(self, *arguments)
+            jobs: list[SlurmJob[JobReturn]] = sender.map_array(self, *arguments)
         array = jobs[0].job_id.partition("_")[0]
         print(f"job {array}: {len(jobs)} cells, {folder.path}; goes on if this ends; `scancel {array}` ends it")
         return jobs
@@ -131,28 +127,13 @@ class ProfileLauncher(SlurmLauncher):
         return [returned[job.job_id] for job in jobs]
 
 
-def by_name(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a program's main function as its module has it.
-
-    Of what was started as `python -m MODULE` a pickle would hold the code itself; a name is imported in the task, from
-    the snapshot, with all that importing registers.
-    """
-    started = sys.modules["__main__"].__spec__
-    if function.__module__ != "__main__" or started is None:
-        return function
-    found: Callable[..., Any] = getattr(importlib.import_module(started.name), function.__name__)
-    return found
-
-
 def chosen(name: str | None, read: Callable[[str], Profile]) -> Profile:
     """Return the profile of a name. Raises ConfigError if it is none that SLURM can be asked with."""
     if name is None:
-        raise ConfigError(
-            "hydra.launcher.profile is not given: choose one of slurm/profiles, or the path of such a file"
-        )
+        raise ConfigError("--profile is not given: choose one of slurm/profiles, or the path of such a file")
     profile = read(name)
     if profile.launcher != "slurm":
-        raise ConfigError(f"hydra.launcher.profile={name} sends nothing: choose another, or leave out hydra/launcher")
+        raise ConfigError(f"--profile={name!r} sends nothing: choose another, or leave it out to compute here")
     return profile
 
 
@@ -193,7 +174,7 @@ def executor(profile: Profile, store: Store, folder: Folder) -> "SlurmExecutor":
     from dae_ssl.cluster.snapshot import source
 
     return script.executor(profile, share(profile), store, folder, source(store, profile),
-                           name="run_cell", comment=f"dae_ssl {folder.key}", further={})  # fmt: skip
+                           name="run", comment=f"dae_ssl {folder.key}", further={})  # fmt: skip
 
 
 def differing(cells: Sequence[Sequence[str]]) -> list[str]:

@@ -1,28 +1,40 @@
-"""Cancel what is queued or running for an experiment. What is finished or saved stays; submit again to go on.
+"""Cancel what is queued or running for an experiment.
 
-python -m jobs.cancel experiment=methods profile=gpu4
+  dae-ssl cancel methods
+  dae-ssl cancel methods --dry-run
+
+What others sent is left alone. Submit again to go on.
 """
 
-import sys
-from collections.abc import Sequence
+import argparse
 
-from dae_ssl.cluster import launch, queue
-from dae_ssl.lock import held
-from jobs import experiment
+from jobs import asked
 
 
-def main(arguments: Sequence[str]) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add an experiment."""
+    asked.add_experiment(parser)
+    parser.add_argument("--dry-run", action="store_true", help="say what would be cancelled, and cancel nothing")
+
+
+def run(given: argparse.Namespace) -> int:
     """Cancel every task that was sent for the experiment and is not over; tasks that others sent are left alone."""
-    asked = experiment.asked(arguments)
-    with held(asked.store.launching):
-        launch.adopt(asked.store)
-        sent = [one for one in launch.launches(asked.store) if one.experiment == asked.experiment.name]
-        found = [entry for entry in queue.queue() if any(one.owns(entry) for one in sent)]
+    from dae_ssl.cluster import launch, queue
+    from dae_ssl.lock import held
+
+    wanted = asked.experiment(given)
+    name = wanted.experiment.name
+    with held(wanted.store.launching):
+        launch.adopt(wanted.store)
+        sent = [submission for submission in launch.launches(wanted.store) if submission.experiment == name]
+        entries = [entry for entry in queue.queue() if any(submission.owns(entry) for submission in sent)]
+        if given.dry_run:
+            for entry in entries:
+                print(f"{entry.task}  {entry.state.lower():10} {entry.name}")
+            print(f"{len(entries)} tasks of {name} would be cancelled")
+            return 0
         # Children first: one whose parent is gone would be cancelled by SLURM, or wait for ever, as it is set up.
-        for array in sorted({entry.array for entry in found}, key=int, reverse=True):
+        for array in sorted({entry.array for entry in entries}, key=int, reverse=True):
             queue.cancel([array])
-    print(f"{len(found)} tasks of {asked.experiment.name} cancelled" if found else "nothing is queued or running")
-
-
-if __name__ == "__main__":
-    experiment.run(main, sys.argv[1:], __doc__)
+    print(f"{len(entries)} tasks of {name} cancelled" if entries else "nothing is queued or running")
+    return 0

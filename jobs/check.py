@@ -1,27 +1,31 @@
-"""Tell what will not work before anything is queued: the profile, and the data and arrays of an experiment.
+"""Tell what will not work before anything is queued.
 
-python -m jobs.check profile=gpu4
-python -m jobs.check profile=gpu4 experiment=methods
+  dae-ssl check --profile gpu4                  the profile alone
+  dae-ssl check methods --profile gpu4          with the images and arrays of an experiment
 
 One line for each finding: ok, will not work, or cannot be told from here. Exits 1 if something will not work.
 """
 
-import os
-import sys
+import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-from dae_ssl.cluster import check
-from dae_ssl.config import Cell, require
+from dae_ssl.config import Cell, ConfigError
 from dae_ssl.planning.profile import Profile
 from dae_ssl.store import Store
-from jobs import experiment
+from jobs import asked, profiles
 
 
-def main(arguments: Sequence[str]) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add an experiment, which may be left out."""
+    asked.add_experiment(parser, "[EXPERIMENT] [NAME=VALUE ...]")
+
+
+def run(given: argparse.Namespace) -> int:
     """Print every finding and a line that sums them up; return the exit code."""
+    from dae_ssl.cluster import check
+
     verdicts = []
-    for finding in check.findings(*subject(arguments)):
+    for finding in check.findings(*subject(given)):
         verdicts.append(finding.verdict)
         print(f"{finding.verdict:16}{finding.subject:16}{finding.message}", flush=True)
     counts = [f"{verdicts.count(verdict)} {verdict}" for verdict in (check.OK, check.WRONG, check.UNKNOWN)]
@@ -29,18 +33,12 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if check.WRONG in verdicts else 0
 
 
-def subject(arguments: Sequence[str]) -> tuple[Profile, Store, list[Cell]]:
+def subject(given: argparse.Namespace) -> tuple[Profile, Store, Sequence[Cell]]:
     """Return what is to be checked; without an experiment no cells. Raises ConfigError for what is not understood."""
-    if any(argument.startswith("experiment=") for argument in arguments):
-        asked = experiment.asked(arguments)
-        return asked.profile, asked.store, asked.cells
-    given = {"profile": "local", "store": os.environ.get("DAE_SSL_STORE", "store")}
-    for argument in arguments:
-        name, _, value = argument.partition("=")
-        require(name in given and value != "", name, value, "profile=NAME and store=FOLDER, or give experiment=NAME")
-        given[name] = value
-    return experiment.profile(given["profile"]), Store(Path(given["store"])), []
-
-
-if __name__ == "__main__":
-    experiment.run(main, sys.argv[1:], __doc__)
+    names, changes = asked.apart(given.words)
+    if names:
+        wanted = asked.experiment(given)
+        return wanted.profile, wanted.store, wanted.cells
+    if changes:
+        raise ConfigError(f"{changes[0]} is of an experiment's cells: name the experiment too")
+    return profiles.profile(given.profile), Store(given.store), []

@@ -1,4 +1,4 @@
-"""Say what of a store nobody needs and how much room that takes; with --yes, free it.
+"""Say what a store can be freed of, and free it.
 
   dae-ssl clean                      what would go, by kind; nothing is changed
   dae-ssl clean --yes                and it goes
@@ -13,7 +13,6 @@ description of a cell, nothing that is being computed, nothing that a link leads
 import argparse
 import contextlib
 from collections.abc import Sequence
-from pathlib import Path
 
 from dae_ssl import config
 from dae_ssl.cluster import queue
@@ -24,18 +23,16 @@ from dae_ssl.compute.spare import Spare, spare
 from dae_ssl.files import StoreError
 from dae_ssl.lock import Locked, held
 from dae_ssl.store import Store
-from jobs import flags
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the store, and the word without which nothing is changed."""
-    flags.add_store(parser)
+    """Add the word without which nothing is changed."""
     parser.add_argument("--yes", action="store_true", help="free it; without this it is only told")
 
 
 def run(given: argparse.Namespace) -> int:
     """Tell what can be freed and free it if that is wanted; return 0, or 1 if something could not be."""
-    store = Store(Path(given.store))
+    store = Store(given.store)
     with contextlib.ExitStack() as stack:
         submitting = _alone(store, stack) if given.yes else None
         described = Descriptions(store)

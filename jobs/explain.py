@@ -1,48 +1,41 @@
 """Say which nodes a cell has, or why two cells' nodes differ.
 
-python -m jobs.explain method=dae method.embedding=l2 method.alpha=1
-python -m jobs.explain method=dae method.alpha=0 --and method=dae method.embedding=l1 seed=1
-python -m jobs.explain method=simclr store=store --describe        also in the store, for slurm/cell.sbatch
+  dae-ssl explain method=dae method.embedding=l2 method.alpha=1
+  dae-ssl explain method=dae --and method=dae method.embedding=l1 method.alpha=1 seed=1
+  dae-ssl explain 3f0c1d --and method=dae       a cell of the store, by the beginning of its key
+
+--scale and --variant are of both cells.
 """
 
-import sys
-from pathlib import Path
+import argparse
 
-import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
-from dae_ssl.compute import cells
-from dae_ssl.config import ConfigError
-from dae_ssl.files import StoreError
-from dae_ssl.store import Store
-from jobs import settings
+from dae_ssl.config import Cell
+from jobs import asked
 
 
-def main(arguments: list[str]) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add a cell, and another to compare it with."""
+    asked.add_cell(parser)
+    parser.add_argument("--and", dest="other", nargs="+", metavar="NAME=VALUE", help="another cell: where they differ")
+
+
+def run(given: argparse.Namespace) -> int:
     """Print the keys of one cell, or of two side by side with every setting that tells them apart."""
-    if not arguments or "-h" in arguments or "--help" in arguments:
-        print(__doc__)
-        return
-    try:
-        if "--and" not in arguments:
-            given = settings.compose([argument for argument in arguments if argument != "--describe"])
-            one = settings.cell(given)
-            if "--describe" in arguments:
-                cells.describe(one, Store(Path(given["store"])))
-            print(f"{config.cell_key(one)}  {config.title(one)}")
-            for stage in one.stages():
-                print(f"  {stage:9} {config.key(one, stage)}")
-            return
-        middle = arguments.index("--and")
-        one, other = (settings.cell(settings.compose(part)) for part in (arguments[:middle], arguments[middle + 1 :]))
-    except (ConfigError, StoreError) as error:
-        settings.fail(error, 2)
-        return
-    for stage in (stage for stage in one.stages() if stage in other.stages()):
-        keys = config.key(one, stage), config.key(other, stage)
+    cell = asked.cell(given)
+    if given.other is not None:
+        compare(cell, asked.one_cell(given.other, given))
+        return 0
+    print(f"{config.cell_key(cell)}  {config.title(cell)}")
+    for stage in cell.stages():
+        print(f"  {stage:9} {config.key(cell, stage)}")
+    return 0
+
+
+def compare(cell: Cell, other: Cell) -> None:
+    """Print the keys of two cells side by side, and what tells them apart."""
+    for stage in (stage for stage in cell.stages() if stage in other.stages()):
+        keys = config.key(cell, stage), config.key(other, stage)
         print(f"{stage:9} {keys[0]} {'=' if keys[0] == keys[1] else '≠'} {keys[1]}")
-        for name, mine, theirs in config.differences(one, other, stage):
-            print(f"          {name}: {mine} | {theirs}")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+        for name, here, there in config.differences(cell, other, stage):
+            print(f"          {name}: {here} | {there}")

@@ -1,4 +1,4 @@
-"""What `jobs.submit` does with a local profile: the cells computed on this machine, on one lane or several."""
+"""What `dae-ssl submit` does with a local profile: the cells computed on this machine, on one lane or several."""
 
 import shlex
 import sys
@@ -11,7 +11,7 @@ from dae_ssl.compute.running import Outcome
 from dae_ssl.config import Cell
 from dae_ssl.planning.plan import chosen
 from dae_ssl.tracking import lane, server
-from jobs.experiment import Asked
+from jobs.asked import Asked
 from jobs.results import Kept
 from jobs.terminal import Board
 
@@ -51,13 +51,13 @@ def compute(asked: Asked, again: Callable[[], Asked], same_cells: Sequence[str],
 def _say(outcome: Outcome, budget: Budget, same_cells: str) -> None:
     """Say what came of it, and what to do next."""
     if outcome.failed:
-        print(f"{outcome.failed} nodes failed: python -m jobs.status {same_cells}", file=sys.stderr)
+        print(f"{outcome.failed} nodes failed: dae-ssl status {same_cells}", file=sys.stderr)
     if outcome.stopped is None and outcome.over:
         goes_on = "" if outcome.failed else ": the same command goes on"
         print(f"stopped after {budget.minutes:g} minutes, as asked; {outcome.left} nodes are left{goes_on}")
     elif not outcome.left and outcome.stopped is None:
         nothing = "everything is there" if outcome.computed else "nothing is missing"
-        print(f"{nothing}: python -m jobs.report {same_cells}")
+        print(f"{nothing}: dae-ssl report {same_cells}")
 
 
 def _labels(asked: Asked) -> dict[str, str]:

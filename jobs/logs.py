@@ -1,42 +1,41 @@
-"""Show what the tasks of a cell printed, and what its nodes logged last.
+"""Show what a cell's tasks printed and what its nodes logged.
 
-python -m jobs.logs CELL [STAGE] [store=FOLDER] [lines=N]
+  dae-ssl logs CELL
+  dae-ssl logs CELL pretrain --lines 30
 
-CELL is its key, as jobs.status shows it, or the beginning of it.
+CELL is its key, as `dae-ssl status` shows it, or the beginning of it; or its settings.
 """
 
 import argparse
-import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
 from dae_ssl.cluster import launch
-from dae_ssl.compute import cells, log
+from dae_ssl.compute import log
 from dae_ssl.compute.nodes import Node, needed
-from dae_ssl.config import ConfigError
-from dae_ssl.files import StoreError
+from dae_ssl.config import ConfigError, closest
 from dae_ssl.store import Store
-from jobs import flags, settings
+from jobs import asked, grammar
 
 
-def main(arguments: Sequence[str]) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add a cell and one of its stages."""
+    asked.add_cell(parser, "CELL [STAGE]")
+    parser.add_argument("--lines", type=grammar.whole(), default=10, metavar="N", help="of each log; 10")
+
+
+def run(given: argparse.Namespace) -> int:
     """Print the last lines of every stage's log, its path before them."""
-    parser = argparse.ArgumentParser(
-        prog="python -m jobs.logs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("cell", metavar="CELL")
-    parser.add_argument("stage", nargs="?", choices=config.STAGES, metavar="STAGE", help=", ".join(config.STAGES))
-    flags.add_store(parser)
-    parser.add_argument("--lines", type=int, default=10, metavar="N", help="of each log; 10")
-    given = flags.parsed(parser, arguments, "store", "lines")
-    store = Store(given.store)
-    try:
-        show(store, needed([cells.known(_whole(store, given.cell), store)]).values(), given.stage, given.lines)
-    except (ConfigError, StoreError) as error:
-        settings.fail(error, 2)
+    names, settings = asked.apart(given.words)
+    stages = [name for name in names if name in config.STAGES]
+    if len(stages) > 1 or len(names) - len(stages) > 1:
+        hint, choices = closest(names[1], config.STAGES), ", ".join(config.STAGES)
+        raise ConfigError(f"{' '.join(names)!r}: {hint}name one cell, and at most one stage of {choices}")
+    cell = asked.one_cell([*(name for name in names if name not in stages), *settings], given)
+    show(Store(given.store), needed([cell]).values(), stages[0] if stages else None, given.lines)
+    return 0
 
 
 def show(store: Store, wanted: Iterable[Node], only: str | None, lines: int) -> None:
@@ -65,17 +64,3 @@ def show(store: Store, wanted: Iterable[Node], only: str | None, lines: int) -> 
                     f"{when} {words}",
                     *(f"{k}={v}" for k, v in {**entry.terms, **entry.fields}.items() if k != "versions"),
                 )
-
-
-def _whole(store: Store, beginning: str) -> str:
-    """Return the key that begins so. Raises StoreError unless it is exactly one."""
-    found = [folder.key for folder in store.cells() if folder.key.startswith(beginning)]
-    if len(found) != 1:
-        raise StoreError(
-            f"cell {beginning!r}: {len(found)} cells of {store.root} begin so; jobs.status shows their keys"
-        )
-    return found[0]
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -1,14 +1,16 @@
-"""Say what an experiment needs, what is there, what would be sent, and what it would cost. Sends nothing.
+"""Say what an experiment needs, has, would send and would cost.
 
-python -m jobs.plan experiment=methods profile=gpu4
-python -m jobs.plan experiment=methods profile=gpu4 trial=true      times a few steps first, where this command runs:
-srun --gpus=4 torchrun --standalone --nproc-per-node=4 -m jobs.plan experiment=methods profile=gpu4 trial=true
-srun --gpus=1 python -m jobs.plan experiment=methods profile=gpu4-packed trial=true      both: which way is cheaper
-python -m jobs.plan experiment=methods profile=gpu4 only=pretrain   or several stages, as in only=[pretrain,features]
+  dae-ssl plan methods --profile gpu4
+  dae-ssl plan methods --profile gpu4 --trial         times a few steps first, where this command runs:
+  srun --gpus=4 torchrun --standalone --nproc-per-node=4 -m jobs plan methods --profile gpu4 --trial
+  srun --gpus=1 dae-ssl plan methods --profile gpu4-packed --trial          both: which way is cheaper
+  dae-ssl plan methods --profile gpu4 --only pretrain,features
+
+Sends nothing.
 """
 
+import argparse
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -17,28 +19,44 @@ from dae_ssl.cluster import launch, queue, status
 from dae_ssl.cluster.queue import SlurmError
 from dae_ssl.compute.nodes import NodeId, needed
 from dae_ssl.compute.resources import Resources
-from dae_ssl.planning import cost, plan, trial
+from dae_ssl.planning import cost, plan
 from dae_ssl.planning.cost import Way
 from dae_ssl.planning.plan import Plan, Spot
 from dae_ssl.planning.profile import Profile
 from dae_ssl.store import Store
-from jobs import experiment
-from jobs.experiment import Asked
+from jobs import grammar
+from jobs.asked import Asked, add_experiment, experiment
 
 USUAL_ARRAY_SIZE = 1001
 """SLURM's own, where no cluster tells another."""
 
 
-def main(arguments: Sequence[str]) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add an experiment, and what is planned of it."""
+    add_experiment(parser)
+    add_only(parser)
+    parser.add_argument("--trial", action="store_true", help="time a few steps of each method first, here")
+
+
+def add_only(parser: argparse.ArgumentParser) -> None:
+    """Add the stages that are planned, where not all are."""
+    stages = grammar.several(grammar.one_of(config.STAGES), "pretrain,features")
+    parser.add_argument("--only", type=stages, metavar="STAGE[,STAGE]",
+                        help="nothing of other stages, so that GPUs pretrain and other machines evaluate: "
+                        f"{', '.join(config.STAGES)}")  # fmt: skip
+
+
+def run(given: argparse.Namespace) -> int:
     """Print the plan."""
-    asked = experiment.asked(arguments, trial=False, only=None)
-    plan.chosen(asked.options["only"])
-    if asked.options["trial"]:
+    asked = experiment(given)
+    if given.trial:
+        from dae_ssl.planning import trial
+
         for line in trial.run(asked.cells, asked.store, asked.profile.device):
             print(line)
         if os.environ.get("RANK", "0") != "0":
-            return
-    active, planned = _planned(asked)
+            return 0
+    active, planned = planned_with_queue(asked)
     states = {id: status.word(asked.store, planned, id, active) for id in planned.wanted}
     print(f"experiment {asked.experiment.name}: {asked.experiment.question}")
     print(f"{len(asked.cells)} cells ({len(asked.floors)} of them floors), profile {asked.profile.name}, "
@@ -49,10 +67,11 @@ def main(arguments: Sequence[str]) -> None:
     print_arrays(planned)
     print_costs(planned, asked.profile, asked.store)
     if planned.arrays and (lacking := _unprepared(asked)):
-        print(f"\nnot prepared in {asked.store.root}: {', '.join(lacking)}; see python -m jobs.prepare_data --help")
+        print(f"\nnot prepared in {asked.store.root}: {', '.join(lacking)}; see dae-ssl data --help")
+    return 0
 
 
-def _planned(asked: Asked) -> tuple[dict[NodeId, tuple[Spot, queue.Queued]], Plan]:
+def planned_with_queue(asked: Asked) -> tuple[dict[NodeId, tuple[Spot, queue.Queued]], Plan]:
     """Return where SLURM has nodes, and the plan; where no cluster can be reached, one as if nothing were queued."""
     try:
         active = queued(asked)
@@ -163,7 +182,7 @@ def print_costs(planned: Plan, profile: Profile, store: Store) -> None:
     print(f"\ncost, from finished nodes and trials:\n  as the profile has it: {hours}{unknown}")
     kind = cost.device_type(profile, profile.stages.pretrain)
     if not durations[kind].per_image:
-        print(f"  no pretraining was timed on {kind}: trial=true times a few steps where it is run")
+        print(f"  no pretraining was timed on {kind}: --trial times a few steps where it is run")
     ways = cost.ways(planned, profile, store, durations)
     if len(ways) > 1:
         print_ways(ways, profile.array_parallelism, kind)
@@ -197,7 +216,7 @@ def _cheaper(packed: Way, shared: Way, unit: str, kind: str) -> str:
         return (f"{_called(less)}, by {saved:.2f} {unit} or {100 * saved / more.hours:.0f} %. {ranks} ranks train a "
                 f"cell {faster:.2f} times as fast as one, {100 * faster / ranks:.0f} % of {ranks} at full speed; "
                 f"side by side {100 * packed.busy:.0f} % of them are at work")  # fmt: skip
-    trials = {packed: "trial=true in one process", shared: f"trial=true under torchrun with {ranks} processes"}
+    trials = {packed: "--trial in one process", shared: f"--trial under torchrun with {ranks} processes"}
     missing = [way for way in (packed, shared) if not way.seconds]
     times = " and ".join(trials[way] for way in missing)
     if len(missing) > 1:
@@ -207,7 +226,3 @@ def _cheaper(packed: Way, shared: Way, unit: str, kind: str) -> str:
     return (f"unknown, since \"{_called(missing[0])}\" was never timed on {kind}: {times} does that, where the cells "
             f"are to run. Side by side is cheaper unless {ranks} ranks train a cell over {ranks * full:.2f} times as "
             "fast as one")  # fmt: skip
-
-
-if __name__ == "__main__":
-    experiment.run(main, sys.argv[1:], __doc__)

@@ -1,4 +1,4 @@
-"""Remove cells from a store: their descriptions, their pages, and those of their nodes that no other cell shares.
+"""Remove cells, their pages and the nodes that are theirs alone.
 
   dae-ssl remove 0123456789abcdef            what would go and what stays; nothing is changed
   dae-ssl remove 0123456789abcdef --yes      and it goes
@@ -9,7 +9,6 @@ Cells that are being computed are refused, all of them. What MLflow has of a cel
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from dae_ssl import config
 from dae_ssl.compute.disk import Descriptions, plain, said, shown
@@ -17,19 +16,17 @@ from dae_ssl.compute.spare import free_node
 from dae_ssl.files import StoreError, discard, weight
 from dae_ssl.lock import holder
 from dae_ssl.store import Folder, Store
-from jobs import flags
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the cells, the store, and the word without which nothing is changed."""
+    """Add the cells, and the word without which nothing is changed."""
     parser.add_argument("cells", nargs="+", metavar="CELL", help="its key, as status shows it, or the beginning of it")
-    flags.add_store(parser)
     parser.add_argument("--yes", action="store_true", help="remove them; without this it is only told")
 
 
 def run(given: argparse.Namespace) -> int:
     """Tell what goes and what stays, and remove it if that is wanted; return 0. Raises StoreError."""
-    store = Store(Path(given.store))
+    store = Store(given.store)
     described = Descriptions(store)
     leaving = [_whole(store, described, beginning) for beginning in dict.fromkeys(given.cells)]
     own, shared = apart(described, leaving)

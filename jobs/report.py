@@ -1,40 +1,63 @@
-"""Draw the page of a cell, or of an experiment and all its cells, with what is there, at any time.
+"""Draw the page of an experiment or of a cell, at any time.
 
-python -m jobs.report method=dae method.embedding=l2 method.alpha=1 store=store
-python -m jobs.report experiment=tour store=store
-python -m jobs.report experiment=study scale=small        the reduced study, on a page of its own
+  dae-ssl report tour
+  dae-ssl report study --scale small                    the reduced study, on a page of its own
+  dae-ssl report method=dae method.embedding=l2 method.alpha=1
+  dae-ssl report 3f0c1d                                 a cell of the store, by the beginning of its key
+
+What is not there yet is drawn as missing.
 """
 
-import sys
-from collections.abc import Sequence
+import argparse
 from pathlib import Path
 
+from dae_ssl import experiments
 from dae_ssl.compute import cells
+from dae_ssl.config import Cell, ConfigError, closest
 from dae_ssl.files import StoreError
-from dae_ssl.report import standing
-from dae_ssl.report.cell.page import write_cell_page
-from dae_ssl.report.experiment.page import write_experiment_page
 from dae_ssl.store import Store
-from jobs import experiment, settings
+from jobs import asked
 
 
-def main(arguments: Sequence[str]) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add an experiment or a cell."""
+    asked.add_experiment(parser, "EXPERIMENT | CELL | NAME=VALUE...")
+
+
+def run(given: argparse.Namespace) -> int:
     """Write the page and print where it is. Raises StoreError for a store that is not there."""
-    if any(argument.startswith("experiment=") for argument in arguments):
-        asked = experiment.asked(arguments)
-        if not asked.store.root.is_dir():
-            raise StoreError(f"{asked.store.root} is no store: name one, as in store=FOLDER")
-        print(standing.of_cells(asked.cells, asked.store).line())
-        page = write_experiment_page(
-            asked.experiment, asked.sections, asked.floors, asked.store, variant=asked.variant, tell=print
-        )
+    names, _ = asked.apart(given.words)
+    store = Store(given.store)
+    if names and names[0] in experiments.names():
+        page = of_experiment(given)
+    elif names and not any(folder.key.startswith(names[0]) for folder in store.cells()):
+        hint, known = closest(names[0], experiments.names()), ", ".join(experiments.names())
+        there = f"no cell of {store.root} begins so, and no experiment is called so"
+        raise ConfigError(f"{names[0]!r}: {there}: {hint}choose {known}, or settings, as method=dae")
     else:
-        given = settings.compose(arguments)
-        cell, store = settings.cell(given), Store(Path(given["store"]))
+        cell = asked.cell(given)
         cells.describe(cell, store)
-        page = write_cell_page(cell, store, cells.floors(cell))
+        page = of_cell(cell, store)
     print(page.resolve())
+    return 0
 
 
-if __name__ == "__main__":
-    experiment.run(main, sys.argv[1:], __doc__)
+def of_experiment(given: argparse.Namespace) -> Path:
+    """Write the page of an experiment, say how much of it is measured, and return where the page is."""
+    from dae_ssl.report import standing
+    from dae_ssl.report.experiment.page import write_experiment_page
+
+    wanted = asked.experiment(given)
+    if not wanted.store.root.is_dir():
+        raise StoreError(f"{wanted.store.root} is no store: name one, as in --store FOLDER")
+    print(standing.of_cells(wanted.cells, wanted.store).line())
+    return write_experiment_page(
+        wanted.experiment, wanted.sections, wanted.floors, wanted.store, variant=wanted.variant, tell=print
+    )
+
+
+def of_cell(cell: Cell, store: Store) -> Path:
+    """Write the page of a cell beside its floors, and return where it is."""
+    from dae_ssl.report.cell.page import write_cell_page
+
+    return write_cell_page(cell, store, cells.floors(cell))

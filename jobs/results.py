@@ -1,23 +1,18 @@
-"""Carry what was measured from one store to another, as a file of numbers that can be kept with the code.
+"""Save what was measured to a file of numbers, or load it.
 
-python -m jobs.results save experiment=study scale=small to=results/study-small.jsonl
-python -m jobs.results load results/study-small.jsonl store=store
+  dae-ssl results save study results/study-small.jsonl --scale small
+  dae-ssl results load results/study-small.jsonl
 
-What is loaded is shown by jobs.report, copied by jobs.sync_mlflow, and not computed again. A file that is there already
-is added to. Features do not travel, and weights only where they are asked for: a node that needs what stayed behind has
-it computed again.
-
-  weights=true         save: also the final encoders, as weights/KEY.safetensors beside the file, listed in a README.md
-  weights=FOLDER       save: in another folder; load: from it (else from `weights` beside the file, where that is)
+So what was measured is carried from one store to another, and kept with the code. What is loaded is shown by
+`dae-ssl report`, copied by `dae-ssl sync`, and not computed again. A file that is there already is added to. Features
+do not travel, and weights only where they are asked for: a node that needs what stayed behind has it computed again.
 """
 
 import argparse
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
 from dae_ssl.compute import cells, encoders
 from dae_ssl.compute.archive import Archive, File
@@ -26,8 +21,7 @@ from dae_ssl.config import Cell, ConfigError, require
 from dae_ssl.experiments.form import Pictures, Strengths
 from dae_ssl.files import StoreError, explained
 from dae_ssl.store import Store
-from jobs import experiment, flags
-from jobs.experiment import Asked
+from jobs.asked import Asked, add_experiment, add_words, apart, experiment
 
 BESIDE = "weights"
 """The folder of encoders beside a file of results."""
@@ -35,23 +29,45 @@ BESIDE_BYTES = 20 << 20
 """What may lie there, since it is kept with the code: the first fourteen cells in order of their worth."""
 
 
-def main(arguments: Sequence[str]) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what is to be done with a file: it is saved or loaded."""
+    verbs = parser.add_subparsers(metavar="save | load", dest="direction", title="what is done")
+    what = "write what the store has of an experiment's cells"
+    saving = verbs.add_parser("save", help=what, prog=f"{parser.prog} save")
+    add_experiment(saving, "EXPERIMENT FILE [NAME=VALUE ...]")
+    add_weights(saving)
+    saving.set_defaults(carry=save)
+    loading = verbs.add_parser("load", help="put files of results into a store", prog=f"{parser.prog} load")
+    add_words(loading, "FILE...", "files that `dae-ssl results save` has written")
+    loading.add_argument("--weights", metavar="FOLDER", help="of encoders (`weights` beside a file, where that is)")
+    loading.add_argument("--no-weights", action="store_true", help="numbers only")
+    loading.set_defaults(carry=load)
+
+
+def add_weights(parser: argparse._ActionsContainer) -> None:
+    """Add whether final encoders are kept, and where."""
+    parser.add_argument("--weights", nargs="?", const=True, metavar="FOLDER",
+                        help="also the final encoders, as KEY.safetensors in a folder (`weights` beside the file), "
+                        "listed in a README.md")  # fmt: skip
+
+
+def run(given: argparse.Namespace) -> int:
     """Save or load."""
-    verb, *further = arguments  # experiment.run shows the usage where there is none
-    require(verb in ("save", "load"), "what to do", verb, "save or load")
-    save(further) if verb == "save" else load(further)
+    given.carry(given)
+    return 0
 
 
-def save(arguments: Sequence[str]) -> None:
+def save(given: argparse.Namespace) -> None:
     """Write what the store has of an experiment's cells."""
-    asked = experiment.asked(arguments, to=None, weights=None)
-    if asked.options["to"] is None:
-        raise ConfigError("to is not given: name a file, as in to=results/study-small.jsonl")
-    kept = Kept.asked(asked, "to")
+    names, changes = apart(given.words)
+    if len(names) != 2:
+        raise ConfigError(f"{' '.join(names)!r}: name an experiment and a file, as in study results/study-small.jsonl")
+    asked = experiment(argparse.Namespace(**vars(given) | {"words": [names[0], *changes]}))
+    kept = Kept.named(names[1], given.weights, "FILE")
     path, folder = kept.file.path, kept.folder
     if not (Archive.read(path).nodes or any(cells.current_records(cell, asked.store) for cell in asked.cells)):
         raise StoreError(
-            f"nothing of {asked.experiment.name} is done in {asked.store.root}: name the store, as store=S"
+            f"nothing of {asked.experiment.name} is done in {asked.store.root}: name the store, as in --store FOLDER"
         )
     archive, new, brought, left_out = kept.write(asked, asked.cells)
     wanted = {id for cell in asked.cells for id in config.keys(cell).items()}
@@ -73,11 +89,16 @@ class Kept:
     @classmethod
     def asked(cls, asked: Asked, option: str) -> "Kept":
         """Return what an option names, with `weights`. Raises ConfigError or StoreError for what cannot be written."""
-        given = asked.options[option]
-        path, example = Path(str(given)), f"a file, as in {option}=results/study-small.jsonl"
+        return cls.named(asked.options[option], asked.options["weights"], f"--{option}")
+
+    @classmethod
+    def named(cls, file: object, weights: object, called: str) -> "Kept":
+        """Return a file and the folder of its encoders. Raises ConfigError or StoreError for what cannot be written."""
+        path = Path(str(file))
         with explained(path):
-            require(isinstance(given, str) and (path.is_file() or not path.exists()), option, given, example)
-        folder = weights_folder(asked.options["weights"], path)
+            there = bool(str(file)) and (path.is_file() or not path.exists())
+            require(there, called, str(file), "a file, as results/study-small.jsonl")
+        folder = weights_folder(weights, path)
         if folder is not None:
             encoders.require_own(folder)
         return cls(File(path), folder)
@@ -98,14 +119,13 @@ class Kept:
 
 
 def weights_folder(given: object, path: Path) -> Path | None:
-    """Return where the encoders of a file of results are to be: `true` is beside it, None and `false` are nowhere."""
-    require(given is None or isinstance(given, bool | str), "weights", given, "true, or a folder")
-    require(given != "", "weights", given, "true, or a folder")
-    if given is None or given is False or given == "false":
+    """Return where the encoders of a file of results are to be: True is beside it, None is nowhere."""
+    if given is None:
         return None
-    folder = path.parent / BESIDE if given is True or given == "true" else Path(str(given))
+    require(given != "", "--weights", given, "a folder, or leave its name out")
+    folder = path.parent / BESIDE if given is True else Path(str(given))
     with explained(folder):
-        require(not folder.exists() or folder.is_dir(), "weights", str(folder), "a folder")
+        require(not folder.exists() or folder.is_dir(), "--weights", str(folder), "a folder")
     return folder
 
 
@@ -116,7 +136,7 @@ def bound(folder: Path, path: Path) -> int | None:
 
 def beyond(left_out: int) -> str:
     """Return what is to be said of encoders that were left out, in half a sentence."""
-    kept = f"they would be more than {BESIDE_BYTES >> 20} MB beside the results; weights=FOLDER takes all"
+    kept = f"they would be more than {BESIDE_BYTES >> 20} MB beside the results; --weights FOLDER takes all"
     return f"; {left_out} are left out, since {kept}" if left_out else ""
 
 
@@ -130,32 +150,26 @@ def pictured(asked: Asked) -> list[Cell]:
     return found
 
 
-def load(arguments: Sequence[str]) -> None:
+def load(given: argparse.Namespace) -> None:
     """Put files of results into a store."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.results load")
-    parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
-    parser.add_argument("--weights", metavar="FOLDER", help="of encoders; `weights` beside a file, where that is")
-    flags.add_store(parser)
-    given = flags.parsed(parser, arguments, "store", "weights")
-    require(bool(given.files), "files", [], "one or more that jobs.results save has written")
-    for path in given.files:  # all of them, before the first is loaded
-        name, equals, _ = str(path).partition("=")
-        there = _is_file(path)
-        require(there or not equals, "option", name, "store=FOLDER, weights=FOLDER, or the name of a file")
-        require(there, "file", str(path), "one that is there, written by jobs.results save")
-    archives = {path: Archive.read(path) for path in given.files}
+    files = [Path(word) for word in given.words]
+    require(bool(files), "FILE", "", "one or more that `dae-ssl results save` has written")
+    for path in files:  # all of them, before the first is loaded
+        require(_is_file(path), "FILE", str(path), "one that is there, written by `dae-ssl results save`")
+    archives = {path: Archive.read(path) for path in files}
     for path, archive in archives.items():
-        require(bool(archive.nodes), "file", str(path), "one that holds results")
+        require(bool(archive.nodes), "FILE", str(path), "one that holds results")
         archive.described()  # raises for cells that this version does not know
-    brought = {path: _brought(archive, path, given.weights) for path, archive in archives.items()}
-    named = given.weights in (None, "false") or any(brought.values())
-    require(named, "weights", given.weights, "a folder that holds encoders of these results, as KEY.safetensors")
+    named = None if given.no_weights else True if given.weights is None else given.weights
+    brought = {path: _brought(archive, path, named) for path, archive in archives.items()}
+    anything = given.weights is None or given.no_weights or any(brought.values())
+    require(anything, "--weights", given.weights, "a folder that holds encoders of these results, as KEY.safetensors")
     for path, archive in archives.items():
         new = archive.load(Store(given.store))
         print(f"{given.store}: {new} of {len(archive.nodes)} nodes of {path} are new")
-        if files := brought[path]:
-            new = encoders.load(files, Store(given.store))
-            print(f"{given.store}: {new} of {len(files)} encoders of {next(iter(files)).parent} are new")
+        if encoded := brought[path]:
+            new = encoders.load(encoded, Store(given.store))
+            print(f"{given.store}: {new} of {len(encoded)} encoders of {next(iter(encoded)).parent} are new")
 
 
 def _is_file(path: Path) -> bool:
@@ -165,11 +179,7 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _brought(archive: Archive, path: Path, given: str | None) -> dict[Path, Encoder]:
+def _brought(archive: Archive, path: Path, named: object) -> dict[Path, Encoder]:
     """Return the encoders that come with a file of results."""
-    folder = weights_folder("true" if given is None else given, path)
+    folder = weights_folder(named, path)
     return {} if folder is None else encoders.found(archive, folder)
-
-
-if __name__ == "__main__":
-    experiment.run(main, sys.argv[1:], __doc__)

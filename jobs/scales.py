@@ -1,4 +1,4 @@
-"""Settings that go together under a name: `scale=demo`, or `+scale=demo` for jobs.run_cell.
+"""Settings that go together under a name: `--scale demo`, `--variant published_code`.
 
 `jobs.settings` makes them options of Hydra; settings given beside them come after them.
 """
@@ -6,7 +6,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dae_ssl.config import require
+from dae_ssl.config import ConfigError, closest
+from dae_ssl.experiments import merged
 
 Settings = Mapping[str, Any]
 
@@ -54,5 +55,16 @@ GROUPS: Mapping[str, Mapping[str, Settings]] = {
 
 def chosen(group: str, name: object) -> Settings:
     """Return the settings of a name in a group. Raises ConfigError for a name that is not in it."""
-    require(str(name) in GROUPS[group], group, name, ", ".join(GROUPS[group]))
-    return GROUPS[group][str(name)]
+    known = GROUPS[group]
+    if str(name) not in known:
+        raise ConfigError(f"--{group}={name!r}: {closest(name, known)}choose {', '.join(known)}")
+    return known[str(name)]
+
+
+def settings(named: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of the scale and the variant that are named, where they are; those of the variant prevail."""
+    found: dict[str, Any] = {}
+    for group in GROUPS:
+        if named.get(group) is not None:
+            found = merged(found, chosen(group, named[group]))
+    return found

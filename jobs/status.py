@@ -1,30 +1,37 @@
-"""Show how far an experiment is: a line for each cell, a word for each stage, and why what failed did.
+"""Show how far an experiment is, and why what failed did.
 
-python -m jobs.status experiment=methods profile=gpu4
-python -m jobs.status experiment=methods profile=gpu4 --watch     again every few seconds, until nothing runs
+  dae-ssl status methods --profile gpu4
+  dae-ssl status methods --profile gpu4 --watch       again every few seconds, until nothing runs
+
+A line for each cell, a word for each stage. Exits 1 if something failed.
 """
 
+import argparse
 import shlex
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from dae_ssl.cluster import launch, queue, status
 from dae_ssl.cluster.status import Seen
 from dae_ssl.compute.nodes import Node, NodeId
 from dae_ssl.config import Cell
 from dae_ssl.report.command import run_again
-from jobs import board, experiment
-from jobs.experiment import Asked
+from jobs import board
+from jobs.asked import Asked, add_experiment, experiment
 from jobs.plan import make, queued
 
 LAST_LINES = 5
 
 
-def main(arguments: Sequence[str]) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add an experiment."""
+    add_experiment(parser)
+    parser.add_argument("--watch", action="store_true", help="again every few seconds, until nothing runs")
+
+
+def run(given: argparse.Namespace) -> int:
     """Print the table; return 1 if something failed."""
-    watch = "--watch" in arguments
-    asked = experiment.asked([argument for argument in arguments if argument != "--watch"])
-    if watch:
+    asked = experiment(given)
+    if given.watch:
         seen = board.watch(asked.labelled, lambda: look(asked))
     else:
         seen = look(asked)
@@ -60,8 +67,4 @@ def print_failures(asked: Asked, seen: Mapping[NodeId, tuple[Seen, Node]]) -> No
 
 def command(cell: Cell, asked: Asked) -> str:
     """Return the command that computes a cell here."""
-    return f"{run_again(cell)} {shlex.quote(f'store={asked.store.root}')} floors=false"
-
-
-if __name__ == "__main__":
-    experiment.run(main, sys.argv[1:], __doc__)
+    return f"{run_again(cell)} {shlex.join(['--store', str(asked.store.root)])} --no-floors"

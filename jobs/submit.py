@@ -1,74 +1,86 @@
-"""Send what an experiment lacks as SLURM arrays and return at once; or compute it here, with profile=local.
+"""Compute what an experiment lacks, on SLURM or on this machine.
 
-python -m jobs.submit experiment=methods profile=gpu4
-python -m jobs.submit experiment=methods profile=gpu4 only=pretrain      or several stages: only=[pretrain,features]
-python -m jobs.submit experiment=tour profile=local
-python -m jobs.submit experiment=study profile=local minutes=25 archive=study.jsonl
+  dae-ssl submit methods --profile gpu4
+  dae-ssl submit methods --profile gpu4 --only pretrain,features
+  dae-ssl submit tour                                                  here, with the profile local
+  dae-ssl submit study --minutes 25 --archive study.jsonl --weights    the next cells in order, as time permits
 
-  minutes=N            stop after so many with what is under way saved: the next cells in order, as time permits
-  parallel=N           so many nodes at the same time; two on each GPU, one without, k-means beside them
-  archive=FILE         write what the store has of these cells to a file of results, after every finished cell
-  weights=true         and their final encoders beside it, as jobs.results does
-  only=STAGE           nothing of other stages, so that GPUs pretrain and other machines evaluate
-
-The same command again sends only what is missing and not queued. Nothing that is killed, this command included, loses
-anything.
+On SLURM arrays of what is missing are sent, and it returns at once. The same command again sends or computes only what
+is missing and not queued. Nothing that is killed, this command included, loses anything.
 """
 
+import argparse
 import shlex
-import sys
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 
 from dae_ssl import config
 from dae_ssl.cluster import launch, queue
 from dae_ssl.compute import cells, nodes
 from dae_ssl.compute.nodes import NodeId
-from dae_ssl.config import Cell, require
+from dae_ssl.config import Cell, ConfigError, require
 from dae_ssl.data import prepared
 from dae_ssl.lock import held
 from dae_ssl.planning import plan
-from dae_ssl.tracking import server
-from jobs import experiment, here
-from jobs.experiment import Asked
-from jobs.plan import print_arrays, spots
+from jobs import grammar, here, results
+from jobs.asked import Asked, add_experiment, experiment
+from jobs.plan import add_only, planned_with_queue, print_arrays, spots
 
-OPTIONS = {"minutes": None, "parallel": None, "archive": None, "weights": None, "only": None}
-"""This command's own, with their defaults."""
 MINUTES = 10**7
 """Nineteen years."""
 LOCAL = {"minutes": "SLURM has time limits", "parallel": "SLURM has arrays, and packing",
-         "archive": "jobs.results saves", "weights": "jobs.results saves"}  # fmt: skip
+         "archive": "`dae-ssl results save` keeps them", "weights": "`dae-ssl results save` keeps them"}  # fmt: skip
 """What only a local run has, and what there is instead."""
 
 
-def main(arguments: Sequence[str]) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add an experiment, and how it is computed."""
+    add_experiment(parser)
+    add_only(parser)
+    parser.add_argument("--dry-run", action="store_true", help="say what would be sent or computed, and do nothing")
+    here = parser.add_argument_group("with a local profile")
+    here.add_argument("--minutes", type=grammar.above_0(MINUTES), metavar="N",
+                      help="stop after so many with what is under way saved")  # fmt: skip
+    here.add_argument("--parallel", type=grammar.whole(), metavar="N",
+                      help="nodes at the same time; two on each GPU, one without, k-means beside them")  # fmt: skip
+    here.add_argument("--archive", metavar="FILE",
+                      help="write what the store has of these cells to a file of results, after every finished cell"
+                      )  # fmt: skip
+    results.add_weights(here)
+
+
+def run(given: argparse.Namespace) -> int:
     """Send or compute; return the exit code."""
     began = time.monotonic()
-    asked = experiment.asked(arguments, **OPTIONS)
+    asked = experiment(given)
     require_possible(asked)
-    there, stages = nodes.finished(nodes.needed(asked.cells), asked.store), plan.chosen(asked.options["only"])
+    there, stages = nodes.finished(nodes.needed(asked.cells), asked.store), plan.chosen(given.only)
+    if given.dry_run:
+        return foresee(asked)
     for cell in {needs_of_data(cell): cell for cell in asked.cells if not wanted(cell, stages) <= there}.values():
         prepared.require_fits(asked.store, cell)
     if asked.profile.launcher == "slurm":
-        return send(asked, same_cells(arguments))
-    return here.compute(asked, lambda: experiment.asked(arguments, **OPTIONS), same_cells(arguments), began)
+        return send(asked)
+    return here.compute(asked, lambda: experiment(given), asked.same, began)
 
 
 def require_possible(asked: Asked) -> None:
-    """Raise ConfigError for an option that cannot be, or not with this profile."""
-    options = asked.options
+    """Raise ConfigError for an option that cannot be with this profile, or alone."""
     for name, instead in LOCAL.items():
-        local = asked.profile.launcher == "local" or options[name] == OPTIONS[name]
-        require(local, "profile", asked.profile.name, f"a local one with {name}; {instead}")
-    minutes, several = options["minutes"], options["parallel"]
-    number = isinstance(minutes, int | float) and not isinstance(minutes, bool)
-    timed = minutes is None or (number and 0 < minutes <= MINUTES)
-    require(timed, "minutes", minutes, f"a number above 0, {MINUTES} at most")
-    counted = several is None or (isinstance(several, int) and not isinstance(several, bool) and several >= 1)
-    require(counted, "parallel", several, "a whole number above 0")
-    beside = options["weights"] is None or options["weights"] is False or options["archive"] is not None
-    require(beside, "weights", options["weights"], "false, or name an archive=FILE, beside which they are written")
+        local = asked.profile.launcher == "local" or asked.options[name] is None
+        require(local, "--profile", asked.profile.name, f"a local one with --{name}; {instead}")
+    weights, archive = asked.options["weights"], asked.options["archive"]
+    if weights is not None and archive is None:
+        raise ConfigError("--weights needs --archive FILE, beside which they are written")
+
+
+def foresee(asked: Asked) -> int:
+    """Print the arrays that would be sent, or whose nodes would be computed here."""
+    active, planned = planned_with_queue(asked)
+    print_arrays(planned)
+    if active:
+        print(f"{len(active)} nodes are queued or running already")
+    return 0
 
 
 def wanted(cell: Cell, stages: frozenset[str]) -> set[NodeId]:
@@ -82,8 +94,10 @@ def needs_of_data(cell: Cell) -> Hashable:
     return cell.data, cell.views.crop, cell.optimisation.batch_size, cell.probe.labels_per_class, kind
 
 
-def send(asked: Asked, same: Sequence[str]) -> int:
+def send(asked: Asked) -> int:
     """Send the arrays of what is missing and not queued."""
+    from dae_ssl.tracking import server
+
     size = queue.array_size()
     with held(asked.store.launching):
         launch.adopt(asked.store)
@@ -102,7 +116,7 @@ def send(asked: Asked, same: Sequence[str]) -> int:
         if asked.profile.tracking_uri is not None:  # before any two tasks could find no experiment and create it
             server.announce(asked.profile.tracking_uri, asked.mlflow_experiment)
         launch.send(sent, planned, asked.store, asked.profile)
-    print(f"python -m jobs.status {shlex.join(same)} --watch")
+    print(f"dae-ssl status {shlex.join(asked.same)} --watch")
     return 0
 
 
@@ -110,12 +124,3 @@ def describe(asked: Asked) -> None:
     """Write down what the cells are, so that they can be copied to MLflow, whoever computed their nodes."""
     for cell in asked.cells:
         cells.describe(cell, asked.store)
-
-
-def same_cells(arguments: Sequence[str]) -> list[str]:
-    """Return what other commands on the same cells take of this one's arguments."""
-    return [argument for argument in arguments if argument.partition("=")[0] not in OPTIONS]
-
-
-if __name__ == "__main__":
-    experiment.run(main, sys.argv[1:], __doc__)

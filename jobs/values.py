@@ -3,7 +3,7 @@
     null  true  7  1e-3  word  'any text'  [1,2]  and nothing, which is the empty text
 
 That is all that one cell takes. Of Hydra's grammar (hydra/grammar/*.g4) it leaves out what stands for several values
-or is computed: sweeps, functions, interpolations, dictionaries, deletions. `jobs.run_cell` has those from Hydra.
+or is computed: sweeps, functions, interpolations, dictionaries, deletions. `dae-ssl run` has those from Hydra.
 """
 
 import math

@@ -1,7 +1,7 @@
-"""Print the versions that results depend on, as this Python finds them.
+"""Print the versions that results depend on.
 
-python -m jobs.versions
-python -m jobs.versions --lock requirements.lock      exits 1 if what is loaded is not what the file pins
+dae-ssl versions
+dae-ssl versions --lock requirements.lock      exits 1 if what is loaded is not what the file pins
 """
 
 import argparse
@@ -10,11 +10,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-
-from dae_ssl.compute import provenance
 from dae_ssl.config import ConfigError
-from jobs import settings
+from jobs import grammar
 
 PINS = {
     "torch": r"torch",
@@ -26,8 +23,29 @@ PINS = {
 """The package, as a pattern, whose pinned version each loaded library must have."""
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the versions are compared with."""
+    parser.usage = f"{parser.prog} [--FLAG ...]"
+    parser.add_argument("--lock", type=grammar.path, metavar="FILE", help="hash-locked requirements to compare with")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Print a line for each; return 1 if one differs from its pin. Raises ConfigError if there are no pins."""
+    found = loaded()
+    for name, version in found.items():
+        print(f"{name:14}{version}")
+    wrong = differences(found, pinned(given.lock)) if given.lock else []
+    for line in wrong:
+        print(f"error: {line}", file=sys.stderr)
+    return 1 if wrong else 0
+
+
 def loaded() -> dict[str, str]:
     """Return the versions of packages, and of CUDA's libraries as PyTorch has loaded them, with or without a GPU."""
+    import torch
+
+    from dae_ssl.compute import provenance
+
     found = provenance.versions()
     if torch.version.cuda:
         cudnn = torch.backends.cudnn.version()
@@ -68,24 +86,3 @@ def differences(found: Mapping[str, str], wanted: Mapping[str, str]) -> list[str
         elif not f"{version.partition('+')[0]}.".startswith(f"{has.partition('+')[0]}."):
             wrong.append(f"{library} is {has}, and {version} is pinned")
     return wrong
-
-
-def main() -> None:
-    """Print a line for each; exit 1 if one differs from its pin, 2 if there are no pins to compare with."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lock", type=Path, metavar="FILE", help="hash-locked requirements to compare with")
-    given = parser.parse_args()
-    found = loaded()
-    for name, version in found.items():
-        print(f"{name:14}{version}")
-    try:
-        wrong = differences(found, pinned(given.lock)) if given.lock else []
-    except ConfigError as error:
-        settings.fail(error, 2)
-    for line in wrong:
-        print(f"error: {line}", file=sys.stderr)
-    sys.exit(1 if wrong else 0)
-
-
-if __name__ == "__main__":
-    main()

@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from PIL import Image
 
 from dae_ssl.data import prepare
 from dae_ssl.store import Store
+from tests.commanded import DAE_SSL
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "slurm" / "dev_cluster"
@@ -42,9 +42,9 @@ class Cluster:
         assert done.returncode == 0, f"{command}: {done.stderr}"
         return done.stdout
 
-    def python(self, module: str, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-        """Run `python -m MODULE ARGUMENTS`."""
-        return self.run(sys.executable, "-m", module, *arguments, **variables)
+    def dae_ssl(self, *words: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+        """Run `dae-ssl WORDS`."""
+        return self.run(*DAE_SSL, *words, **variables)
 
     def power_cut(self, node: str) -> None:
         """Kill everything on a node, and have SLURM notice at once."""

@@ -57,9 +57,10 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "h5py": ("dae_ssl.evaluation.features",),
     "mlflow": ("dae_ssl.tracking",),
     "submitit": ("dae_ssl.cluster.script", "hydra_plugins"),
-    "hydra": ("jobs.run_cell", "jobs.settings", "hydra_plugins"),
-    "omegaconf": ("jobs.run_cell", "jobs.experiment"),
-    "yaml": ("jobs.experiment",),
+    "hydra": ("jobs.run", "jobs.settings", "hydra_plugins"),
+    "omegaconf": ("jobs.run", "jobs.profiles"),
+    "yaml": ("jobs.profiles",),
+    "argcomplete": ("jobs.__main__",),
 }
 
 
@@ -227,7 +228,7 @@ PLANTED = [
     ("dae_ssl.experiments.alpha", "from dae_ssl.store import Store", "dae_ssl.store"),
     ("dae_ssl.report", "from jobs import settings", "jobs.settings"),
     ("dae_ssl.report", "from tests.test_store import filled", "tests.test_store"),
-    ("jobs.run_cell", "import benchmarks.timing", "benchmarks.timing"),
+    ("jobs.run", "import benchmarks.timing", "benchmarks.timing"),
     ("dae_ssl.evaluation.probe", "import h5py", "h5py"),
     ("dae_ssl.compute.stages", "def f():\n    import mlflow.tracking", "mlflow.tracking"),
     ("dae_ssl.planning.plan", "from submitit import AutoExecutor", "submitit"),
@@ -254,7 +255,7 @@ def test_allowed_imports_are_not_found() -> None:
         "dae_ssl.tracking.copying": "def f():\n    import mlflow",
         "dae_ssl.evaluation.features": "import h5py",
         "jobs.submit": "from dae_ssl.cluster import launch\nfrom jobs import settings",
-        "jobs.run_cell": "import hydra",
+        "jobs.run": "import hydra",
     }
     assert climbing(good) == []
 

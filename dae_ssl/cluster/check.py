@@ -26,7 +26,7 @@ from dae_ssl.tracking import server
 
 __all__ = ["OK", "UNKNOWN", "WRONG", "Finding", "findings"]
 
-RUNS_WITH = ("slurm/after_task.sh", "jobs/run_nodes.py")
+RUNS_WITH = ("slurm/after_task.sh", "jobs/compute.py")
 """What a task needs of the code beside the package; the first puts it into the queue again."""
 OWN_DISKS = ("/tmp", "/var/tmp", "/dev/shm", "/run")
 """Folders that each machine usually has for itself."""

@@ -97,7 +97,7 @@ def script(launch: Launch, array: Array, after: str | None, store: Store, profil
         profile, array.resources, store, launch.folder, launch.source,
         name=launch.job_name(array.name), comment=launch.comment(array.name), further=further,
     )  # fmt: skip
-    return Script(composer, (*python(profile), "-m", "jobs.run_nodes", "--array", str(tasks_file)), len(array.tasks))
+    return Script(composer, (*python(profile), "-m", "jobs", "compute", "--array", str(tasks_file)), len(array.tasks))
 
 
 # ---------------------------------------------------------------------------------- what was sent and not written down

@@ -14,7 +14,8 @@ from dae_ssl.files import sync_folder
 from dae_ssl.planning.profile import Profile
 from dae_ssl.store import Store
 
-PACKAGES = ("dae_ssl", "jobs", "slurm", "hydra_plugins")
+PLUGINS, LAUNCHER = "hydra_plugins", "dae_ssl_launcher"
+PACKAGES = ("dae_ssl", "jobs", "slurm", PLUGINS)
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ def source(store: Store, profile: Profile) -> Source:
     return Source(snapshot(store), git_commit(), image)
 
 
+def others(root: Path) -> set[tuple[str, ...]]:
+    """Return what lies in the folder of Hydra's plugins and is not ours, where all are installed into one folder."""
+    return {path.relative_to(root).parts for path in (root / PLUGINS).glob("*") if path.stem != LAUNCHER}
+
+
 def snapshot(store: Store) -> str:
     """Copy the package as it is now into the store, unless it is there, and return the copy's digest.
 
@@ -44,7 +50,7 @@ def snapshot(store: Store) -> str:
         str(path.relative_to(root)): path.read_bytes()
         for package in PACKAGES
         for path in sorted((root / package).rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and "__pycache__" not in path.parts and path.relative_to(root).parts[:2] not in others(root)
     }
     digest = hashlib.sha256()
     for name, content in files.items():

@@ -90,7 +90,7 @@ def require_own(folder: Path) -> None:
     with explained(path):
         if path.exists() and path.read_bytes().partition(b"\n")[0] != first.encode():
             raise StoreError(f"{path} is no index of encoders, and would be overwritten: name another folder, "
-                             f"as weights=FOLDER")  # fmt: skip
+                             f"as --weights FOLDER")  # fmt: skip
 
 
 def _in_order(every: Mapping[str, Encoder], wanted: Iterable[Cell]) -> dict[str, Encoder]:

@@ -129,4 +129,4 @@ def left_in_words(left: Sequence[str], stages: Collection[str]) -> str:
     named = ",".join(stage for stage in config.STAGES if stage in stages)
     counts = {"of other stages": len(left) - unread, "whose parents are not there": unread}
     words = " and ".join(f"{count} {which}" for which, count in counts.items() if count)
-    return f"only={named} leaves nodes that are missing: {words}" if left else ""
+    return f"--only {named} leaves nodes that are missing: {words}" if left else ""

@@ -26,6 +26,7 @@ from dae_ssl.compute.processes import BAD_INPUT, DONE, FAILED, SAVE_SECONDS, TRY
 from dae_ssl.compute.resources import Resources
 from dae_ssl.compute.show import Lines, Show
 from dae_ssl.config import Cell
+from dae_ssl.data import prepared
 from dae_ssl.files import StoreError
 from dae_ssl.store import Store
 
@@ -121,11 +122,9 @@ def run(
 
 def _require_images(cells: Iterable[Cell], missing: Missing, store: Store) -> None:
     """Raise ConfigError or StoreError for a cell that lacks something, and that the prepared images cannot serve."""
-    from dae_ssl.data import sets  # which takes seconds to import
-
     for cell in cells:
         if not missing.ids.isdisjoint(config.keys(cell).items()):
-            sets.require_fits(store, cell)
+            prepared.require_fits(store, cell)
 
 
 def _lanes(parallel: int | None, missing: Missing, conditions: Conditions, start: Sequence[str]) -> list[Lane]:

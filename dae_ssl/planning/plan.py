@@ -73,10 +73,10 @@ class Plan:
 
 
 def chosen(only: object) -> frozenset[str]:
-    """Return the stages that `only=` names, one or several; all of them for None. Raises ConfigError."""
+    """Return the stages that `--only` names, one or several; all of them for None. Raises ConfigError."""
     names = config.STAGES if only is None else only if isinstance(only, list) else [only]
     known = bool(names) and all(name in config.STAGES for name in names)
-    require(known, "only", only, f"{', '.join(config.STAGES)}, or several, as in [pretrain,features]")
+    require(known, "--only", only, f"{', '.join(config.STAGES)}, or several, as in pretrain,features")
     return frozenset(map(str, names))
 
 

@@ -85,7 +85,7 @@ class Profile:
     pass_environment: tuple[str, ...] = PASSED
     """Variables that reach a task from where it is submitted; nothing else does."""
     tracking_uri: str | None = None
-    """MLflow server that running tasks copy to; None leaves that to `jobs.sync_mlflow`."""
+    """MLflow server that running tasks copy to; None leaves that to `dae-ssl sync`."""
     scratch: str | None = None
     """Folder on a node's own disk for temporary files."""
 

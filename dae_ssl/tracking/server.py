@@ -199,7 +199,7 @@ def told(uri: str, what: str) -> str:
 
 def _later(uri: str) -> str:
     place = f"MLFLOW_TRACKING_URI={address(uri)} " if uri.startswith("http") else ""
-    return f"`{place}python -m jobs.sync_mlflow` copies them later"
+    return f"`{place}dae-ssl sync` copies them later"
 
 
 def address(uri: str) -> str:

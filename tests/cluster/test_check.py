@@ -18,7 +18,7 @@ from dae_ssl.cluster.check import OK, UNKNOWN, WRONG, Finding
 from dae_ssl.config import Cell, ConfigError
 from dae_ssl.planning.profile import Profile
 from dae_ssl.store import Store
-from jobs import check as command
+from tests.commanded import run
 
 
 def profile(**given: Any) -> Profile:
@@ -73,7 +73,7 @@ def test_setting_that_the_data_cannot_serve_does_not_work(images: Path) -> None:
 def test_package_without_what_its_tasks_run_does_not_work(tmp_path: Path) -> None:
     found = check.code(tmp_path)
     assert found.verdict == WRONG
-    assert "slurm/after_task.sh, jobs/run_nodes.py is not in" in found.message
+    assert "slurm/after_task.sh, jobs/compute.py is not in" in found.message
     assert check.code(Path(check.__file__).parents[2]).verdict == OK
 
 
@@ -207,7 +207,7 @@ def yaml(tmp_path: Path) -> Callable[[str], str]:
 
     def write(text: str) -> str:
         (tmp_path / "mine.yaml").write_text(text)
-        return f"profile={tmp_path / 'mine.yaml'}"
+        return f"--profile={tmp_path / 'mine.yaml'}"
 
     return write
 
@@ -215,7 +215,7 @@ def yaml(tmp_path: Path) -> Callable[[str], str]:
 def test_local_profile_is_asked_nothing_about_slurm(
     yaml: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command.main([yaml("{launcher: local, device: cpu}"), f"store={tmp_path / 'store'}"]) == 0
+    assert run("check", [yaml("{launcher: local, device: cpu}"), f"--store={tmp_path / 'store'}"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines[:2]] == [["ok", "store"], ["ok", "device"]]
     assert lines[2:] == ["", "2 findings: 2 ok, 0 will not work, 0 cannot be told"]
@@ -224,8 +224,8 @@ def test_local_profile_is_asked_nothing_about_slurm(
 def test_data_is_asked_for_when_an_experiment_is_named(
     yaml: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [yaml("{launcher: local, device: cpu}"), f"store={tmp_path / 'store'}", "experiment=tour", "seeds=[0]"]
-    assert command.main(arguments) == 1
+    arguments = [yaml("{launcher: local, device: cpu}"), f"--store={tmp_path / 'store'}", "tour", "--seeds=0"]
+    assert run("check", arguments) == 1
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith(WRONG)]
     assert "'digits' is not prepared" in line
 
@@ -234,7 +234,7 @@ def test_machine_without_slurm_is_one_finding(
     yaml: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert command.main([yaml("{}"), f"store={tmp_path}"]) == 1
+    assert run("check", [yaml("{}"), f"--store={tmp_path}"]) == 1
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.split()[-1:] and "SLURM" in line]
     assert line.startswith(WRONG)
     assert "sbatch, srun, squeue, scancel, scontrol is not on this machine" in line
@@ -242,10 +242,11 @@ def test_machine_without_slurm_is_one_finding(
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
-    [(["profile=nowhere"], "profile='nowhere'"), (["foo=1"], "foo='1'"), (["store="], "store=''"),
-     (["experiment=nothing"], "nothing"), (["profile=local", "seeds=[1]"], "give experiment=NAME")],
+    [(["--profile=nowhere"], "--profile='nowhere'"), (["--store="], "--store=''"),
+     (["foo=1"], "foo=1 is of an experiment's cells: name the experiment too"),
+     (["nothing"], "experiment='nothing': did you mean"), (["tour", "seed=1"], "write --seeds 0,1")],
 )  # fmt: skip
 def test_what_is_not_understood_is_refused(arguments: list[str], told: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        command.main(arguments)
+        run("check", arguments)
     assert told in str(caught.value)

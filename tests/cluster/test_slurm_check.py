@@ -3,7 +3,6 @@
 import os
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from jobs import check
+from tests.commanded import DAE_SSL, run
 
 pytestmark = pytest.mark.slow
 
@@ -38,18 +37,18 @@ def checked(
     for name in [name for name in os.environ if name.startswith(("SLURM", "SBATCH"))]:
         monkeypatch.delenv(name)
 
-    def run(cluster: Any, text: str, *arguments: str) -> tuple[int, Findings]:
+    def found_by(cluster: Any, text: str, *arguments: str) -> tuple[int, Findings]:
         for name, value in cluster.environment.items():
             monkeypatch.setenv(name, value)
         (tmp_path / "mine.yaml").write_text(text)
-        code = check.main([f"profile={tmp_path / 'mine.yaml'}", f"store={tmp_path / 'store'}", *arguments])
+        code = run("check", [f"--profile={tmp_path / 'mine.yaml'}", f"--store={tmp_path / 'store'}", *arguments])
         found: Findings = {}
         for line in capsys.readouterr().out.splitlines()[:-2]:
             found.setdefault(line[16:32].strip(), []).append((line[:16].strip(), line[32:]))
         assert not (tmp_path / "store").exists()
         return code, found
 
-    return run
+    return found_by
 
 
 @contextmanager
@@ -106,7 +105,7 @@ def test_unknown_partition_is_told_with_those_there_are(cluster: Any, checked: C
 def test_account_and_array_size_and_cells_are_told_without_accounting(
     cluster: Any, checked: Callable[..., Any]
 ) -> None:
-    code, found = checked(cluster, f"{DEV}account: lab\narray_size: 2000\n", "experiment=tour", "seeds=[0]")
+    code, found = checked(cluster, f"{DEV}account: lab\narray_size: 2000\n", "tour", "--seeds=0")
     assert (code, found["account"]) == (1, [("cannot be told", "lab: cannot be told without accounting")])
     told = "2000 is more than MaxArraySize of this cluster: choose null or at most 1001"
     assert found["array_size"] == [("will not work", told)]
@@ -157,6 +156,6 @@ def test_account_and_qos_are_told_by_accounting(clusters: Callable[..., Any], ch
 
 
 def test_bad_input_is_one_line_and_code_2() -> None:
-    command = [sys.executable, "-m", "jobs.check", "profile=nowhere"]
+    command = [*DAE_SSL, "check", "--profile=nowhere"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)

@@ -24,7 +24,7 @@ from dae_ssl.planning import plan
 from dae_ssl.planning.profile import Profile
 from dae_ssl.store import Store, products_digest
 from dae_ssl.training.weights import WeightsError, load_encoder
-from jobs import results
+from tests.commanded import ask, run
 from tests.forged import a_cell, commit, forge
 
 
@@ -207,6 +207,7 @@ from tests.forged import a_cell
 import dae_ssl.training.methods
 from dae_ssl.compute.archive import File
 from dae_ssl.store import Store
+from tests.commanded import ask, run
 place, path, seeds = Store(Path(sys.argv[1])), Path(sys.argv[2]), [int(seed) for seed in sys.argv[3:]]
 file = File(path)
 print("ready", flush=True)
@@ -409,7 +410,7 @@ def test_result_that_is_not_what_it_says_is_refused_in_one_line_and_nothing_is_w
     spoil(next(entry for entry in entries if entry.get("stage") == "probe"))
     path.write_text("".join(f"{json.dumps(entry)}\n" for entry in entries))
     with pytest.raises(ArchiveError) as refused:
-        results.load([str(path), f"store={tmp_path / 'other'}"])
+        run("results", ["load", str(path), f"--store={tmp_path / 'other'}"])
     assert said in str(refused.value)
     assert str(refused.value).isprintable()
     assert len(str(refused.value)) < 1000
@@ -446,7 +447,7 @@ def test_line_that_nobody_wrote_is_refused_in_one_line_and_nothing_is_written(
     path = archived(place, cell, tmp_path / "results.jsonl")
     path.write_text(f"{path.read_text()}{line}\n")
     with pytest.raises(ArchiveError) as refused:
-        results.load([str(path), f"store={tmp_path / 'other'}"])
+        run("results", ["load", str(path), f"--store={tmp_path / 'other'}"])
     assert said in str(refused.value)
     assert str(refused.value).isprintable()
     assert len(str(refused.value)) < 1000
@@ -479,7 +480,7 @@ def test_encoder_that_would_run_something_is_only_copied_and_refused_where_it_is
     path = archived(place, cell, tmp_path / "results.jsonl")
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / f"{node.key}.pt").write_bytes(node.product(evil).read_bytes())
-    results.load([str(path), f"weights={tmp_path / 'weights'}", f"store={other.root}"])
+    run("results", ["load", str(path), f"--weights={tmp_path / 'weights'}", f"--store={other.root}"])
     loaded = other.node("pretrain", node.key).product(evil)
     assert loaded.exists()
     with pytest.raises(WeightsError, match="holds no encoder of this suite"):
@@ -498,12 +499,13 @@ def test_file_in_an_entry_may_have_as_much_as_it_says_and_comes_out_whole() -> N
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "files=[]: choose one or more"),
-        (["{good}", "stoer={other}"], "option='stoer': choose store=FOLDER"),
-        (["{good}", "{there}/nothing.jsonl", "store={other}"], "choose one that is there, written by jobs.results"),
-        (["{good}", "{there}/bytes.jsonl", "store={other}"], "is no file of results"),
-        (["{good}", "{there}/empty.jsonl", "store={other}"], "choose one that holds results"),
-        (["{there}/cell.jsonl", "store={other}"], "cell 0000000000000000 is not the key of its settings"),
+        ([], "FILE='': choose one or more"),
+        (["{good}", "--stoer={other}"], "unknown flag --stoer: did you mean --store?"),
+        (["{good}", "optimisation.epochs=1"], "FILE='optimisation.epochs=1': choose one that is there"),
+        (["{good}", "{there}/nothing.jsonl", "--store={other}"], "choose one that is there, written by `dae-ssl"),
+        (["{good}", "{there}/bytes.jsonl", "--store={other}"], "is no file of results"),
+        (["{good}", "{there}/empty.jsonl", "--store={other}"], "choose one that holds results"),
+        (["{there}/cell.jsonl", "--store={other}"], "cell 0000000000000000 is not the key of its settings"),
     ],
 )
 def test_files_that_cannot_be_loaded_are_one_line_each(
@@ -518,7 +520,7 @@ def test_files_that_cannot_be_loaded_are_one_line_each(
     (tmp_path / "cell.jsonl").write_text(good.read_text().replace(f'{{"cell": "{key}"', '{"cell": "' + "0" * 16 + '"'))
     names = {"good": good, "there": tmp_path, "other": tmp_path / "other"}
     with pytest.raises((ConfigError, StoreError)) as refused:
-        results.load([argument.format(**names) for argument in arguments])
+        run("results", ["load", *(argument.format(**names) for argument in arguments)])
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "store").exists()
@@ -527,22 +529,22 @@ def test_files_that_cannot_be_loaded_are_one_line_each(
 
 def test_saving_nothing_or_into_a_folder_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="nothing of tour is done"):
-        results.main(["save", "experiment=tour", f"store={tmp_path}", f"to={tmp_path / 'r.jsonl'}"])
+        run("results", ["save", "tour", f"--store={tmp_path}", str(tmp_path / "r.jsonl")])
     assert not (tmp_path / "r.jsonl").exists()
     with pytest.raises(ConfigError, match="choose a file"):
-        results.main(["save", "experiment=tour", f"store={tmp_path}", f"to={tmp_path}"])
+        run("results", ["save", "tour", f"--store={tmp_path}", str(tmp_path)])
 
 
 def test_command_saves_and_loads(measured: tuple[Store, Cell], tmp_path: Path, capsys: Any) -> None:
-    asked = ["experiment=tour", "optimisation.epochs=4", "optimisation.checkpoints=[1,2]", "floors=false"]
-    (first, *_) = results.experiment.asked([*asked, "store=x"]).cells
+    asked = ["tour", "optimisation.epochs=4", "optimisation.checkpoints=[1,2]", "--no-floors"]
+    (first, *_) = ask([*asked, "--store=x"]).cells
     forge(measured[0], first, right=0.8, seed=3)
     path = tmp_path / "results.jsonl"
-    results.main(["save", *asked, f"store={measured[0].root}", f"to={path}"])
+    run("results", ["save", *asked, f"--store={measured[0].root}", str(path)])
     assert "4 nodes of 1 cells, 4 of them new" in capsys.readouterr().out
-    results.main(["load", str(path), f"store={tmp_path / 'other'}"])
+    run("results", ["load", str(path), f"--store={tmp_path / 'other'}"])
     assert "4 of 4 nodes" in capsys.readouterr().out
-    with pytest.raises(config.ConfigError, match="to is not given"):
-        results.main(["save", *asked, f"store={measured[0].root}"])
-    with pytest.raises(config.ConfigError, match="choose save or load"):
-        results.main(["push"])
+    with pytest.raises(config.ConfigError, match="name an experiment and a file"):
+        run("results", ["save", *asked, f"--store={measured[0].root}"])
+    with pytest.raises(config.ConfigError, match="unknown word 'push' after dae-ssl results: choose"):
+        run("results", ["push"])

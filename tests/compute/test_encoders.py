@@ -34,8 +34,7 @@ from dae_ssl.store import (
 from dae_ssl.training import networks
 from dae_ssl.training.checkpoint import serialise
 from dae_ssl.training.weights import load_encoder, packed
-from jobs import results, submit
-from jobs.experiment import asked
+from tests.commanded import ask, run
 from tests.forged import a_cell, commit, forge
 
 TODAY, FORMER = encoder_names(4)
@@ -234,7 +233,7 @@ def test_file_that_is_not_what_its_record_names_is_refused_in_one_line(
     file = tmp_path / "weights" / f"{config.key(cell, 'pretrain')}.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     with pytest.raises(ArchiveError, match="is not the encoder that was measured") as refused:
-        results.load([str(tmp_path / "r.jsonl"), f"store={tmp_path / 'other'}"])
+        run("results", ["load", str(tmp_path / "r.jsonl"), f"--store={tmp_path / 'other'}"])
     assert "\n" not in str(refused.value)
     assert str(file) in str(refused.value)
     assert not (tmp_path / "other").exists()
@@ -314,22 +313,22 @@ def test_missing_probe_of_loaded_cells_is_computed_without_training_them_again(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
-    tiny = ["experiment=tour", "data.pretrain=tiny", "data.evaluate=tiny", "data.validation_images=6", "probe.epochs=3",
+    tiny = ["tour", "data.pretrain=tiny", "data.evaluate=tiny", "data.validation_images=6", "probe.epochs=3",
             "optimisation.batch_size=8", "optimisation.epochs=2", "optimisation.checkpoints=[1]", "kmeans.clusters=3",
-            "kmeans.restarts=2", "floors=false"]  # fmt: skip
+            "kmeans.restarts=2", "--no-floors"]  # fmt: skip
     first, second, to = tmp_path / "first", tmp_path / "second", tmp_path / "r.jsonl"
-    for store in (first, second):
-        shutil.copytree(images, store)
-    assert submit.main([*tiny, f"store={first}"]) == 0
-    results.main(["save", *tiny, f"store={first}", f"to={to}", "weights=true"])
+    for place in (first, second):
+        shutil.copytree(images, place)
+    assert run("submit", [*tiny, f"--store={first}"]) == 0
+    run("results", ["save", *tiny, f"--store={first}", str(to), "--weights"])
     assert "3 encoders, 3 of them new" in capsys.readouterr().out
     to.write_text("".join(line for line in to.read_text().splitlines(True) if json.loads(line).get("stage") != "probe"))
-    results.main(["load", str(to), f"store={second}"])
+    run("results", ["load", str(to), f"--store={second}"])
     assert "3 of 3 encoders" in capsys.readouterr().out
-    wanted = asked([*tiny, f"store={second}"]).cells
+    wanted = ask([*tiny, f"--store={second}"]).cells
     there = nodes.finished(needed(wanted), Store(second))
     assert {stage for stage, _ in there} == {"pretrain", "kmeans"}
-    assert submit.main([*tiny, f"store={second}"]) == 0
+    assert run("submit", [*tiny, f"--store={second}"]) == 0
     printed = capsys.readouterr().out
     computed = [line.split()[1] for line in printed.splitlines() if line.startswith("[")]
     assert computed == ["features", "probe"] * 3
@@ -347,29 +346,28 @@ def test_missing_probe_of_loaded_cells_is_computed_without_training_them_again(
 
 
 def test_command_saves_encoders_where_it_is_told_and_loads_them_from_there(tmp_path: Path, capsys: Any) -> None:
-    settings = ["experiment=tour", "optimisation.epochs=4", "optimisation.checkpoints=[1,2]", "floors=false"]
-    (first, *_) = asked([*settings, "store=x"]).cells
+    settings = ["tour", "optimisation.epochs=4", "optimisation.checkpoints=[1,2]", "--no-floors"]
+    (first, *_) = ask([*settings, "--store=x"]).cells
     measure(Store(tmp_path / "s"), first)
     to, other = tmp_path / "in" / "r.jsonl", tmp_path / "other"
-    save, load = ["save", *settings, f"store={tmp_path / 's'}", f"to={to}"], ["load", str(to), f"store={other}"]
-    for more in ([], ["weights=false"]):
-        results.main([*save, *more])
-        assert not (to.parent / "weights").exists()
-    results.main(load)
+    save, load = ["save", *settings, f"--store={tmp_path / 's'}", str(to)], ["load", str(to), f"--store={other}"]
+    run("results", save)
+    assert not (to.parent / "weights").exists()
+    run("results", load)
     assert "encoders of" not in capsys.readouterr().out
-    results.main([*save, f"weights={tmp_path / 'elsewhere'}"])
+    run("results", [*save, f"--weights={tmp_path / 'elsewhere'}"])
     assert "elsewhere: 1 encoders, 1 of them new" in capsys.readouterr().out
     for folder in (tmp_path / "s", "true"):
         with pytest.raises(ConfigError, match="choose a folder that holds encoders of these results"):
-            results.main([*load, f"weights={folder}"])
-    results.main([*load, f"weights={tmp_path / 'elsewhere'}"])
+            run("results", [*load, f"--weights={folder}"])
+    run("results", [*load, f"--weights={tmp_path / 'elsewhere'}"])
     assert "1 of 1 encoders" in capsys.readouterr().out
-    results.main([*save, "weights=true"])
-    results.main(["load", str(to), "weights=false", f"store={tmp_path / 'numbers'}"])
+    run("results", [*save, "--weights"])
+    run("results", ["load", str(to), "--no-weights", f"--store={tmp_path / 'numbers'}"])
     assert "encoders of" not in capsys.readouterr().out
-    results.main(["load", str(to), f"store={tmp_path / 'both'}"])
+    run("results", ["load", str(to), f"--store={tmp_path / 'both'}"])
     assert "1 of 1 encoders" in capsys.readouterr().out
-    with pytest.raises(ConfigError, match="weights=3: choose true, or a folder"):
-        results.main([*save, "weights=3"])
+    with pytest.raises(ConfigError, match="--weights='': choose a folder, or leave its name out"):
+        run("results", [*save, "--weights="])
     with pytest.raises(ConfigError, match="choose a folder"):
-        results.main([*save, f"weights={to}"])
+        run("results", [*save, f"--weights={to}"])

@@ -16,7 +16,8 @@ from dae_ssl.config import ConfigError
 from dae_ssl.experiments.augmentation_strength import STRENGTHS
 from dae_ssl.experiments.form import BEST, FLOORS, SCORES, extended
 from dae_ssl.files import StoreError
-from jobs import experiment, plan, report, status, submit
+from jobs import plan, profiles
+from tests.commanded import ask, run
 
 NAMES = experiments.names()
 
@@ -89,7 +90,7 @@ def test_study_computes_table_2_first_then_figures_10_and_9_then_the_rest_seed_b
 
 
 def test_floors_come_right_before_the_first_cell_that_needs_them() -> None:
-    asked = experiment.asked(["experiment=study", "seeds=[0,1]"])
+    asked = ask(["study", "--seeds=0,1"])
     order = [(cell.method.name, cell.seed, cell.probe.epochs) for cell in asked.cells]
     assert order[:3] == [("random", 0, 200), ("pixels", 0, 200), ("simclr", 0, 200)]
     later = [place for place, (method, seed, _) in enumerate(order) if (method, seed) == ("random", 1)]
@@ -100,22 +101,22 @@ def test_floors_come_right_before_the_first_cell_that_needs_them() -> None:
 
 
 def test_cells_of_a_row_differ_in_their_seed_and_the_floors_are_shared() -> None:
-    asked = experiment.asked(["experiment=tour", "seeds=[3,5]"])
+    asked = ask(["tour", "--seeds=3,5"])
     (section,) = asked.sections
     assert all([cell.seed for cell in of_row] == [3, 5] for of_row in section.cells.values())
     assert sorted(cell.method.name for cell in asked.floors) == ["pixels", "random", "random"], "pixels have no seed"
-    assert experiment.asked(["experiment=tour", "floors=false"]).floors == []
+    assert ask(["tour", "--no-floors"]).floors == []
 
 
 def test_changes_reach_every_cell_and_come_after_a_scale() -> None:
-    asked = experiment.asked(["experiment=methods", "scale=demo", "optimisation.epochs=2", "kmeans.restarts=1"])
+    asked = ask(["methods", "--scale=demo", "optimisation.epochs=2", "kmeans.restarts=1"])
     for cell in asked.cells:
         assert (cell.optimisation.epochs, cell.optimisation.batch_size, cell.kmeans.restarts) == (2, 64, 1)
         assert cell.data.pretrain == "digits"
 
 
 def test_nothing_overrides_what_makes_a_row_the_row_it_is() -> None:
-    asked = experiment.asked(["experiment=augmentation_strength", "views.jitter=2", "views.flip=0.5"])
+    asked = ask(["augmentation_strength", "views.jitter=2", "views.flip=0.5"])
     (section,) = asked.sections
     assert {cell.views.jitter for cell in section.every()} == set(STRENGTHS)
     assert {cell.views.flip for cell in section.every()} == {0.5}
@@ -126,7 +127,7 @@ def test_nothing_overrides_what_makes_a_row_the_row_it_is() -> None:
     [
         ([], False),
         (["precision=bf16"], False),
-        (["precision=tf32", "seeds=[0,1]", "floors=false"], False),
+        (["precision=tf32", "--seeds=0,1", "--no-floors"], False),
         (["optimisation.epochs=300"], False),
         (["optimisation.epochs=2"], True),
         (["optimisation.schedule=constant"], True),
@@ -136,29 +137,29 @@ def test_nothing_overrides_what_makes_a_row_the_row_it_is() -> None:
         (["networks.embedding_size=256"], True),
         (["probe.epochs=60"], True),
         (["kmeans.restarts=2"], True),
-        (["scale=small"], True),
-        (["scale=small", "precision=bf16"], True),
+        (["--scale=small"], True),
+        (["--scale=small", "precision=bf16"], True),
         (["probe.epochs=60", "precision=tf32"], True),
     ],
 )
 def test_another_study_is_one_that_is_changed_in_more_than_its_arithmetic(arguments: list[str], reduced: bool) -> None:
-    sections = experiment.asked(["experiment=study", *arguments]).sections
+    sections = ask(["study", *arguments]).sections
     assert {section.reduced for section in sections} == {reduced}
 
 
 def test_changed_cells_are_called_by_scale_hash_and_precision_in_this_order() -> None:
     def called(*arguments: str) -> str:
-        return experiment.asked(["experiment=denoising", *arguments]).variant
+        return ask(["denoising", *arguments]).variant
 
-    assert called() == called("precision=fp32") == called("seeds=[4]", "floors=false") == ""
+    assert called() == called("precision=fp32") == called("--seeds=4", "--no-floors") == ""
     assert called("precision=bf16") == "bf16"
-    assert called("scale=small", "precision=bf16") == called("precision=bf16", "scale=small") == "small-bf16"
+    assert called("--scale=small", "precision=bf16") == called("precision=bf16", "--scale=small") == "small-bf16"
     assert called("optimisation.epochs=2") == "2c65ccda", "as it was called before a precision stood beside"
-    assert called("optimisation.epochs=2", "precision=tf32", "scale=small") == "small-2c65ccda-tf32"
+    assert called("optimisation.epochs=2", "precision=tf32", "--scale=small") == "small-2c65ccda-tf32"
 
 
 def test_precisions_side_by_side_are_cells_of_the_study_that_differ_in_nothing_else() -> None:
-    (section,) = experiment.asked(["experiment=precision", "precision=bf16"]).sections
+    (section,) = ask(["precision", "precision=bf16"]).sections
     by_method: dict[str, list[config.Cell]] = {}
     for row, (cell,) in section.cells.items():
         assert cell.precision == row.at["precision"], "what makes a row the row it is"
@@ -168,19 +169,17 @@ def test_precisions_side_by_side_are_cells_of_the_study_that_differ_in_nothing_e
         for other in of_method[1:]:
             assert [name for name, *_ in config.differences(of_method[0], other, "pretrain")] == ["precision"]
     for precision in ("fp32", "bf16"):
-        study = {
-            config.cell_key(cell) for cell in experiment.asked(["experiment=study", f"precision={precision}"]).cells
-        }
+        study = {config.cell_key(cell) for cell in ask(["study", f"precision={precision}"]).cells}
         own = [config.cell_key(cell) for cell in section.every() if cell.precision == precision]
         assert set(own) < study, "computed once for both"
 
 
 def test_lengths_batches_and_changes_of_an_experiment_follow_its_scale() -> None:
-    (lengths,) = experiment.asked(["experiment=trained_to_the_end", "scale=small"]).sections
+    (lengths,) = ask(["trained_to_the_end", "--scale=small"]).sections
     assert sorted({cell.optimisation.epochs for cell in lengths.every()}) == [1, 2, 3, 4, 5]
-    (batches,) = experiment.asked(["experiment=batch_size", "scale=small"]).sections
+    (batches,) = ask(["batch_size", "--scale=small"]).sections
     assert sorted({cell.optimisation.batch_size for cell in batches.every()}) == [4, 8, 16, 32, 64, 128]
-    (code,) = experiment.asked(["experiment=as_published_code", "scale=small"]).sections
+    (code,) = ask(["as_published_code", "--scale=small"]).sections
     assert {cell.optimisation.epochs for cell in code.every()} == {3, 5}
 
 
@@ -261,13 +260,13 @@ def test_experiment_is_added_by_one_file(
     monkeypatch.setattr(experiments, "__path__", [*experiments.__path__, str(tmp_path)])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     shutil.copytree(images, tmp_path / "store")
-    arguments = ["experiment=mine", f"store={tmp_path / 'store'}"]
+    arguments = ["mine", f"--store={tmp_path / 'store'}"]
     assert "mine" in experiments.names()
-    plan.main(arguments)
+    run("plan", arguments)
     assert "4 cells (2 of them floors)" in capsys.readouterr().out
-    assert submit.main(arguments) == 0
-    assert status.main(arguments) == 0
-    report.main(arguments)
+    assert run("submit", arguments) == 0
+    assert run("status", arguments) == 0
+    run("report", arguments)
     folder = tmp_path / "store" / "experiments" / "mine"
     page = (folder / "report.html").read_text()
     assert "Is a wide crop better than a narrow one?" in page
@@ -307,7 +306,7 @@ def test_mistake_in_an_experiments_file_is_one_line_as_soon_as_it_is_asked_for(
     monkeypatch.setattr(experiments, "__path__", [*experiments.__path__, str(tmp_path)])
     try:
         with pytest.raises(ConfigError) as refused:
-            experiment.asked(["experiment=mine"])
+            ask(["mine"])
         assert said in str(refused.value)
         assert "\n" not in str(refused.value)
     finally:
@@ -324,7 +323,7 @@ def test_plan_without_a_cluster_in_reach_says_so_and_plans(
         raise SlurmError("squeue: cannot find its cluster")
 
     monkeypatch.setattr(plan, "queued", unreachable)
-    plan.main(["experiment=study", "profile=gpu4", f"store={tmp_path}"])
+    run("plan", ["study", "--profile=gpu4", f"--store={tmp_path}"])
     printed = capsys.readouterr().out
     assert "no SLURM cluster is reachable from here" in printed
     assert re.search(r"^training_length +2 +2 +0 +63 ", printed, re.MULTILINE)
@@ -334,33 +333,41 @@ def test_plan_without_a_cluster_in_reach_says_so_and_plans(
 
 def test_report_of_a_store_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="is no store: name one"):
-        report.main(["experiment=tour", f"store={tmp_path / 'typo'}"])
+        run("report", ["tour", f"--store={tmp_path / 'typo'}"])
     assert not (tmp_path / "typo").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "experiment is not given: choose as_published_code, augmentation_strength"),
-        (["experiment=tuor"], "experiment='tuor': choose as_published_code, augmentation_strength"),
-        (["experiment=tour", "profile=nope"], "profile='nope': choose dev, gpu4, gpu4-packed, local"),
-        (["experiment=tour", "seed=4"], "unknown setting seed: did you mean seeds?"),
-        (["experiment=tour", "seeds=[]"], "seeds=[]: choose different whole numbers"),
-        (["experiment=tour", "seeds=[1,1]"], "seeds=[1, 1]: choose different whole numbers"),
-        (["experiment=tour", "floors=7"], "floors=7: choose true or false"),
-        (["experiment=tour", "+scale=none"], "scale='none': choose demo, miniature, small"),
-        (["experiment=tour", "scale=[demo]"], "scale=['demo']: choose demo, miniature, small"),
-        (["experiment=tour", "views=1", "views.crop=2"], "views.crop=2: choose settings below views, or a value for"),
-        (["experiment=tour", "optimisation.epochs=1,2"], "optimisation.epochs=1,2 is more than one value: give one"),
-        (["experiment=tour", "optimisation.epochs=two"], "optimisation.epochs='two': choose a whole number"),
-        (["experiment=tour", "optimisation.epoch=2"], "did you mean optimisation.epochs?"),
-        (["experiment=tour", "views=[1]"], "views=[1]: choose settings below it"),
-        (["experiment=tour", "tour"], "'tour' is not understood"),
+        ([], "no experiment is named: choose as_published_code, augmentation_strength"),
+        (["tuor"], "experiment='tuor': did you mean tour? choose as_published_code, augmentation_strength"),
+        (["tour", "--profile=nope"], "--profile='nope': choose dev, gpu4, gpu4-packed, local"),
+        (["tour", "seed=4"], "seed is of a single cell: write --seeds 0,1"),
+        (["tour", "--seeds="], "--seeds='': choose seeds, at least 0"),
+        (["tour", "--seeds", "-1,2"], "--seeds='-1,2': choose seeds, at least 0"),
+        (["tour", "--seeds=1,1"], "--seeds='1,1': choose different ones, as in 0,1"),
+        (["tour", "--seeds"], "--seeds is without its value: write --seeds N[,N]"),
+        (["tour", "--no-floors=7"], "--no-floors=7: --no-floors takes no value"),
+        (["tour", "floor=7"], "unknown setting floor: choose from data, views"),
+        (["tour", "--profle=gpu4"], "unknown flag --profle: did you mean --profile? choose from --archive"),
+        (["tour", "--profile=gpu5"], "--profile='gpu5': did you mean gpu4? choose dev"),
+        (["tour", "-x"], "unknown flag -x: choose from --archive"),
+        (["tour", "--scale=none"], "--scale='none': choose demo, miniature, small"),
+        (["tour", "--scale=smal"], "--scale='smal': did you mean small? choose demo, miniature, small"),
+        (["tour", "views=1", "views.crop=2"], "views.crop=2: choose settings below views, or a value for"),
+        (["tour", "optimisation.epochs=1,2"], "optimisation.epochs=1,2 is more than one value: give one"),
+        (["tour", "optimisation.epochs=two"], "optimisation.epochs='two': choose a whole number"),
+        (["tour", "optimisation.epoch=2"], "did you mean optimisation.epochs?"),
+        (["tour", "views=[1]"], "views=[1]: choose settings below it"),
+        (["tour", "tour"], "'tour' is one word too many after 'tour': name one experiment"),
+        (["tour", "--", "--x"], "'--x' is one word too many after 'tour'"),
+        (["tour", "views.crop=-1"], "views.crop=-1: choose"),
     ],
 )
 def test_what_cannot_be_asked_is_one_line_that_names_the_choices(arguments: list[str], said: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        experiment.asked(arguments)
+        ask(arguments)
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -380,7 +387,7 @@ def test_what_cannot_be_asked_is_one_line_that_names_the_choices(arguments: list
 def test_profile_that_cannot_be_is_one_line_that_names_it(written: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(written)
     with pytest.raises(ConfigError) as refused:
-        experiment.profile(str(tmp_path / "mine.yaml"))
+        profiles.profile(str(tmp_path / "mine.yaml"))
     assert said in str(refused.value)
     assert "mine" in str(refused.value)
     assert "secret" not in str(refused.value)
@@ -389,9 +396,9 @@ def test_profile_that_cannot_be_is_one_line_that_names_it(written: str, said: st
 
 def test_local_profile_is_the_one_that_says_no_more_than_that_it_is_local(tmp_path: Path) -> None:
     (tmp_path / "local.yaml").write_text("launcher: local\nstages: {pretrain: {ranks_per_machine: 1}}\n")
-    assert experiment.profile("local") == experiment.profile(str(tmp_path / "local.yaml"))
+    assert profiles.profile("local") == profiles.profile(str(tmp_path / "local.yaml"))
 
 
-@pytest.mark.parametrize("path", sorted(experiment.PROFILES.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(profiles.PROFILES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_profile_of_the_project_can_be_read(path: Path) -> None:
-    assert experiment.profile(path.stem).name == path.stem
+    assert profiles.profile(path.stem).name == path.stem

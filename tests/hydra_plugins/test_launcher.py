@@ -31,11 +31,12 @@ from dae_ssl.distributed import world
 from dae_ssl.planning.profile import Profile, Stages
 from dae_ssl.store import OUTCOMES, Store
 from hydra_plugins import dae_ssl_launcher as launcher
-from jobs import experiment, settings
+from jobs import profiles
+from tests.commanded import DAE_SSL, cell_of
 
 TINY = [
     "data.pretrain=tiny", "data.validation_images=6", "optimisation.batch_size=8", "optimisation.checkpoints=[1]",
-    "probe.epochs=2", "kmeans.clusters=3", "kmeans.restarts=1", "floors=false",
+    "probe.epochs=2", "kmeans.clusters=3", "kmeans.restarts=1", "--no-floors",
 ]  # fmt: skip
 DAE = ["method=dae", "method.embedding=l2", "method.alpha=1", "data.evaluate=tiny", "optimisation.epochs=4"]
 HIDES_SCONTROL = ["unshare", "-m", "sh", "-c", 'mount --bind /bin/false "$(command -v scontrol)"; exec "$@"', "--"]
@@ -95,7 +96,7 @@ def test_batch_script_says_what_the_profile_says(a_submitter: Path) -> None:
     assert asked == {
         "partition=gpu", "account=a", "qos=q", "exclusive", "constraint=a100", "nodes=1", "ntasks-per-node=1",
         "gpus-per-node=1", "cpus-per-task=8", "mem=16384M", "time=240", "signal=USR2@120", "requeue",
-        "open-mode=append", "job-name=run_cell", "comment='dae_ssl multirun-x'", f"chdir={snapshot}",
+        "open-mode=append", "job-name=run", "comment='dae_ssl multirun-x'", f"chdir={snapshot}",
         f"output={folder.path}/logs/%j_0_log.out",
     }  # fmt: skip
     begins = lines.index("# setup") + 1
@@ -124,14 +125,14 @@ def test_profile_decides_device_and_mlflow_where_the_command_line_does_not() -> 
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        (None, "hydra.launcher.profile is not given"),
-        ("local", "hydra.launcher.profile=local sends nothing"),
-        ("nowhere", "profile='nowhere': choose dev, gpu4, gpu4-packed, local"),
+        (None, "--profile is not given"),
+        ("local", "--profile='local' sends nothing"),
+        ("nowhere", "--profile='nowhere': choose dev, gpu4, gpu4-packed, local"),
     ],
 )
 def test_profile_that_nothing_can_be_sent_with_is_refused_in_one_line(name: str | None, said: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        launcher.chosen(name, experiment.profile)
+        launcher.chosen(name, profiles.profile)
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -226,12 +227,12 @@ def test_reason_is_the_last_thing_that_the_task_said_itself(tmp_path: Path) -> N
 
 def sweep(store: Path, *overrides: str) -> list[str]:
     """The command of a sweep of tiny cells."""
-    return [sys.executable, "-m", "jobs.run_cell", "--multirun", *TINY, f"store={store}",
+    return [*DAE_SSL, "run", "--multirun", *TINY, f"--store={store}",
             f"hydra.sweep.dir={store.parent / 'sweep'}", *overrides]  # fmt: skip
 
 
 def through(profile: str | Path) -> list[str]:
-    return ["hydra/launcher=slurm", f"hydra.launcher.profile={profile}", "hydra.launcher.look_seconds=1"]
+    return [f"--profile={profile}", "hydra.launcher.look_seconds=1"]
 
 
 def copy_of(images: Path, folder: Path) -> Path:
@@ -240,7 +241,7 @@ def copy_of(images: Path, folder: Path) -> Path:
 
 
 def described(*overrides: str) -> Cell:
-    return settings.cell(settings.compose([o for o in (*TINY, *overrides) if not o.startswith("floors")]))
+    return cell_of([word for word in (*TINY, *overrides) if not word.startswith("--")])
 
 
 def outcomes(store: Path) -> list[tuple[str, str]]:
@@ -257,7 +258,7 @@ def outcomes(store: Path) -> list[tuple[str, str]]:
 def test_cells_of_a_multirun_without_a_launcher_are_computed_one_after_another(images: Path, tmp_path: Path) -> None:
     store = copy_of(images, tmp_path)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "MLFLOW"))}
-    command = sweep(store, "method=random,pixels", "data.evaluate=tiny", "mlflow_experiment=null")
+    command = sweep(store, "method=random,pixels", "data.evaluate=tiny", "--no-mlflow")
     done = subprocess.run(command, env=kept | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for method in ("random", "pixels"):
@@ -304,7 +305,7 @@ def test_cell_told_to_stop_in_a_container_without_scontrol_ends_with_the_same_by
     cluster: Any, images: Path, tmp_path: Path
 ) -> None:
     store, other = copy_of(images, tmp_path), copy_of(images, tmp_path / "undisturbed")
-    dev: Any = OmegaConf.to_container(OmegaConf.load(experiment.PROFILES / "dev.yaml"))
+    dev: Any = OmegaConf.to_container(OmegaConf.load(profiles.PROFILES / "dev.yaml"))
     contained = {"container": HIDES_SCONTROL, "python": sys.executable, "array_parallelism": 2}
     OmegaConf.save(OmegaConf.create(dev | contained), tmp_path / "contained.yaml")
     command = sweep(store, *DAE, "seed=1,2", *through(tmp_path / "contained.yaml"))

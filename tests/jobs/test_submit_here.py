@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,11 +23,12 @@ from dae_ssl.compute.nodes import needed
 from dae_ssl.compute.running import Outcome
 from dae_ssl.config import ConfigError
 from dae_ssl.files import StoreError
-from jobs import experiment, results, status, submit
+from jobs import status, submit
+from tests.commanded import DAE_SSL, ask, run
 
-TINY = ["experiment=tour", "data.pretrain=tiny", "data.evaluate=tiny", "data.validation_images=6", "probe.epochs=3",
+TINY = ["tour", "data.pretrain=tiny", "data.evaluate=tiny", "data.validation_images=6", "probe.epochs=3",
         "optimisation.batch_size=8", "optimisation.epochs=2", "optimisation.checkpoints=[1]", "kmeans.clusters=3",
-        "kmeans.restarts=2", "floors=false"]  # fmt: skip
+        "kmeans.restarts=2", "--no-floors"]  # fmt: skip
 LONGER = [*TINY, "optimisation.epochs=6"]
 
 
@@ -40,23 +40,20 @@ def store(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 def done(store: Path, *arguments: str) -> set[nodes.NodeId]:
-    asked = experiment.asked([*arguments, f"store={store}"])
+    asked = ask([*arguments, f"--store={store}"])
     return set(nodes.finished(needed(asked.cells), asked.store))
 
 
 @pytest.mark.slow
 def test_cells_are_finished_one_after_another(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert submit.main([*TINY, f"store={store}"]) == 0
+    assert run("submit", [*TINY, f"--store={store}"]) == 0
     printed = capsys.readouterr().out
     order = [line.split()[1] for line in printed.splitlines() if line.startswith("[")]
     assert order == list(config.STAGES) * 3
     assert "everything is there" in printed
-    assert (
-        f"[1/12] pretrain {config.keys(experiment.asked(TINY).cells[0])['pretrain']}: DAE, no embedding loss, seed 0"
-        in printed
-    )
+    assert f"[1/12] pretrain {config.keys(ask(TINY).cells[0])['pretrain']}: DAE, no embedding loss, seed 0" in printed
     shutil.rmtree(store / "data")
-    assert submit.main([*TINY, f"store={store}"]) == 0
+    assert run("submit", [*TINY, f"--store={store}"]) == 0
     assert "nothing is missing" in capsys.readouterr().out
 
 
@@ -82,13 +79,13 @@ def whole(images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, d
     shutil.copytree(images, store)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", "")
-        assert submit.main([*LONGER, f"store={store}"]) == 0
+        assert run("submit", [*LONGER, f"--store={store}"]) == 0
     return products(store)
 
 
 @pytest.mark.slow
 def test_cells_side_by_side_give_the_same_bytes(whole: dict[str, dict[str, str]], store: Path) -> None:
-    assert submit.main([*LONGER, f"store={store}", "parallel=2"]) == 0
+    assert run("submit", [*LONGER, f"--store={store}", "--parallel=2"]) == 0
     assert len(whole) == 12
     assert products(store) == whole
     assert not (store / "launches").exists(), "a local run is no submission"
@@ -101,19 +98,19 @@ def test_it_stops_in_time_with_its_state_saved_and_goes_on_to_the_same_bytes(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    arguments = [*LONGER, f"store={store}", "parallel=2"]
+    arguments = [*LONGER, f"--store={store}", "--parallel=2"]
     with monkeypatch.context() as patch:
         at = list[Budget]()
         trains = begins_training(store)
         patch.setattr(Budget, "__call__", lambda budget: at.append(budget) is None and trains())
         began = time.monotonic()
-        assert submit.main([*arguments, "minutes=7.5"]) == 0
+        assert run("submit", [*arguments, "--minutes=7.5"]) == 0
     assert at[0].minutes == 7.5
     assert 0 <= at[0].began - began < 60
     assert "stopped after 7.5 minutes, as asked; 12 nodes are left: the same command goes on" in capsys.readouterr().out
-    assert status.main([*LONGER, f"store={store}"]) == 0
+    assert run("status", [*LONGER, f"--store={store}"]) == 0
     assert "pretrain: saved after epoch " in capsys.readouterr().out
-    assert submit.main(arguments) == 0
+    assert run("submit", arguments) == 0
     assert sum('"resumed"' in path.read_text() for path in store.glob("pretrain/*/log.jsonl")) >= 1
     assert products(store) == whole
 
@@ -123,14 +120,14 @@ def test_time_that_is_over_before_anything_began_is_told_as_such(
     store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     began = time.monotonic()
-    assert submit.main([*LONGER, f"store={store}", "minutes=0.0001"]) == 0
+    assert run("submit", [*LONGER, f"--store={store}", "--minutes=0.0001"]) == 0
     assert time.monotonic() - began < 20
     assert "stopped after 0.0001 minutes, as asked; 12 nodes are left" in capsys.readouterr().out
 
 
 def start(store: Path, *further: str) -> "subprocess.Popen[str]":
     """Start the command with cells that do not end, and wait until one is trained."""
-    command = [sys.executable, "-m", "jobs.submit", *TINY, f"store={store}", "optimisation.epochs=100000", *further]
+    command = [*DAE_SSL, "submit", *TINY, f"--store={store}", "optimisation.epochs=100000", *further]
     process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True)
     deadline, trains = time.monotonic() + 120, begins_training(store)
     while not trains():
@@ -145,7 +142,7 @@ def lanes_of(process: "subprocess.Popen[str]") -> list[int]:
 
 @pytest.mark.slow
 def test_what_stops_it_from_outside_is_told_by_its_exit_code_also_with_minutes(store: Path) -> None:
-    process = start(store, "minutes=10")
+    process = start(store, "--minutes=10")
     process.send_signal(signal.SIGTERM)
     printed, _ = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM
@@ -155,7 +152,7 @@ def test_what_stops_it_from_outside_is_told_by_its_exit_code_also_with_minutes(s
 
 @pytest.mark.slow
 def test_lane_that_is_killed_goes_on_and_lanes_of_a_run_that_is_killed_do_not(store: Path) -> None:
-    process = start(store, "parallel=2")
+    process = start(store, "--parallel=2")
     (first, second) = lanes_of(process)
     os.kill(first, signal.SIGKILL)
     deadline = time.monotonic() + 120
@@ -176,16 +173,17 @@ def test_lane_that_is_killed_goes_on_and_lanes_of_a_run_that_is_killed_do_not(st
 def test_cell_that_diverges_leaves_the_others_alone(
     store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = experiment.asked([*TINY, f"store={store}", "parallel=2"], **submit.OPTIONS)
+    asked = ask([*TINY, f"--store={store}", "--parallel=2"])
     rows = asked.sections[0].cells
     (bad, (cell,)), *_ = rows.items()
     rows[bad] = (replace(cell, optimisation=replace(cell.optimisation, learning_rate=1e30)),)
-    monkeypatch.setattr(submit.experiment, "asked", lambda *_, **__: asked)
-    assert submit.main([*TINY, f"store={store}"]) == 1
+    for verb in (submit, status):
+        monkeypatch.setattr(verb, "experiment", lambda _: asked)
+    assert run("submit", [*TINY, f"--store={store}"]) == 1
     assert "pretrain failed; 3 nodes that need it are left out" in (printed := capsys.readouterr().err)
-    assert "4 nodes failed: python -m jobs.status experiment=tour" in printed
+    assert "4 nodes failed: dae-ssl status tour" in printed
     assert len(nodes.finished(needed(asked.cells), asked.store)) == 2 * 4
-    assert status.main([]) == 1
+    assert run("status", ["tour"]) == 1
     assert "Diverged" in capsys.readouterr().out
 
 
@@ -206,13 +204,13 @@ def test_finished_cell_is_kept_before_the_next_is_done(
         return [{stage for stage, key in nodes if (stage, key) in archive.nodes} for nodes in found]
 
     monkeypatch.setattr(Archive, "write", written)
-    assert submit.main([*TINY, f"store={store}", f"archive={file}", "weights=true"]) == 0
+    assert run("submit", [*TINY, f"--store={store}", f"--archive={file}", "--weights"]) == 0
     finished = [(cells, nodes) for cells, nodes in seen if cells]
     assert finished[0][0] == 1
     assert 4 <= finished[0][1] < 8
     assert finished[-1] == (3, 12)
     loaded = tmp_path / "loaded"
-    results.main(["load", str(file), f"store={loaded}"])
+    run("results", ["load", str(file), f"--store={loaded}"])
     assert len(done(loaded, *TINY)) == 12
     last = {node: files["encoder-epoch0002.safetensors"] for node, files in products(store).items() if "pret" in node}
     assert len(last) == 3
@@ -220,7 +218,7 @@ def test_finished_cell_is_kept_before_the_next_is_done(
         encoder = (tmp_path / "weights" / f"{node.rpartition('/')[2]}.safetensors").read_bytes()
         assert hashlib.sha256(encoder).hexdigest() == digest
     before = file.read_bytes()
-    assert submit.main([*TINY, f"store={store}", f"archive={file}"]) == 0
+    assert run("submit", [*TINY, f"--store={store}", f"--archive={file}"]) == 0
     assert file.read_bytes() == before
 
 
@@ -230,7 +228,7 @@ def test_what_is_under_way_when_it_stops_is_kept_as_far_as_it_is_done(
 ) -> None:
     monkeypatch.setattr(Budget, "__call__", lambda _: any(store.glob("features/*/record.json")))
     monkeypatch.setattr(running, "GRACE_SECONDS", 0.1)
-    assert submit.main([*TINY, f"store={store}", "minutes=1", f"archive={tmp_path / 'kept.jsonl'}"]) == 0
+    assert run("submit", [*TINY, f"--store={store}", "--minutes=1", f"--archive={tmp_path / 'kept.jsonl'}"]) == 0
     assert {stage for stage, _ in Archive.read(tmp_path / "kept.jsonl").nodes} >= {"pretrain", "features"}
 
 
@@ -238,14 +236,14 @@ def test_what_is_under_way_when_it_stops_is_kept_as_far_as_it_is_done(
 def test_machine_that_trains_and_one_that_evaluates(
     whole: dict[str, dict[str, str]], store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [*LONGER, f"store={store}"]
-    assert submit.main([*arguments, "only=probe"]) == 0
-    told = "only=probe leaves nodes that are missing: 9 of other stages and 3 whose parents are not there"
+    arguments = [*LONGER, f"--store={store}"]
+    assert run("submit", [*arguments, "--only=probe"]) == 0
+    told = "--only probe leaves nodes that are missing: 9 of other stages and 3 whose parents are not there"
     assert told in capsys.readouterr().out
-    assert submit.main([*arguments, "only=pretrain"]) == 0
+    assert run("submit", [*arguments, "--only=pretrain"]) == 0
     assert {node.partition("/")[0] for node in products(store)} == {"pretrain"}
-    assert "only=pretrain leaves nodes that are missing: 9 of other stages" in capsys.readouterr().out
-    assert submit.main(arguments) == 0
+    assert "--only pretrain leaves nodes that are missing: 9 of other stages" in capsys.readouterr().out
+    assert run("submit", arguments) == 0
     assert products(store) == whole
 
 
@@ -258,7 +256,7 @@ def test_kmeans_has_a_lane_without_a_gpu_where_there_is_one(
     given = list[tuple[int, str]]()
     give = Lane.give
     monkeypatch.setattr(Lane, "give", lambda lane, node: given.append((lane.number, node.stage)) or give(lane, node))
-    assert submit.main([*LONGER, f"store={store}"]) == 0
+    assert run("submit", [*LONGER, f"--store={store}"]) == 0
     assert {stage for lane, stage in given if lane == 2} == {"kmeans"}
     assert {lane for lane, stage in given if stage == "pretrain"} == {0, 1}
     assert products(store) == whole
@@ -268,8 +266,7 @@ def test_kmeans_has_a_lane_without_a_gpu_where_there_is_one(
 def test_cell_that_several_ranks_pretrain_is_computed_on_one_lane(store: Path, tmp_path: Path) -> None:
     profile = tmp_path / "ranks.yaml"
     profile.write_text("launcher: local\ndevice: cpu\nstages: {pretrain: {ranks_per_machine: 2}}\n")
-    arguments = [*TINY, f"store={store}", f"profile={profile}"]
-    assert submit.main(arguments) == 0
+    assert run("submit", [*TINY, f"--store={store}", f"--profile={profile}"]) == 0
     records = [json.loads(path.read_text()) for path in store.glob("pretrain/*/record.json")]
     assert [record["ranks"] for record in records] == [2, 2, 2]
     assert len(done(store, *TINY)) == 12
@@ -277,47 +274,45 @@ def test_cell_that_several_ranks_pretrain_is_computed_on_one_lane(store: Path, t
 
 @pytest.mark.slow
 def test_nodes_that_results_ask_for_are_computed_in_the_same_run(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    few, more = [*TINY, f"store={store}", "seeds=[0]"], [*TINY, f"store={store}", "seeds=[0,1]"]
-    answers = [experiment.asked(few, **submit.OPTIONS), *[experiment.asked(more, **submit.OPTIONS)] * 2]
-    monkeypatch.setattr(submit.experiment, "asked", lambda *_, **__: answers.pop(0))
-    assert submit.main(few) == 0
+    few, more = [*TINY, f"--store={store}", "--seeds=0"], [*TINY, f"--store={store}", "--seeds=0,1"]
+    answers = [ask(few), *[ask(more)] * 2]
+    monkeypatch.setattr(submit, "experiment", lambda _: answers.pop(0))
+    assert run("submit", few) == 0
     monkeypatch.undo()
-    assert len(done(store, *TINY, "seeds=[0,1]")) == 3 * 4 * 2
+    assert len(done(store, *TINY, "--seeds=0,1")) == 3 * 4 * 2
 
 
 @pytest.mark.parametrize("minutes", ["0", "-1", "true", "soon", "9" * 400])
 def test_time_that_is_none_is_one_line(minutes: str, tmp_path: Path) -> None:
-    with pytest.raises(
-        ConfigError, match=r"minutes=.*: (choose a number above 0|9+\.\.\. is a number of 400 characters)"
-    ):
-        submit.main([*TINY, f"minutes={minutes}", f"store={tmp_path}"])
+    with pytest.raises(ConfigError, match=r"--minutes='.*': choose a number above 0, 1e\+07 at most"):
+        run("submit", [*TINY, f"--minutes={minutes}", f"--store={tmp_path}"])
 
 
 @pytest.mark.parametrize(
     ("option", "choices"),
     [
-        ("minutes=5", "a local one with minutes; SLURM has time limits"),
-        ("parallel=2", "a local one with parallel; SLURM has arrays, and packing"),
-        ("archive=kept.jsonl", "a local one with archive; jobs.results saves"),
+        ("--minutes=5", "a local one with --minutes; SLURM has time limits"),
+        ("--parallel=2", "a local one with --parallel; SLURM has arrays, and packing"),
+        ("--archive=kept.jsonl", "a local one with --archive; `dae-ssl results save` keeps them"),
     ],
 )
 def test_what_only_a_local_run_has_is_refused_to_others(option: str, choices: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=f"profile='gpu4': choose {choices}"):
-        submit.main([*TINY, option, "profile=gpu4", f"store={tmp_path}"])
+    with pytest.raises(ConfigError, match=f"--profile='gpu4': choose {choices}"):
+        run("submit", [*TINY, option, "--profile=gpu4", f"--store={tmp_path}"])
 
 
 @pytest.mark.parametrize(
     ("option", "told"),
     [
-        ("parallel=0", "parallel=0: choose a whole number above 0"),
-        ("parallel=1.5", "parallel=1.5: choose a whole number above 0"),
-        ("parallel=" + "9" * 30, "--parallel=9+: choose [0-9]+ at most: 4 for each of"),
-        ("weights=0", "weights=0: choose false, or name an archive=FILE"),
-        ("weights=true", "weights=True: choose false, or name an archive=FILE"),
-        ("archive=.", "archive='.': choose a file"),
-        ("archive=3", "archive=3: choose a file"),
-        ("only=pretrian", "only='pretrian': choose pretrain, features, probe, kmeans, or several"),
-        ("only=[]", "only=\\[\\]: choose pretrain"),
+        ("--parallel=0", "--parallel='0': choose a whole number, at least 1"),
+        ("--parallel=1.5", "--parallel='1.5': choose a whole number, at least 1"),
+        ("--parallel=" + "9" * 18, "--parallel=9+: choose [0-9]+ at most: 4 for each of"),
+        ("--weights=0", "--weights needs --archive FILE, beside which they are written"),
+        ("--weights", "--weights needs --archive FILE"),
+        ("--minutes", "--minutes is without its value: write --minutes N"),
+        ("--archive=.", "--archive='.': choose a file"),
+        ("--only=pretrian", "--only='pretrian': did you mean pretrain\\? choose pretrain, features, probe, kmeans"),
+        ("--only=", "--only='': choose pretrain"),
     ],
 )
 def test_option_that_cannot_be_is_one_line_and_nothing_is_written(
@@ -325,29 +320,28 @@ def test_option_that_cannot_be_is_one_line_and_nothing_is_written(
 ) -> None:
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(ConfigError, match=told):
-        submit.main([*TINY, option, f"store={store}"])
+        run("submit", [*TINY, option, f"--store={store}"])
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_file_that_is_none_of_results_is_not_overwritten(store: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("my notes\n")
     with pytest.raises(StoreError, match=r"mine\.txt, line 1: no result"):
-        submit.main([*TINY, f"store={store}", f"archive={tmp_path / 'mine.txt'}"])
+        run("submit", [*TINY, f"--store={store}", f"--archive={tmp_path / 'mine.txt'}"])
     assert (tmp_path / "mine.txt").read_text() == "my notes\n"
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["archive={folder}/pipe"], "archive='.*pipe': choose a file"),
-        (["archive={folder}/link"], "archive='.*link': choose a file"),
-        ([f"archive={'n' * 300}"], "the name is too long"),
-        ([f"store={'n' * 300}"], "the name is too long"),
-        (["archive="], "archive='': choose a file"),
-        (["archive={folder}/r.jsonl", "weights="], "weights='': choose true, or a folder"),
-        (["archive={folder}/r.jsonl", "weights=0"], "weights=0: choose true, or a folder"),
-        (["archive={folder}/r.jsonl", f"weights={'n' * 300}"], "the name is too long"),
-        (["archive={folder}/r.jsonl", "weights={folder}/mine"], r"mine/README\.md is no index of encoders"),
+        (["--archive={folder}/pipe"], "--archive='.*pipe': choose a file"),
+        (["--archive={folder}/link"], "--archive='.*link': choose a file"),
+        ([f"--archive={'n' * 300}"], "the name is too long"),
+        ([f"--store={'n' * 300}"], "the name is too long"),
+        (["--archive="], "--archive='': choose a file"),
+        (["--archive={folder}/r.jsonl", "--weights="], "--weights='': choose a folder, or leave its name out"),
+        (["--archive={folder}/r.jsonl", f"--weights={'n' * 300}"], "the name is too long"),
+        (["--archive={folder}/r.jsonl", "--weights={folder}/mine"], r"mine/README\.md is no index of encoders"),
     ],
 )
 def test_file_or_folder_that_cannot_be_written_is_one_line_and_nothing_is_written(
@@ -359,12 +353,12 @@ def test_file_or_folder_that_cannot_be_written_is_one_line_and_nothing_is_writte
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "README.md").write_text("# My project\n")
     before = sorted(tmp_path.rglob("*"))
-    given = [*TINY, f"store={store}", *(option.format(folder=tmp_path) for option in options)]
-    saving = [option.replace("archive=", "to=") for option in given]
+    given = [*TINY, f"--store={store}", *(option.format(folder=tmp_path) for option in options)]
+    saving = [option.removeprefix("--archive=") for option in given]
     with pytest.raises((ConfigError, StoreError), match=told) as submitted:
-        submit.main(given)
-    with pytest.raises((ConfigError, StoreError), match=told.replace("archive", "to")) as saved:
-        results.main(["save", *saving])
+        run("submit", given)
+    with pytest.raises((ConfigError, StoreError), match=told.replace("--archive", "FILE")) as saved:
+        run("results", ["save", *saving, *([] if "FILE" in told else ["r.jsonl"][: saving == given])])
     assert "\n" not in f"{submitted.value}{saved.value}"
     assert sorted(tmp_path.rglob("*")) == before
     assert (tmp_path / "mine" / "README.md").read_text() == "# My project\n"
@@ -375,10 +369,10 @@ def test_file_or_folder_that_cannot_be_written_is_one_line_and_nothing_is_writte
     [
         (Outcome(left=5, over=True), 0, "stopped after 3 minutes, as asked; 5 nodes are left: the same command", ""),
         (Outcome(failed=2, left=5, over=True), 1, "stopped after 3 minutes, as asked; 5 nodes are left\n", "2 nodes f"),
-        (Outcome(failed=2, left=2), 1, "", "2 nodes failed: python -m jobs.status experiment=tour"),
+        (Outcome(failed=2, left=2), 1, "", "2 nodes failed: dae-ssl status tour"),
         (Outcome(left=5, over=True, stopped=signal.SIGTERM), 143, "", ""),
-        (Outcome(), 0, "everything is there: python -m jobs.report experiment=tour", ""),
-        (Outcome(computed=False), 0, "nothing is missing: python -m jobs.report experiment=tour", ""),
+        (Outcome(), 0, "everything is there: dae-ssl report tour", ""),
+        (Outcome(computed=False), 0, "nothing is missing: dae-ssl report tour", ""),
     ],
 )
 def test_what_came_of_it_is_said_and_told_by_the_exit_code(
@@ -391,20 +385,16 @@ def test_what_came_of_it_is_said_and_told_by_the_exit_code(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(running, "run", lambda *_, **__: outcome)
-    assert submit.main([*TINY, f"store={store}", "minutes=3"]) == code
+    assert run("submit", [*TINY, f"--store={store}", "--minutes=3"]) == code
     said = capsys.readouterr()
     for expected, line in ((printed, said.out), (complained, said.err)):
         assert expected in line if expected else not line
 
 
 def test_hint_names_the_cells_and_none_of_its_own_options() -> None:
-    arguments = [
-        "experiment=tour",
-        "minutes=3",
-        "seeds=[0]",
-        "parallel=2",
-        "only=pretrain",
-        "archive=a",
-        "weights=true",
-    ]
-    assert submit.same_cells(arguments) == ["experiment=tour", "seeds=[0]"]
+    arguments = ["tour", "--minutes=3", "--seeds=0", "--parallel=2", "--only=pretrain", "--archive=a", "--weights"]
+    assert ask(arguments).same == ["tour", "--seeds", "0"]
+    others = ["tour", "--no-floors", "views.crop=20", "--profile=dev", "--scale=demo", "--seeds=0,2", "--store=there"]
+    again = ask(ask(others).same)
+    assert [config.cell_key(cell) for cell in again.cells] == [config.cell_key(cell) for cell in ask(others).cells]
+    assert (again.store, again.profile) == (ask(others).store, ask(others).profile)

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -18,8 +17,10 @@ from omegaconf import OmegaConf
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
 from dae_ssl.config import Cell, ConfigError, Method
-from jobs import scales, values
+from jobs import run, scales, values
 from jobs import settings as job_settings
+from tests.commanded import cell_of
+from tests.commanded import given as given_to
 
 HYDRA = OverridesParser.create()
 
@@ -165,49 +166,61 @@ def test_names_with_points_are_settings_below_others() -> None:
 # ---------------------------------------------------------------------------------- one cell, with Hydra and without
 
 
-def by_hydra_composed(words: list[str]) -> tuple[Cell, str]:
-    """Return the cell and the store that `jobs.run_cell` would take."""
+def by_hydra_composed(arguments: list[str]) -> tuple[Cell, str]:
+    """Return the cell and the store that `dae-ssl run` would take."""
     job_settings.register()
-    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(Path(job_settings.__file__).parent / "conf")):
-        plain: Any = OmegaConf.to_container(hydra.compose("run_cell", words), resolve=True)
+    words = run.overrides(given_to("run", arguments))
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(run.CONFIG)):
+        plain: Any = OmegaConf.to_container(hydra.compose("run", words), resolve=True)
     return job_settings.cell(plain), plain["store"]
 
 
 CHANGES: list[list[str]] = [
     [],
-    ["seed=3", "precision=bf16", "store=elsewhere", "floors=false", "device=cpu", "mlflow_experiment=null"],
-    ["+scale=demo"],
-    ["optimisation.epochs=2", "+scale=small", "optimisation.checkpoints=[1]"],
-    ["+variant=published_code", "+scale=miniature", "views.crop=20", "++seed=1"],
+    ["seed=3", "precision=bf16", "--store=else where's"],
+    ["--scale=demo"],
+    ["optimisation.epochs=2", "--scale", "small", "optimisation.checkpoints=[1]"],
+    ["--variant=published_code", "--scale=miniature", "views.crop=20", "++seed=1"],
     ["views.blur_kernel=3", "views.frozen=true", "data.pretrain_images=50", "data.evaluate='1e3'", "views.flip=1"],
     ["probe.seeds=[1, 2]", "probe.learning_rates=[1e-3,0.01]", "probe.labels_per_class=10", "kmeans.restarts=1.0"],
     ["optimisation.checkpoints=[]", "data.pretrain=null-set", "seed=1", "seed=2", "features.epoch=null"],
 ]
 
 
-@pytest.mark.parametrize("words", CHANGES, ids=" ".join)
+@pytest.mark.parametrize("arguments", CHANGES, ids=" ".join)
 @pytest.mark.parametrize("method", sorted(Method.registry))
-def test_cell_is_the_one_that_hydra_composes_of_the_same_words(method: str, words: list[str]) -> None:
+def test_cell_is_the_one_that_hydra_composes_of_the_same_words(method: str, arguments: list[str]) -> None:
     own = [f"method.{name}={value}" for name, value in config.settings(config.method(method, {})).items()][1:]
-    whole = [*words, *own, f"method={method}"]
-    without, (with_hydra, store) = job_settings.compose(whole), by_hydra_composed(whole)
-    assert job_settings.cell(without) == with_hydra
-    assert without["store"] == store
+    whole = [*arguments, *own, f"method={method}"]
+    cell, store = by_hydra_composed(whole)
+    assert cell_of(whole) == cell
+    assert str(given_to("explain", whole).store) == store
 
 
 def test_every_scale_and_variant_is_known_to_hydra_and_without_it() -> None:
     cells = set()
     for group, options in scales.GROUPS.items():
         for name in options:
-            words = ["method=dae", f"+{group}={name}"]
-            cells.add(config.cell_key(job_settings.cell(job_settings.compose(words))))
-            assert job_settings.cell(job_settings.compose(words)) == by_hydra_composed(words)[0]
+            arguments = ["method=dae", f"--{group}={name}"]
+            cells.add(config.cell_key(cell_of(arguments)))
+            assert cell_of(arguments) == by_hydra_composed(arguments)[0]
     assert len(cells) == 4
+
+
+def test_flags_of_where_a_cell_runs_are_hydras_settings_of_it() -> None:
+    arguments = ["method=ae", "--no-floors", "--device=cpu", "--no-mlflow", "--scale=demo"]
+    words = run.overrides(given_to("run", arguments))
+    assert words == ["method=ae", "+scale=demo", "device=cpu", "floors=false", "mlflow_experiment=null"]
+    named = run.overrides(given_to("run", ["method=ae", "--mlflow-experiment=my runs", "-m", "--profile=a b.yaml"]))
+    assert named == ["method=ae", "mlflow_experiment='my runs'", "hydra/launcher=slurm",
+                     "hydra.launcher.profile='a b.yaml'"]  # fmt: skip
+    with pytest.raises(ConfigError, match="--profile='gpu4': choose it with --multirun"):
+        run.overrides(given_to("run", ["method=ae", "--profile=gpu4"]))
 
 
 def test_store_is_that_of_the_environment_unless_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAE_SSL_STORE", "there")
-    assert job_settings.compose(["method=ae"])["store"] == by_hydra_composed(["method=ae"])[1] == "there"
-    assert job_settings.compose(["method=ae", "store=here"])["store"] == "here"
-    with pytest.raises(ConfigError, match="store=5: choose a folder"):
-        job_settings.compose(["method=ae", "store=5"])
+    assert str(given_to("explain", ["method=ae"]).store) == by_hydra_composed(["method=ae"])[1] == "there"
+    assert by_hydra_composed(["method=ae", "--store=here"])[1] == "here"
+    assert by_hydra_composed(["method=ae", "--store=5"])[1] == "5", "a folder, whatever else it could be"
+    assert by_hydra_composed(["method=ae", "--store=there"])[1] == "there"

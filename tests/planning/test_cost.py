@@ -115,8 +115,8 @@ def test_plan_names_the_cheaper_of_two_ways_that_were_timed_and_why(
 @pytest.mark.parametrize(
     ("ranks", "unknown", "how"),
     [
-        (1, "4 ranks a cell", "trial=true under torchrun with 4 processes"),
-        (4, "4 cells side by side", "trial=true in one process"),
+        (1, "4 ranks a cell", "--trial under torchrun with 4 processes"),
+        (4, "4 cells side by side", "--trial in one process"),
     ],
 )
 def test_of_a_way_that_was_never_timed_plan_gives_no_number_but_what_would_decide(
@@ -135,7 +135,7 @@ def test_plan_asks_for_both_trials_where_nothing_was_timed(tmp_path: Path, capsy
     timed(store, 1.0, ranks=1, precision="bf16")
     timed(store, 1.0, ranks=4, precision="bf16")
     lines = costs(store, PACKED, [300], capsys)
-    assert lines[-1] == ("  cheaper: unknown until timed: trial=true in one process and trial=true under torchrun with "
+    assert lines[-1] == ("  cheaper: unknown until timed: --trial in one process and --trial under torchrun with "
                          "4 processes, where the cells are to run")  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import pytest
 from dae_ssl.config import ConfigError
 from dae_ssl.planning import profile
 from dae_ssl.planning.profile import Profile
-from jobs import experiment
+from jobs import profiles
 
 
 def refused(**given: Any) -> str:
@@ -79,7 +79,7 @@ def test_what_a_profile_states_for_its_tasks_wins_over_what_every_task_has() -> 
 
 
 def test_the_two_profiles_of_four_gpus_differ_only_in_how_pretraining_uses_them() -> None:
-    shared, packed = experiment.profile("gpu4"), experiment.profile("gpu4-packed")
+    shared, packed = profiles.profile("gpu4"), profiles.profile("gpu4-packed")
     own = replace(packed.stages.pretrain, packing=1, ranks_per_machine=4)
     assert (packed.stages.pretrain.packing, packed.stages.pretrain.ranks, packed.stages.pretrain.gpus) == (4, 1, 4)
     assert replace(packed, name="gpu4", stages=replace(packed.stages, pretrain=own)) == shared

@@ -8,7 +8,7 @@ import pytest
 from dae_ssl.planning import trial
 from dae_ssl.store import Store
 from jobs import experiment
-from jobs import plan as plan_command
+from tests.commanded import run
 from tests.planning.planned import column
 
 
@@ -19,9 +19,7 @@ def test_trial_for_packed_cells_times_one_rank_in_each_precision_and_the_plan_go
     path = tmp_path / "packed.yaml"
     path.write_text((experiment.PROFILES / "gpu4-packed.yaml").read_text() + "device: cpu\n")
     changes = ["data.pretrain=tiny", "data.evaluate=tiny", "data.validation_images=6", "optimisation.batch_size=32"]
-    plan_command.main(
-        ["experiment=precision", f"profile={path}", f"store={tmp_path / 'store'}", "trial=true", *changes]
-    )
+    run("plan", ["precision", f"--profile={path}", f"--store={tmp_path / 'store'}", "--trial", *changes])
     found = {(one["method"], one["precision"], one["ranks"]) for one in trial.measured(Store(tmp_path / "store"))}
     assert found == {(method, precision, 1) for method in ("dae", "simclr") for precision in ("fp32", "tf32", "bf16")}
     lines = capsys.readouterr().out.splitlines()

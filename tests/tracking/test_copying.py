@@ -522,7 +522,7 @@ def test_failing_server_is_told_once_and_asked_less_and_less(tmp_path: Path, cap
             copy(cell_run(tmp_path), uri)
     assert "\n" not in told[0]
     assert "nothing is lost" in told[0]
-    assert "python -m jobs.sync_mlflow" in told[0]
+    assert "dae-ssl sync" in told[0]
     assert f"***@127.0.0.1:{port}" in told[0]
     assert "s3cret" not in told[0] + str(error.value) + "".join(capfd.readouterr())
 

@@ -34,7 +34,8 @@ from dae_ssl.report.cell.page import write_cell_page
 from dae_ssl.store import Store
 from dae_ssl.tracking import copying, runs, server
 from dae_ssl.tracking.copying import CellRun, LiveCopy
-from jobs import mlflow_server
+from jobs import server as server_command
+from tests.commanded import DAE_SSL, given
 from tests.conftest import Cluster
 
 ROOT = Path(__file__).parents[2]
@@ -269,16 +270,16 @@ def test_sync_to_the_profiles_server_that_is_away_is_one_line_however_many_cells
         begun = config.cell(method="dae", seed=seed)
         cells.describe(begun, place)
         place.node("pretrain", config.key(begun, "pretrain")).create()
-    command = [sys.executable, "-m", "jobs.sync_mlflow", f"store={place.root}", f"profile={profile}"]
+    command = [*DAE_SSL, "sync", f"--store={place.root}", f"--profile={profile}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stdout) == (1, "to http://127.0.0.1:9\n")
-    again = r"`MLFLOW_TRACKING_URI=http://127.0.0.1:9 python -m jobs.sync_mlflow` copies them later\)\n"
+    again = r"`MLFLOW_TRACKING_URI=http://127.0.0.1:9 dae-ssl sync` copies them later\)\n"
     assert re.fullmatch(rf"error: MLflow at http://127.0.0.1:9 is not reached: .*{again}", done.stderr)
 
 
 def test_sync_makes_no_run_of_a_cell_of_which_nothing_was_computed(tmp_path: Path) -> None:
     cells.describe(config.cell(method="dae"), Store(tmp_path))
-    command = [sys.executable, "-m", "jobs.sync_mlflow", f"store={tmp_path}"]
+    command = [*DAE_SSL, "sync", f"--store={tmp_path}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
     assert not re.search(r"points and \d+ files sent", done.stdout)
@@ -330,7 +331,7 @@ def test_second_server_on_the_same_folder_is_refused(running: Server) -> None:
 
 def test_server_without_the_script_is_refused_on_a_folder_in_use_before_it_changes_anything(running: Server) -> None:
     before = (running.folder / "auth.ini").read_text()
-    command = [sys.executable, "-m", "jobs.mlflow_server", "--folder", running.folder, "--port", str(free_port())]
+    command = [*DAE_SSL, "server", running.folder, "--port", str(free_port())]
     again = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (again.returncode, again.stderr.count("\n")) == (2, 1)
     assert f"another server uses {running.folder}" in again.stderr
@@ -357,7 +358,7 @@ def test_server_that_cannot_be_started_says_why_and_leaves_nothing(
 def test_secrets_that_others_may_read_are_refused(tmp_path: Path) -> None:
     (tmp_path / "secrets").write_text("PGPASSWORD=x\n")
     (tmp_path / "secrets").chmod(0o640)
-    command = [sys.executable, "-m", "jobs.mlflow_server", "--folder", str(tmp_path)]
+    command = [*DAE_SSL, "server", str(tmp_path)]
     refused = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert refused.returncode == 2
     assert (
@@ -367,10 +368,10 @@ def test_secrets_that_others_may_read_are_refused(tmp_path: Path) -> None:
 
 def test_secrets_of_the_environment_stay_there_and_known_ones_are_kept(tmp_path: Path) -> None:
     given = {"PGPASSWORD": "from the environment"}
-    known = mlflow_server.known_secrets(tmp_path, given)
+    known = server_command.known_secrets(tmp_path, given)
     assert known["PGPASSWORD"] == "from the environment"
     assert "from the environment" not in (tmp_path / "secrets").read_text()
-    assert mlflow_server.known_secrets(tmp_path, given) == known
+    assert server_command.known_secrets(tmp_path, given) == known
     assert len(known["MLFLOW_AUTH_ADMIN_PASSWORD"]) >= 24
     assert stat.S_IMODE((tmp_path / "secrets").stat().st_mode) == 0o600
 
@@ -378,9 +379,9 @@ def test_secrets_of_the_environment_stay_there_and_known_ones_are_kept(tmp_path:
 def test_secret_that_is_set_but_empty_is_made_up_once_and_what_the_file_has_stays(tmp_path: Path) -> None:
     (tmp_path / "secrets").write_text("# of the group\n\nPGPASSWORD=kept\n")
     (tmp_path / "secrets").chmod(0o600)
-    first = mlflow_server.known_secrets(tmp_path, {"PGPASSWORD": "another", "MLFLOW_AUTH_ADMIN_PASSWORD": ""})
+    first = server_command.known_secrets(tmp_path, {"PGPASSWORD": "another", "MLFLOW_AUTH_ADMIN_PASSWORD": ""})
     assert first["PGPASSWORD"] == "another"
-    assert mlflow_server.known_secrets(tmp_path, {}) == first | {"PGPASSWORD": "kept"}
+    assert server_command.known_secrets(tmp_path, {}) == first | {"PGPASSWORD": "kept"}
 
 
 def test_page_may_be_used_under_every_name_of_the_server_and_from_no_other_page(running: Server) -> None:
@@ -411,7 +412,7 @@ def test_server_that_refuses_to_create_the_experiment_is_one_line(
 
 @pytest.mark.parametrize("backend", ["postgresql://me:secret@host/mlflow", "postgresql://host/mlflow?password=secret"])
 def test_password_on_the_command_line_is_refused_without_repeating_it(backend: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "jobs.mlflow_server", "--folder", str(tmp_path), "--backend", backend]
+    command = [*DAE_SSL, "server", str(tmp_path), "--backend", backend]
     refused = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert refused.returncode == 2
     assert "secret@" not in refused.stderr
@@ -428,12 +429,11 @@ def test_compose_publishes_mlflow_on_this_machine_alone_and_the_database_nowhere
     assert mlflow["read_only"] is True
     assert mlflow["cap_drop"] == ["ALL"]
     job, *arguments = mlflow["command"]
-    assert job == "mlflow_server"
-    given = mlflow_server.parser().parse_args(
-        [argument.replace("${MLFLOW_NAME:-localhost}", "x") for argument in arguments]
-    )
-    assert mlflow_server.without_password(given.backend) == "postgresql://mlflow@database/mlflow"
-    assert "--allowed-hosts" in mlflow_server.command(given, Path("/mlflow"))
+    assert job == "server"
+    known = given("server", [argument.replace("${MLFLOW_NAME:-localhost}", "x") for argument in arguments])
+    assert known.words == ["/mlflow"]
+    assert server_command.without_password(known.backend) == "postgresql://mlflow@database/mlflow"
+    assert "--allowed-hosts" in server_command.command(known, Path("/mlflow"))
     secret = [(name, value) for service in (database, mlflow) for name, value in service["environment"].items()
               if re.search("PASSWORD|SECRET", name)]  # fmt: skip
     assert len(secret) == 4
@@ -467,17 +467,17 @@ def test_experiment_is_there_before_its_arrays_and_the_server_runs_as_a_job(
         known = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": secrets["MLFLOW_AUTH_ADMIN_PASSWORD"]}
         profile = tmp_path / "tracked.yaml"
         profile.write_text((ROOT / "slurm" / "profiles" / "dev.yaml").read_text() + f"tracking_uri: {uri}\n")
-        asked = ["experiment=tour", f"profile={profile}", "seeds=[0]", "floors=false",
+        asked = ["tour", f"--profile={profile}", "--seeds=0", "--no-floors",
                  "data.pretrain=tiny", "data.evaluate=tiny", "data.validation_images=6",
                  "optimisation.batch_size=8"]  # fmt: skip
-        wrong = cluster.python(
-            "jobs.submit", *asked, f"store={tmp_path / 'refused'}", **known | {"MLFLOW_TRACKING_PASSWORD": "wrong"}
+        wrong = cluster.dae_ssl(
+            "submit", *asked, f"--store={tmp_path / 'refused'}", **known | {"MLFLOW_TRACKING_PASSWORD": "wrong"}
         )
         assert wrong.returncode == 0, "a server that refuses stops no submission"
         assert wrong.stderr.count("\n") == 1
         assert "does not accept the name and password" in wrong.stderr
         cancel_others(cluster, job)
-        sent = cluster.python("jobs.submit", *asked, f"store={tmp_path / 'store'}", **known)
+        sent = cluster.dae_ssl("submit", *asked, f"--store={tmp_path / 'store'}", **known)
         cancel_others(cluster, job)
         assert sent.returncode == 0, sent.stderr
         assert sent.stdout.index("MLflow: http") < sent.stdout.index(": job ")

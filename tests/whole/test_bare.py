@@ -17,14 +17,14 @@ import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
 from dae_ssl.compute import cells, provenance
 from dae_ssl.store import Store
-from jobs import experiment
+from tests.commanded import ask
 
 ROOT = Path(__file__).parents[2]
 THERE = ("torch", "numpy", "h5py", "scikit-learn", "scipy", "matplotlib", "pillow", "tqdm")
 ABSENT = {"hydra", "hydra_plugins", "omegaconf", "antlr4", "submitit", "mlflow", "yaml", "torchvision", "kornia"}
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TOUR = [
-    "experiment=tour", "data.pretrain_images=128", "data.evaluate_images=300", "data.validation_images=100",
+    "tour", "data.pretrain_images=128", "data.evaluate_images=300", "data.validation_images=100",
     "optimisation.epochs=1", "optimisation.checkpoints=[]", "probe.epochs=2", "kmeans.restarts=1",
 ]  # fmt: skip
 
@@ -67,8 +67,8 @@ class Bare:
         )
 
     def job(self, name: str, *words: str, **variables: str) -> str:
-        """Return what `python -m jobs.NAME WORDS` prints, which has to succeed."""
-        done = self.run("-m", f"jobs.{name}", *words, **variables)
+        """Return what `dae-ssl NAME WORDS` prints, which has to succeed."""
+        done = self.run("-m", "jobs", name, *words, **variables)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -121,14 +121,14 @@ class Computed:
 def computed(bare: Bare, tmp_path_factory: pytest.TempPathFactory) -> Computed:
     folder = tmp_path_factory.mktemp("computed")
     store, other, archive = folder / "store", folder / "other", folder / "tour.jsonl"
-    tour, printed = [*TOUR, f"store={store}"], {}
-    printed["prepare_data"] = bare.job("prepare_data", "digits", "--store", str(store))
+    tour, printed = [*TOUR, f"--store={store}"], {}
+    printed["data"] = bare.job("data", "digits", "--store", str(store))
     printed["plan"] = bare.job("plan", *tour)
-    printed["submit"] = bare.job("submit", *tour, "profile=local", "minutes=4")
+    printed["submit"] = bare.job("submit", *tour, "--profile=local", "--minutes=4")
     printed["status"] = bare.job("status", *tour)
     printed["report"] = bare.job("report", *tour)
-    printed["save"] = bare.job("results", "save", *tour, f"to={archive}")
-    printed["load"] = bare.job("results", "load", str(archive), f"store={other}")
+    printed["save"] = bare.job("results", "save", *tour, str(archive))
+    printed["load"] = bare.job("results", "load", str(archive), f"--store={other}")
     return Computed(store, other, printed)
 
 
@@ -140,7 +140,7 @@ def test_experiment_is_computed_reported_saved_and_loaded_on_a_bare_machine(bare
     assert "19 nodes: 19 done" in printed["status"]
     assert "5 of 5 cells are measured" in printed["report"]
     assert "19 of the 19 of tour" in printed["save"]
-    again = bare.job("report", *TOUR, f"store={computed.other}")
+    again = bare.job("report", *TOUR, f"--store={computed.other}")
     assert "5 of 5 cells are measured" in again
     page = Path(again.splitlines()[-1])
     assert page.is_relative_to(computed.other)
@@ -150,7 +150,7 @@ def test_experiment_is_computed_reported_saved_and_loaded_on_a_bare_machine(bare
 @pytest.mark.slow
 def test_commit_of_a_copy_without_git_stands_in_every_record(computed: Computed) -> None:
     for store in (computed.store, computed.other):
-        asked = experiment.asked([*TOUR, f"store={store}"])
+        asked = ask([*TOUR, f"--store={store}"])
         records = [record for cell in asked.cells for record in cells.committed_records(cell, asked.store).values()]
         assert len(records) >= 19
         assert {record["commit"] for record in records} == {COMMIT}
@@ -158,14 +158,14 @@ def test_commit_of_a_copy_without_git_stands_in_every_record(computed: Computed)
 
 @pytest.mark.slow
 def test_without_mlflow_that_nothing_is_copied_is_told_once(bare: Bare, computed: Computed) -> None:
-    said = "MLflow is not installed here, so nothing is copied to it now: `python -m jobs.sync_mlflow` copies"
+    said = "MLflow is not installed here, so nothing is copied to it now: `dae-ssl sync` copies"
     assert computed.printed["submit"].count("MLflow") == computed.printed["submit"].count(said) == 1
-    tour = [*TOUR, f"store={computed.store}"]
+    tour = [*TOUR, f"--store={computed.store}"]
     named = bare.job("submit", *tour, MLFLOW_TRACKING_URI="http://me:secret@server:5000")
     assert named.count("MLflow") == named.count("nothing is copied to it at http://server:5000 now") == 1
-    assert "MLFLOW_TRACKING_URI=http://server:5000 python -m jobs.sync_mlflow" in named
+    assert "MLFLOW_TRACKING_URI=http://server:5000 dae-ssl sync" in named
     assert "MLflow" not in bare.job("submit", *tour, MLFLOW_TRACKING_URI="")
-    later = bare.run("-m", "jobs.sync_mlflow", f"store={computed.store}")
+    later = bare.run("-m", "jobs", "sync", f"--store={computed.store}")
     assert (later.returncode, later.stderr.count("\n")) == (1, 1)
     assert "cannot be used: mlflow is not installed here (nothing is lost" in later.stderr
 
@@ -174,12 +174,13 @@ def test_without_mlflow_that_nothing_is_copied_is_told_once(bare: Bare, computed
 def test_single_cell_is_explained_computed_on_two_ranks_and_reported_on_a_bare_machine(
     bare: Bare, computed: Computed
 ) -> None:
-    given = ["method=simclr", "+scale=miniature", "seed=5", "data.pretrain_images=128", "data.evaluate_images=1100",
-             f"store={computed.store}"]  # fmt: skip
-    key = bare.job("explain", *given, "--describe").split()[0]
+    given = ["method=simclr", "--scale=miniature", "seed=5", "data.pretrain_images=128", "data.evaluate_images=1100",
+             f"--store={computed.store}"]  # fmt: skip
+    key = bare.job("explain", *given).split()[0]
+    assert not (computed.store / "cells" / key).exists(), "who asks writes nothing"
     assert "≠" in bare.job("explain", *given, "--and", "method=ae", "optimisation.epochs=3")
     ranks = ["--ranks-per-machine=2", "--device=cpu"]
-    bare.job("run_nodes", key, "--store", str(computed.store), *ranks, DAE_SSL_COMMIT="stated\n")
+    bare.job("compute", *given, *ranks, DAE_SSL_COMMIT="stated\n")
     assert Path(bare.job("report", *given).strip()).is_relative_to(computed.store)
     cell = cells.described(Store(computed.store).cell(key))
     records = cells.committed_records(cell, Store(computed.store))
@@ -189,14 +190,14 @@ def test_single_cell_is_explained_computed_on_two_ranks_and_reported_on_a_bare_m
 
 
 def test_profile_in_yaml_without_its_reader_is_one_line(bare: Bare, tmp_path: Path) -> None:
-    refused = bare.run("-m", "jobs.plan", "experiment=tour", "profile=gpu4", f"store={tmp_path}")
+    refused = bare.run("-m", "jobs", "plan", "tour", "--profile=gpu4", f"--store={tmp_path}")
     assert (refused.returncode, refused.stdout) == (2, "")
     wanted = r"error: profile \S+gpu4.yaml: OmegaConf, which reads it, is not installed here: pip install omegaconf.*\n"
     assert re.fullmatch(wanted, refused.stderr), refused.stderr
 
 
 def test_command_that_needs_more_than_is_there_says_so_in_one_line(bare: Bare, tmp_path: Path) -> None:
-    refused = bare.run("-m", "jobs.run_cell", "method=dae", f"store={tmp_path}")
+    refused = bare.run("-m", "jobs", "run", "method=dae", f"--store={tmp_path}")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert re.fullmatch(r"error: this command needs hydra-core, which is not installed here: .*\n", refused.stderr)
 

@@ -18,7 +18,8 @@ from dae_ssl import config
 from dae_ssl.compute import cells
 from dae_ssl.config import Cell, ConfigError
 from dae_ssl.store import Store
-from jobs import run_cell, settings
+from jobs import run as run_command
+from tests.commanded import DAE_SSL, cell_of
 
 TINY = [
     "data.pretrain=tiny", "data.evaluate=tiny", "data.validation_images=6", "optimisation.batch_size=8",
@@ -27,9 +28,9 @@ TINY = [
 DAE = ["method=dae", "method.embedding=l2", "method.alpha=1"]
 
 
-def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `python -m ARGUMENTS` as a person would, on one thread."""
-    command, seen = [sys.executable, "-m", *arguments], {"capture_output": True, "text": True}
+def started(command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as a person would, on one thread."""
+    seen = {"capture_output": True, "text": True}
     return subprocess.run(command, env=variables(**environment), timeout=300, check=False, **seen)
 
 
@@ -39,7 +40,7 @@ def variables(**more: str) -> dict[str, str]:
 
 
 def described(*overrides: str) -> Cell:
-    return settings.cell(settings.compose([*overrides, *TINY]))
+    return cell_of([*overrides, *TINY])
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def finished(images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[St
     """A store with a cell and its floors, computed by the command, and what the command printed."""
     store = tmp_path_factory.mktemp("finished") / "store"
     shutil.copytree(images, store)
-    done = python("jobs.run_cell", *DAE, *TINY, f"store={store}")
+    done = started([*DAE_SSL, "run", *DAE, *TINY, f"--store={store}"])
     assert done.returncode == 0, done.stderr
     return Store(store), done.stdout
 
@@ -92,7 +93,7 @@ def test_every_record_says_where_its_result_comes_from(finished: tuple[Store, st
 def test_same_command_again_computes_nothing(finished: tuple[Store, str]) -> None:
     store, printed = finished
     before = {path: path.stat().st_mtime_ns for path in store.root.glob("*/*/log.jsonl")}
-    again = python("jobs.run_cell", *DAE, *TINY, f"store={store.root}")
+    again = started([*DAE_SSL, "run", *DAE, *TINY, f"--store={store.root}"])
     assert again.returncode == 0, again.stderr
     assert before == {path: path.stat().st_mtime_ns for path in store.root.glob("*/*/log.jsonl")}
     assert table(again.stdout) == table(printed)
@@ -104,11 +105,11 @@ def table(printed: str) -> list[str]:
 
 def test_syncing_a_tracked_store_sends_nothing_and_a_new_server_everything(finished: tuple[Store, str]) -> None:
     store, _ = finished
-    same = python("jobs.sync_mlflow", "--store", str(store.root))
+    same = started([*DAE_SSL, "sync", "--store", str(store.root)])
     assert same.returncode == 0, same.stderr
     assert same.stdout.count(": 0 points and 0 files sent") == 3
     other = f"sqlite:///{store.root / 'other.db'}"
-    sent = python("jobs.sync_mlflow", "--store", str(store.root), MLFLOW_TRACKING_URI=other)
+    sent = started([*DAE_SSL, "sync", "--store", str(store.root)], MLFLOW_TRACKING_URI=other)
     assert sent.returncode == 0, sent.stderr
     assert ": 0 points" not in sent.stdout
 
@@ -117,7 +118,7 @@ def test_report_is_drawn_again_from_the_store(finished: tuple[Store, str]) -> No
     store, _ = finished
     page = store.cell(config.cell_key(described(*DAE))).product("report.html")
     page.unlink()
-    drawn = python("jobs.report", *DAE, *TINY, f"store={store.root}")
+    drawn = started([*DAE_SSL, "report", *DAE, *TINY, f"--store={store.root}"])
     assert drawn.returncode == 0, drawn.stderr
     assert drawn.stdout.strip() == str(page)
     assert page.exists()
@@ -128,7 +129,7 @@ def test_cell_killed_at_any_stage_ends_with_the_figures_of_an_undisturbed_one(
     finished: tuple[Store, str], images: Path, tmp_path: Path
 ) -> None:
     store = copy_of(images, tmp_path)
-    command = [sys.executable, "-m", "jobs.run_cell", *DAE, *TINY, f"store={store}", "floors=false"]
+    command = [*DAE_SSL, "run", *DAE, *TINY, f"--store={store}", "--no-floors"]
     for sign in ("pretrain/*/log.jsonl", "features/*/lock", "probe/*/log.jsonl", "kmeans/*/lock"):
         process = subprocess.Popen(command, env=variables(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 120
@@ -154,8 +155,8 @@ def products(cell: Cell, store: Store) -> dict[str, Any]:
 @pytest.mark.slow
 def test_two_ranks_under_torchrun_finish_a_cell_together(images: Path, tmp_path: Path) -> None:
     store = copy_of(images, tmp_path)
-    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "jobs.run_cell"]
-    done = python(*launch, "method=simclr", *TINY, "floors=false", "device=cpu", f"store={store}")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "jobs", "run"]
+    done = started([*launch, "method=simclr", *TINY, "--no-floors", "--device=cpu", f"--store={store}"])
     assert done.returncode == 0, done.stderr
     assert len(table(done.stdout)) == 1, "both ranks spoke, or none"
     record = cells.committed_records(described("method=simclr"), Store(store))["pretrain"]
@@ -168,7 +169,7 @@ def test_stop_signal_while_another_process_computes_the_cell_is_obeyed(images: P
     node.create()
     elsewhere = {"token": "x", "host": "elsewhere", "space": "y", "pid": 1, "started": "1", "since": "now"}
     node.lock.write_text(json.dumps(elsewhere))
-    command = [sys.executable, "-m", "jobs.run_cell", *DAE, *TINY, f"store={store}"]
+    command = [*DAE_SSL, "run", *DAE, *TINY, f"--store={store}"]
     process = subprocess.Popen(command, env=variables(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
     for line in process.stdout:
@@ -183,41 +184,47 @@ def test_stop_signal_while_another_process_computes_the_cell_is_obeyed(images: P
     ("overrides", "said"),
     [
         ([], "method is not given: choose ae, dae"),
-        (["method=dea"], "method='dea': choose ae, dae"),
+        (["method=dea"], "method='dea': did you mean dae? choose ae, dae"),
         (["method=dae", "method.alhpa=1"], "did you mean method.alpha? choose from method.alpha, method.embedding"),
         (["method=simclr", "method.alpha=1"], "unknown setting method.alpha"),
         (["method=dae", "vews.crop=3"], "did you mean views.crop?"),
         (["method=dae", "views.crop=big"], "views.crop='big': choose a whole number"),
         (["method=dae", "precision=fp16"], "precision='fp16': choose fp32, tf32 or bf16"),
         (["method=dae", "method.embedding=cos", "method.alpha=1"], "choose none, l1, l2, ncs, repelling_cosine"),
-        (["method=dae", "seed"], "'seed' is not understood: write NAME=VALUE"),
+        (
+            ["method=dae", "seed"],
+            "'seed' stands beside other words: name one cell by its key, or by its settings alone",
+        ),
+        (["method=dae", "seed="], "seed='': choose a whole number"),
+        (["method=dae", "method.alpha=-1"], "method.alpha=-1.0: choose 0 or more"),
+        (["method=dae", "=1"], "'=1' is not understood: write NAME=VALUE"),
     ],
 )
 def test_bad_setting_is_one_line_that_names_the_choices(overrides: list[str], said: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        settings.cell(settings.compose(overrides))
+        cell_of(overrides)
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
 def test_mistakes_in_a_sweep_are_one_line_too_before_hydra_sees_it() -> None:
-    run_cell.check(["method=dae,simclr", "seed=1,2", "method.alpha=0,1", "+scale=demo", "hydra/launcher=slurm"])
+    run_command.check(["method=dae,simclr", "seed=1,2", "method.alpha=0,1", "+scale=demo", "hydra/launcher=slurm"])
     for overrides, said in (
-        (["method=dae,smclr"], "method='smclr': choose ae, dae"),
-        (["method=ae", "+scale=dmo"], "scale='dmo': choose demo, miniature, small"),
+        (["method=dae,smclr"], "method='smclr': did you mean simclr? choose ae, dae"),
+        (["method=ae", "+scale=dmo"], "--scale='dmo': did you mean demo? choose demo, miniature, small"),
         (["method=ae", "sed=1,2"], "unknown setting sed: did you mean seed?"),
         (["method=ae", "seed"], "'seed' is not understood: write NAME=VALUE"),
     ):
         with pytest.raises(ConfigError) as refused:
-            run_cell.check(overrides)
+            run_command.check(overrides)
         assert str(refused.value).startswith(said)
 
 
 def test_mistake_ends_the_command_with_one_line_and_code_2_and_settings_can_be_shown(tmp_path: Path) -> None:
-    wrong = python("jobs.run_cell", *DAE, *TINY, f"store={tmp_path}")
+    wrong = started([*DAE_SSL, "run", *DAE, *TINY, f"--store={tmp_path}"])
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1), wrong.stderr
     assert wrong.stderr.startswith("error: data set 'tiny' is not prepared")
-    shown = python("jobs.run_cell", "method=dae", "--cfg", "job")
+    shown = started([*DAE_SSL, "run", "method=dae", "--cfg", "job"])
     assert shown.returncode == 0, shown.stderr
     assert "crop: 28" in shown.stdout
 

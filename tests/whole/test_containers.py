@@ -17,6 +17,7 @@ import pytest
 
 from dae_ssl.store import Store
 from tests import containers
+from tests.commanded import DAE_SSL
 from tests.conftest import Cluster
 from tests.containers import ROOT, Apptainer, Engine, done
 
@@ -27,7 +28,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning"),
 ]
 
-MINIATURE = ["method=dae", "method.embedding=l2", "method.alpha=1", "+scale=miniature", "floors=false"]
+CELL = ["method=dae", "method.embedding=l2", "method.alpha=1", "--scale=miniature"]
+MINIATURE = [*CELL, "--no-floors"]
 CANARY = f"canary-{secrets.token_hex(8)}"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 VERSION = done(sys.executable, "-c", "import importlib.metadata as m; print(m.version('dae_ssl'))").strip()
@@ -106,7 +108,7 @@ def store(engine: Engine, image: str, tmp_path_factory: pytest.TempPathFactory) 
     """A store that anybody may write, with a cell computed in the image."""
     folder = tmp_path_factory.mktemp("store")
     folder.chmod(0o777)
-    for command in (["prepare_data", "digits"], ["run_cell", *MINIATURE]):
+    for command in (["data", "digits"], ["run", *MINIATURE]):
         ran = engine.run(
             f"--user={ANYBODY}", f"--volume={folder}:/store", "--env=DAE_SSL_IMAGE=sha256:feed", image, *command
         )
@@ -116,7 +118,7 @@ def store(engine: Engine, image: str, tmp_path_factory: pytest.TempPathFactory) 
 
 def key(*overrides: str) -> str:
     """Return a cell's key as it is outside any container."""
-    return done(sys.executable, "-m", "jobs.explain", *overrides, cwd=ROOT).split()[0]
+    return done(*DAE_SSL, "explain", *overrides, cwd=ROOT).split()[0]
 
 
 def records(store: Path) -> dict[str, dict[str, object]]:
@@ -133,7 +135,7 @@ def test_image_tells_its_user_its_entry_point_its_labels_and_that_it_wants_gpus(
     user, group = told["Config"]["User"].split(":")
     assert int(user) > 0, "root"
     assert group == "0", "what any user is a member of who has no group of their own"
-    assert told["Config"]["Entrypoint"] == ["python", "-m", "jobs"]
+    assert told["Config"]["Entrypoint"] == ["dae-ssl"]
     variables = dict(line.split("=", 1) for line in told["Config"]["Env"])
     assert variables["NVIDIA_VISIBLE_DEVICES"] == "all"
     assert {"compute", "utility"} <= set(variables["NVIDIA_DRIVER_CAPABILITIES"].split(","))
@@ -181,10 +183,10 @@ def test_any_user_computes_a_cell_without_network_on_a_read_only_root(store: Pat
 
 
 def test_cell_has_the_same_key_outside_and_is_found_there(store: Path) -> None:
-    known = key(*MINIATURE)
+    known = key(*CELL)
     assert (store / "cells" / known).is_dir()
     before = {path: path.stat().st_mtime_ns for path in store.glob("*/*/record.json")}
-    outside = done(sys.executable, "-m", "jobs.run_cell", *MINIATURE, f"store={store}", cwd=ROOT)
+    outside = done(*DAE_SSL, "run", *MINIATURE, f"--store={store}", cwd=ROOT)
     assert f"cell {known}: " in outside
     assert {path: path.stat().st_mtime_ns for path in store.glob("*/*/record.json")} == before, "computed again"
 
@@ -192,26 +194,26 @@ def test_cell_has_the_same_key_outside_and_is_found_there(store: Path) -> None:
 def test_two_ranks_train_inside_without_network(engine: Engine, image: str, store: Path) -> None:
     ran = engine.run(
         f"--user={ANYBODY}", f"--volume={store}:/store", "--entrypoint=torchrun", image, "--standalone",
-        "--nproc-per-node=2", "-m", "jobs.run_cell", *MINIATURE, "seed=1", "device=cpu",
+        "--nproc-per-node=2", "-m", "jobs", "run", *MINIATURE, "seed=1", "--device=cpu",
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
-    done_by = Store(store).node("pretrain", key_of("pretrain", *MINIATURE, "seed=1")).record()
+    done_by = Store(store).node("pretrain", key_of("pretrain", *CELL, "seed=1")).record()
     assert done_by is not None
     assert done_by["ranks"] == 2
 
 
 def key_of(stage: str, *overrides: str) -> str:
-    told = done(sys.executable, "-m", "jobs.explain", *overrides, cwd=ROOT)
+    told = done(*DAE_SSL, "explain", *overrides, cwd=ROOT)
     return next(line.split()[1] for line in told.splitlines() if line.split()[0] == stage)
 
 
 def test_job_that_does_not_exist_is_told_by_the_image(engine: Engine, image: str) -> None:
-    refused = engine.run(image, "run_cel")
+    refused = engine.run(image, "rnu")
     assert refused.returncode == 2
-    assert "did you mean run_cell?" in refused.stderr
+    assert "did you mean run?" in refused.stderr
     listed = engine.run(image)
     assert listed.returncode == 0
-    assert "sync_mlflow" in listed.stdout
+    assert "sync" in listed.stdout
 
 
 # ---------------------------------------------------------------------------------- Apptainer
@@ -272,7 +274,7 @@ def test_sif_tells_its_labels_and_what_it_runs(apptainer: Apptainer, sif: Path) 
     labels = json.loads(apptainer("inspect", "--json", "--labels", sif).stdout)["data"]["attributes"]["labels"]
     assert labels["org.opencontainers.image.version"] == VERSION
     assert labels["org.opencontainers.image.revision"] == COMMIT
-    assert "python -m jobs" in apptainer("inspect", "--runscript", sif).stdout
+    assert "exec dae-ssl" in apptainer("inspect", "--runscript", sif).stdout
     everything = apptainer("inspect", "--all", sif).stdout
     assert COMMIT in everything
     (apptainer.scratch / "jobs").mkdir()
@@ -294,13 +296,13 @@ def test_sif_computes_the_same_cell_shut_off_from_its_host(
     shutil.copytree(store / "data", tmp_path / "store" / "data")
     ran = apptainer(
         "run", "--nv", "--containall", "--cleanenv", "--no-home", "--network=none", "--net",
-        f"--bind={tmp_path / 'store'}:/store", sif, "run_cell", *MINIATURE, "device=cpu",
+        f"--bind={tmp_path / 'store'}:/store", sif, "run", *MINIATURE, "--device=cpu",
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     assert records(tmp_path / "store")["pretrain"]["commit"] == COMMIT
     # The same code, packages and processor: what Docker's image computed, this one computes bit for bit.
-    known = Store(store).node("pretrain", key_of("pretrain", *MINIATURE)).record()
-    own = Store(tmp_path / "store").node("pretrain", key_of("pretrain", *MINIATURE)).record()
+    known = Store(store).node("pretrain", key_of("pretrain", *CELL)).record()
+    own = Store(tmp_path / "store").node("pretrain", key_of("pretrain", *CELL)).record()
     assert known is not None
     assert own is not None
     assert own["products"] == known["products"]
@@ -308,11 +310,11 @@ def test_sif_computes_the_same_cell_shut_off_from_its_host(
 
 @pytest.mark.parametrize("code", [0, 1])
 def test_build_fails_when_a_cell_fails_in_the_image(apptainer: Apptainer, sources: Path, code: int) -> None:
-    # The definition's own %test and defaults, on an image whose Python does nothing, or fails at a cell.
-    stub = f'printf "#!/bin/sh\\ncase \\$* in *run_cell*) exit {code} ;; esac\\n" >/opt/venv/bin/python'
+    # The definition's own %test and defaults, on an image whose command does nothing, or fails at a cell.
+    stub = f'printf "#!/bin/sh\\ncase \\$* in run*) exit {code} ;; esac\\n" >/opt/venv/bin/dae-ssl'
     whole = re.sub(r"(?s)%files\n.*?(?=\n%)", "", (sources / "apptainer.def").read_text())
     whole = re.sub(r"    REQUIREMENTS=.*\n", "", whole)
-    steps = f"%post\n    mkdir -p /opt/venv/bin\n    {stub}\n    chmod +x /opt/venv/bin/python\n"
+    steps = f"%post\n    mkdir -p /opt/venv/bin\n    {stub}\n    chmod +x /opt/venv/bin/dae-ssl\n"
     stubbed = re.sub(r"(?s)%post\n.*?(?=\n%)", lambda _: steps, whole)
     (sources / "stubbed.def").write_text(stubbed)
     target = apptainer.scratch / f"stubbed-{code}"
@@ -335,17 +337,16 @@ def test_tasks_run_in_the_sif_and_tell_its_digest_in_records_and_in_mlflow(
         f"partition: main\ndevice: cpu\nimage: {sif}\ncontainer: [{', '.join(container.split())}, '${{image}}']\n"
         f"environment: [APPTAINER_DROP_CAPS=CAP_SYS_RESOURCE, OMP_NUM_THREADS=1]\n"
     )
-    place = f"store={tmp_path / 'store'}"
-    sweep = cluster.python(
-        "jobs.run_cell", "--multirun", *MINIATURE, "seed=2", place, "hydra/launcher=slurm",
-        f"hydra.launcher.profile={profile}", "hydra.launcher.look_seconds=2",
+    place = f"--store={tmp_path / 'store'}"
+    sweep = cluster.dae_ssl(
+        "run", "--multirun", *MINIATURE, "seed=2", place, f"--profile={profile}", "hydra.launcher.look_seconds=2",
     )  # fmt: skip
     assert sweep.returncode == 0, sweep.stdout + sweep.stderr
-    plain = done(sys.executable, "-m", "jobs.explain", *MINIATURE, "seed=3", place, "--describe", cwd=ROOT).split()[0]
+    plain = [*CELL, "seed=3"]
     cluster.ask(
         "env", f"DAE_SSL_CONTAINER={container} {sif}", f"DAE_SSL_STORE={tmp_path / 'store'}", "DAE_SSL_DEVICE=cpu",
         "DAE_SSL_RANKS=1", "APPTAINER_DROP_CAPS=CAP_SYS_RESOURCE", "sbatch", "--wait", f"--chdir={tmp_path}",
-        "--export=ALL", "--mem=3G", "--cpus-per-task=2", f"{ROOT}/slurm/cell.sbatch", plain,
+        "--export=ALL", "--mem=3G", "--cpus-per-task=2", f"{ROOT}/slurm/cell.sbatch", *plain,
     )  # fmt: skip
     digest = f"sha256:{hashlib.sha256(sif.read_bytes()).hexdigest()}"
     committed = [json.loads(path.read_text()) for path in (tmp_path / "store").glob("[!d]*/*/record.json")]
@@ -353,7 +354,7 @@ def test_tasks_run_in_the_sif_and_tell_its_digest_in_records_and_in_mlflow(
     assert {record["image"] for record in committed} == {digest}
     assert all(record["commit"] for record in committed)
     assert {record["versions"]["python"] for record in committed} == {record_of(store)["python"]}, "not in the image"
-    done(sys.executable, "-m", "jobs.sync_mlflow", "--store", tmp_path / "store", cwd=ROOT)
+    done(*DAE_SSL, "sync", "--store", tmp_path / "store", cwd=ROOT)
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{tmp_path / 'store' / 'mlflow.db'}")

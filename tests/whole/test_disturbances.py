@@ -25,7 +25,8 @@ from dae_ssl.compute import log
 from dae_ssl.planning import plan
 from dae_ssl.planning.profile import Profile
 from dae_ssl.store import Store
-from jobs import experiment
+from jobs import profiles
+from tests.commanded import DAE_SSL
 from tests.conftest import Cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
@@ -115,7 +116,7 @@ class Run:
 
 def profile(**more: Any) -> Profile:
     """Return the development cluster's profile for two ranks, changed."""
-    dev = experiment.profile("dev")
+    dev = profiles.profile("dev")
     pretrain = replace(dev.stages.pretrain, **(RANKS | more.pop("pretrain", {})))
     return replace(dev, save_seconds=0.2, stages=replace(dev.stages, pretrain=pretrain), **more)
 
@@ -154,7 +155,7 @@ def undisturbed(images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     made = plan.make([CELL], store, settings, queued={}, array_size=1001)
     intent = launch.intend(made, store, settings, experiment="test", mlflow_experiment="test")
     file = intent.folder.product("pretrain-0.jsonl")
-    command = [sys.executable, "-m", "jobs.run_nodes", "--array", str(file), "--index=0"]
+    command = [*DAE_SSL, "compute", "--array", str(file), "--index=0"]
     done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     return products(store)

@@ -15,7 +15,7 @@ from dae_ssl.config import ConfigError
 from dae_ssl.planning.profile import Profile
 from dae_ssl.store import Store
 from jobs import versions
-from jobs.__main__ import names
+from jobs.__main__ import VERBS
 
 ROOT = Path(__file__).parents[2]
 LOCKS = ("requirements.lock", "requirements-cuda12.lock", "requirements-dev.lock")
@@ -48,20 +48,9 @@ def test_linters_find_nothing_in_dockerfile_and_shell_scripts() -> None:
         assert done.returncode == 0, done.stdout
 
 
-def test_every_job_can_be_started_by_its_name() -> None:
+def test_image_without_a_verb_lists_them() -> None:
     listed = job().stdout
-    assert {"run_cell", "submit", "report", "sync_mlflow"} <= names().keys()
-    assert all(f"\n  {name} " in listed and purpose for name, purpose in names().items())
-    assert not {"experiment", "settings", "terminal"} & names().keys(), "a module that is no command"
-    assert "python -m jobs.plan experiment=" in job("plan", "--help").stdout
-
-
-def test_unknown_job_is_one_line_that_suggests_the_nearest() -> None:
-    refused = job("run-cell", "method=dae")
-    assert refused.returncode == 2
-    assert refused.stderr.startswith("error: unknown job run-cell: did you mean run_cell? choose cancel, check, ")
-    assert refused.stderr.count("\n") == 1
-    assert job("run_cell", "method=nothing").returncode == 2, "the exit code is the job's own"
+    assert all(f"\n    {verb} " in listed and line in listed for verb, line in VERBS.items())
 
 
 def test_loaded_libraries_are_those_that_the_lock_pins() -> None:

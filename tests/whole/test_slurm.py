@@ -19,7 +19,8 @@ from dae_ssl.compute.nodes import needed
 from dae_ssl.planning import plan
 from dae_ssl.planning.profile import Profile
 from dae_ssl.store import Store
-from jobs import experiment
+from jobs import profiles
+from tests.commanded import ask
 from tests.conftest import Cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
@@ -28,7 +29,7 @@ TINY = [
     "data.pretrain=tiny", "data.evaluate=tiny", "data.validation_images=6", "optimisation.batch_size=8",
     "optimisation.epochs=2", "optimisation.checkpoints=[1]", "probe.epochs=3", "kmeans.clusters=3", "kmeans.restarts=2",
 ]  # fmt: skip
-TOUR = ["experiment=tour", "profile=dev", "seeds=[0]", *TINY]
+TOUR = ["tour", "--profile=dev", "--seeds=0", *TINY]
 
 
 def wait(cluster: Cluster, seconds: float = 480) -> None:
@@ -40,7 +41,7 @@ def wait(cluster: Cluster, seconds: float = 480) -> None:
 
 
 def tour_cells() -> list[config.Cell]:
-    return experiment.asked(TOUR).cells
+    return ask(TOUR).cells
 
 
 def commits(store: Path) -> dict[str, int]:
@@ -63,19 +64,19 @@ def finished(cluster: Cluster, images: Path, tmp_path_factory: pytest.TempPathFa
     """A store with three cells of four ranks each and the floors they share, submitted and left to the cluster."""
     store = tmp_path_factory.mktemp("finished") / "store"
     shutil.copytree(images, store)
-    done = cluster.python("jobs.submit", *TOUR, f"store={store}")
+    done = cluster.dae_ssl("submit", *TOUR, f"--store={store}")
     assert done.returncode == 0, done.stderr
     wait(cluster)
     return store
 
 
 def test_experiment_is_computed_from_submission_to_report(cluster: Cluster, finished: Path) -> None:
-    seen = cluster.python("jobs.status", *TOUR, f"store={finished}")
+    seen = cluster.dae_ssl("status", *TOUR, f"--store={finished}")
     assert seen.returncode == 0, seen.stdout + seen.stderr
     assert "19 nodes: 19 done" in seen.stdout
     records = [json.loads(path.read_text()) for path in finished.glob("pretrain/*/record.json")]
     assert sorted(record["ranks"] for record in records) == [1, 4, 4, 4], "three cells and the random encoder"
-    report = cluster.python("jobs.report", *TOUR, f"store={finished}")
+    report = cluster.dae_ssl("report", *TOUR, f"--store={finished}")
     assert report.returncode == 0, report.stderr
     page = Path(report.stdout.splitlines()[-1])
     assert all(row in page.read_text() for row in ("SimCLR", "DAE, L2, α = 1", "random encoder", "raw pixels"))
@@ -86,7 +87,7 @@ def test_nodes_that_cells_share_are_computed_once_and_a_second_submission_sends_
 ) -> None:
     assert len(sent(finished)) == len(set(sent(finished))) == 19
     before = commits(finished)
-    again = cluster.python("jobs.submit", *TOUR, f"store={finished}")
+    again = cluster.dae_ssl("submit", *TOUR, f"--store={finished}")
     assert "nothing is missing" in again.stdout
     assert cluster.ask("squeue", "--noheader") == ""
     assert commits(finished) == before
@@ -102,7 +103,7 @@ def test_only_a_deleted_node_and_its_dependents_are_sent_again(
     trained = config.key(tour_cells()[0], "features")
     victim = store / "features" / trained
     (victim / "features.h5").unlink()
-    again = cluster.python("jobs.submit", *TOUR, f"store={store}")
+    again = cluster.dae_ssl("submit", *TOUR, f"--store={store}")
     assert again.returncode == 0, again.stderr
     assert [node.split("/")[0] for node in sent(store)] == ["features", "probe", "kmeans"]
     wait(cluster)
@@ -141,15 +142,15 @@ def test_array_of_a_submitter_that_was_killed_is_adopted_not_sent_twice(
     ends = "echo 'sbatch: error: Socket timed out' >&2; exit 1" if when == "answer lost" else "kill -9 $PPID"
     shim.write_text(f"#!/bin/sh\n{sends}{ends}\n")
     shim.chmod(0o755)
-    tour = [*TOUR, f"store={store}"]
-    killed = cluster.python("jobs.submit", *tour, PATH=f"{shim.parent}:{os.environ['PATH']}")
+    tour = [*TOUR, f"--store={store}"]
+    killed = cluster.dae_ssl("submit", *tour, PATH=f"{shim.parent}:{os.environ['PATH']}")
     assert killed.returncode == (2 if when == "answer lost" else -9)
-    again = cluster.python("jobs.submit", *tour)
+    again = cluster.dae_ssl("submit", *tour)
     assert again.returncode == 0, again.stderr
     assert ("found pretrain-0 of an interrupted submission" in again.stdout) == (when != "before")
     queued = cluster.ask("squeue", "--noheader", "--array", "--format=%j").split()
     assert len(queued) == 19, "each node is queued once"
-    cancelled = cluster.python("jobs.cancel", *tour)
+    cancelled = cluster.dae_ssl("cancel", *tour)
     assert cancelled.stdout.strip() == "19 tasks of tour cancelled", cancelled.stderr
     wait(cluster)
 
@@ -161,7 +162,7 @@ def test_submission_that_is_refused_leaves_neither_jobs_nor_cells(
     mine = tmp_path / "mine.yaml"
     mine.write_text("{partition: main, image: /nowhere.sif, container: [apptainer, exec, '${image}']}")
     before = cluster.ask("squeue", "--noheader")
-    refused = cluster.python("jobs.submit", *TOUR, f"store={tmp_path / 'store'}", f"profile={mine}")
+    refused = cluster.dae_ssl("submit", *TOUR, f"--store={tmp_path / 'store'}", f"--profile={mine}")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert "/nowhere.sif" in refused.stderr
     assert not Store(tmp_path / "store").cells()
@@ -174,7 +175,7 @@ def test_failed_cell_cancels_its_dependents_and_leaves_its_siblings_alone(
     store = tmp_path / "store"
     shutil.copytree(images, store)
     good, bad = (config.cell({"method": "dae", **tiny(rate)}) for rate in (1e-3, 1e30))
-    dev = experiment.profile("dev")
+    dev = profiles.profile("dev")
     alone = replace(dev.stages.pretrain, ranks_per_machine=1, gpus_per_machine=1)
     profile = replace(dev, array_parallelism=4, stages=replace(dev.stages, pretrain=alone))
     pretrain, *dependents = send(cluster, store, [good, bad], profile)

@@ -13,6 +13,7 @@ import pytest
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
 from dae_ssl.store import Store
+from tests.commanded import cell_of
 from tests.conftest import ROOT, Cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
@@ -30,10 +31,10 @@ from dae_ssl import config
 from dae_ssl.cluster import launch
 from dae_ssl.planning import plan
 from dae_ssl.store import Store
-from jobs import experiment
+from jobs import profiles
 folder = Path(sys.argv[1])
 store, setup = Store(folder / "store"), (f"env > {folder}/environment",)
-profile = replace(experiment.profile("dev"), sbatch=("hold",), setup=setup)
+profile = replace(profiles.profile("dev"), sbatch=("hold",), setup=setup)
 cell = config.cell({"method": "random", "data": {"evaluate": "tiny", "validation_images": 6}})
 made = plan.make([cell], store, profile, queued={}, array_size=1001)
 made = replace(made, arrays=made.arrays[:1])
@@ -112,13 +113,12 @@ def test_cell_is_computed_with_plain_sbatch(cluster: Cluster, images: Path, tmp_
     store = tmp_path / "store"
     shutil.copytree(images, store)
     small = ["optimisation.epochs=1", "optimisation.batch_size=8", "optimisation.checkpoints=[]"]
-    done = cluster.python("jobs.explain", "method=dae", *TINY, *small, f"store={store}", "--describe")
-    key = done.stdout.split()[0]
-    assert done.returncode == 0, done.stderr
+    cell = ["method=dae", *TINY, *small]
+    key = config.cell_key(cell_of(cell))
     variables = {"DAE_SSL_STORE": str(store), "DAE_SSL_PYTHON": sys.executable, "DAE_SSL_DEVICE": "cpu"}
     sent = cluster.run(
-        "sbatch", "--parsable", "--gpus-per-node=2", "--cpus-per-task=2", "--mem=6G", "--array=0",
-        f"--chdir={ROOT}", f"--output={tmp_path}/out", "slurm/cell.sbatch", key, **variables, OMP_NUM_THREADS="1",
+        "sbatch", "--parsable", "--gpus-per-node=2", "--cpus-per-task=2", "--mem=6G",
+        f"--chdir={ROOT}", f"--output={tmp_path}/out", "slurm/cell.sbatch", *cell, **variables, OMP_NUM_THREADS="1",
     )  # fmt: skip
     assert sent.returncode == 0, sent.stderr
     assert wait(cluster, sent.stdout.strip()) == "COMPLETED", (tmp_path / "out").read_text()
@@ -127,10 +127,14 @@ def test_cell_is_computed_with_plain_sbatch(cluster: Cluster, images: Path, tmp_
     assert {stage: (record or {}).get("ranks") for stage, record in records.items()} == {
         "pretrain": 2, "features": 1, "probe": 1, "kmeans": 1,
     }  # fmt: skip
+    again = cluster.run("sbatch", "--parsable", "--array=0", f"--chdir={ROOT}", f"--output={tmp_path}/again",
+                        "slurm/cell.sbatch", key, **variables)  # fmt: skip
+    assert wait(cluster, again.stdout.strip()) == "COMPLETED", "a cell that is there is found by its key, in an array"
 
 
 def test_plain_sbatch_without_a_cell_or_with_an_unknown_one_is_one_line(cluster: Cluster, tmp_path: Path) -> None:
-    for keys, said in (((), "no cell is named"), (("0123",), "cell 0123 is not described in")):
+    for keys, said in (((), "no cell is named"), (("0123",), "cell 0123 is not described in"),
+                       (("method=dea",), "error: method='dea': did you mean dae?")):  # fmt: skip
         variables = {"DAE_SSL_STORE": str(tmp_path), "DAE_SSL_PYTHON": sys.executable}
         sent = cluster.run("sbatch", "--parsable", f"--chdir={ROOT}", f"--output={tmp_path}/%j", "slurm/cell.sbatch",
                            *keys, **variables)  # fmt: skip
@@ -143,15 +147,15 @@ def test_status_tells_history_where_the_cluster_keeps_it(
 ) -> None:
     cluster, store = clusters("--proctrack", "cgroup", "--accounting"), tmp_path / "store"
     shutil.copytree(images, store)
-    tour = ["experiment=tour", "profile=dev", "seeds=[0]", "floors=false", *TINY, "optimisation.batch_size=8",
-            f"store={store}"]  # fmt: skip
-    assert cluster.python("jobs.submit", *tour).returncode == 0
-    waiting = cluster.python("jobs.status", *tour)
+    tour = ["tour", "--profile=dev", "--seeds=0", "--no-floors", *TINY, "optimisation.batch_size=8",
+            f"--store={store}"]  # fmt: skip
+    assert cluster.dae_ssl("submit", *tour).returncode == 0
+    waiting = cluster.dae_ssl("status", *tour)
     assert "features: Dependency" in waiting.stdout, "why a pending one is pending"
     jobs = cluster.ask("squeue", "--noheader", "--format=%F").split()
     cluster.ask("scancel", "--signal=KILL", "--full", *jobs)
     cluster.ask("scancel", *jobs)
     deadline = time.monotonic() + 300
-    while "SLURM says CANCELLED" not in (seen := cluster.python("jobs.status", *tour)).stdout:
+    while "SLURM says CANCELLED" not in (seen := cluster.dae_ssl("status", *tour)).stdout:
         assert time.monotonic() < deadline, seen.stdout
         time.sleep(1)

@@ -1,8 +1,8 @@
-"""Start the tracking server of a group: MLflow with names and passwords, in front of a database.
+"""Start a group's tracking server: MLflow before a database.
 
-python -m jobs.mlflow_server --folder FOLDER
-python -m jobs.mlflow_server --folder FOLDER --backend postgresql://mlflow@database/mlflow --host 10.0.0.7 --port 5000
-python -m jobs.mlflow_server --folder FOLDER --secrets-only
+  dae-ssl server FOLDER
+  dae-ssl server FOLDER --backend postgresql://mlflow@database/mlflow --host 10.0.0.7 --port 5000
+  dae-ssl server FOLDER --secrets-only
 
 Passwords come from the environment, or else from FOLDER/secrets, a file that only its owner may read; what is in
 neither is made up at the first start and written there. None is ever on a command line or in a log. slurm/
@@ -19,9 +19,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from dae_ssl.config import ConfigError
-from dae_ssl.files import write_bytes
-from jobs import settings
+from dae_ssl.config import ConfigError, require
+from dae_ssl.files import explained, write_bytes
+from jobs import asked, grammar
 
 SECRETS = ("MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY", "PGPASSWORD")
 """The password of the user `admin`, the key that signs sessions, and the database's password."""
@@ -34,6 +34,17 @@ admin_username = admin
 # A password takes a tenth of a second to check, many times in every copy of a cell.
 auth_cache_ttl_seconds = 60
 """
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add its folder, and where and before what it serves."""
+    asked.add_words(parser, "FOLDER", "its secrets and artifacts, and SQLite")
+    parser.add_argument("--backend", help="database, as in postgresql://USER@HOST/NAME; default: SQLite in the folder")
+    parser.add_argument("--host", default="127.0.0.1", help="address that it listens on; default: this machine alone")
+    parser.add_argument("--port", type=grammar.whole(), default=5000, metavar="N", help="5000")
+    parser.add_argument("--allowed-host", action="append", default=[], metavar="NAME", help="what else people call it")
+    parser.add_argument("--workers", type=grammar.whole(), default=4, metavar="N", help="processes that answer; 4")
+    parser.add_argument("--secrets-only", action="store_true", help="write what secrets are missing, and start nothing")
 
 
 def known_secrets(folder: Path, given: Mapping[str, str]) -> dict[str, str]:
@@ -97,36 +108,19 @@ def command(given: argparse.Namespace, folder: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    made = argparse.ArgumentParser(
-        prog="python -m jobs.mlflow_server", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    made.add_argument("--folder", type=Path, required=True, help="its secrets and artifacts, and SQLite")
-    made.add_argument("--backend", help="database, as in postgresql://USER@HOST/NAME; default: SQLite in the folder")
-    made.add_argument("--host", default="127.0.0.1", help="address that it listens on; default: this machine alone")
-    made.add_argument("--port", type=int, default=5000)
-    made.add_argument("--allowed-host", action="append", default=[], metavar="NAME", help="what else people call it")
-    made.add_argument("--workers", type=int, default=4, help="processes that answer")
-    made.add_argument("--secrets-only", action="store_true", help="write what secrets are missing, and start nothing")
-    return made
-
-
-def main() -> None:
-    """Become the server; exit 2 for what cannot be started."""
-    given = parser().parse_args()
-    folder = given.folder.resolve()
+def run(given: argparse.Namespace) -> int:
+    """Become the server, or return 0 where only secrets are wanted. Raises ConfigError, or StoreError of its folder."""
+    require(len(given.words) == 1, "FOLDER", " ".join(given.words), "one folder: its secrets and artifacts, and SQLite")
+    folder = Path(given.words[0]).resolve()
     os.umask(0o077)  # nothing that it writes is for others
-    try:
+    with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         known = known_secrets(folder, os.environ)
         backend = without_password(given.backend or f"sqlite:///{folder / 'mlflow.db'}")
         if given.secrets_only:
-            return
+            return 0
         hold(folder)
         write_bytes(folder / "auth.ini", AUTH.format(backend=backend.replace("%", "%%")).encode())
-    except (ConfigError, OSError) as error:
-        settings.fail(error, 2)
     environment = os.environ | known | {
         "MLFLOW_AUTH_CONFIG_PATH": str(folder / "auth.ini"),
         "MLFLOW_BACKEND_STORE_URI": backend,
@@ -134,8 +128,4 @@ def main() -> None:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # of language models; its processes would outlive the server
     }  # fmt: skip
     environment.pop("MLFLOW_TRACKING_URI", None)  # whom a client asks is not what a server keeps
-    os.execve(sys.executable, command(given, folder), environment)
-
-
-if __name__ == "__main__":
-    main()
+    return os.execve(sys.executable, command(given, folder), environment)

@@ -1,0 +1,46 @@
+"""Prepare image sets: read once, checked, stored in one form.
+
+  dae-ssl data digits                            small, embedded in scikit-learn: to try the suite
+  dae-ssl data cifar10 cifar100 --download       from the official site, checksums verified
+  dae-ssl data cifar10 cifar100 --from ARCHIVES  a folder with cifar-10-python.tar.gz and the like, or
+                                                                with cifar-10-batches-py, or with cifar10/train/...
+  dae-ssl data pets --from PETS --size 32        PETS/train/CLASS/IMAGE and PETS/test/CLASS/IMAGE
+
+A name keeps its content: preparing the same images again changes nothing, other images need another name. Only
+--download uses the network.
+"""
+
+import argparse
+
+from dae_ssl.config import ConfigError, require
+from jobs import asked, grammar
+
+EMBEDDED = "digits"
+"""The set that comes with scikit-learn, from nowhere."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the names of data sets, and where their images come from."""
+    asked.add_words(parser, "NAME...", "cifar10, cifar100, digits, or a name of your own",
+                    lambda: ("cifar10", "cifar100", EMBEDDED))  # fmt: skip
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--download", action="store_true", help="fetch the official archive (cifar10, cifar100)")
+    source.add_argument("--from", dest="path", type=grammar.path, metavar="PATH", help="an archive, or a folder")
+    parser.add_argument("--size", type=grammar.whole(1, "a number of pixels"), metavar="N",
+                        help="resize a folder's images to N x N pixels")  # fmt: skip
+
+
+def run(given: argparse.Namespace) -> int:
+    """Prepare every named set. Raises ConfigError or StoreError, one line, for what cannot be done."""
+    from dae_ssl.data.prepare import Source, prepare
+    from dae_ssl.store import Store
+
+    require(bool(given.words), "NAME", "", "cifar10, cifar100, digits, or a name of your own")
+    require(given.size is None or given.path is not None, "--size", given.size, "it together with --from FOLDER")
+    for name in given.words:
+        if name != EMBEDDED and not given.download and given.path is None:
+            raise ConfigError(f"{name}: say where the images come from, --from PATH or --download")
+    for name in given.words:
+        source: Source = "digits" if name == EMBEDDED else given.path or "download"
+        prepare(Store(given.store), name, source, size=given.size)
+    return 0
