@@ -9,7 +9,8 @@ from dae_ssl.compute import running
 from dae_ssl.compute.interrupt import Budget
 from dae_ssl.compute.running import Outcome
 from dae_ssl.config import Cell
-from dae_ssl.planning.plan import chosen
+from dae_ssl.planning import room
+from dae_ssl.planning.plan import chosen, make
 from dae_ssl.tracking import lane, server
 from jobs.asked import Asked
 from jobs.results import Kept
@@ -42,10 +43,15 @@ def compute(asked: Asked, again: Callable[[], Asked], same_cells: Sequence[str],
         asked.cells, asked.store, parallel=asked.options["parallel"], device=profile.device,
         stages=chosen(asked.options["only"]), budget=budget, again=more, keep=keep, show=board,
         resources=profile.stages.pretrain, save_seconds=profile.save_seconds, max_failures=profile.max_failures,
-        start=lane.command(asked.mlflow_experiment),
+        keep_features=_keeps_features(asked, budget), start=lane.command(asked.mlflow_experiment),
     )  # fmt: skip
     _say(outcome, budget, shlex.join(same_cells))
     return outcome.code
+
+
+def _keeps_features(asked: Asked, budget: Budget) -> bool:
+    planned = make(asked.cells, asked.store, asked.profile, queued={}, array_size=10**9)
+    return room.keeps(planned, asked.profile, asked.store, budget.minutes)
 
 
 def _say(outcome: Outcome, budget: Budget, same_cells: str) -> None:

@@ -19,7 +19,7 @@ from dae_ssl.cluster import launch, queue, status
 from dae_ssl.cluster.queue import SlurmError
 from dae_ssl.compute.nodes import NodeId, needed
 from dae_ssl.compute.resources import Resources
-from dae_ssl.planning import cost, plan
+from dae_ssl.planning import cost, plan, room
 from dae_ssl.planning.cost import Way
 from dae_ssl.planning.plan import Plan, Spot
 from dae_ssl.planning.profile import Profile
@@ -66,6 +66,7 @@ def run(given: argparse.Namespace) -> int:
     print_nodes(asked, planned, states)
     print_arrays(planned)
     print_costs(planned, asked.profile, asked.store)
+    print("".join(f"\n{line}" for line in room.lines(planned, asked.profile, asked.store)))
     if planned.arrays and (lacking := _unprepared(asked)):
         print(f"\nnot prepared in {asked.store.root}: {', '.join(lacking)}; see dae-ssl data --help")
     return 0

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from dae_ssl.cluster import launch, queue, status
 from dae_ssl.cluster.status import Seen
+from dae_ssl.compute import disk
 from dae_ssl.compute.nodes import Node, NodeId
 from dae_ssl.config import Cell
 from dae_ssl.report.command import run_again
@@ -36,6 +37,8 @@ def run(given: argparse.Namespace) -> int:
     else:
         seen = look(asked)
         board.show(asked.labelled, seen)
+    for line in disk.lines(asked.store):
+        print(line)
     print_failures(asked, seen)
     return 1 if any(found.word == "failed" for found, _ in seen.values()) else 0
 

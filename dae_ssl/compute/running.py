@@ -75,6 +75,7 @@ def run(
     resources: Resources = ONE_PROCESS,
     save_seconds: float = SAVE_SECONDS,
     max_failures: int = 3,
+    keep_features: bool = True,
     start: Sequence[str] = inside.COMMAND,
 ) -> Outcome:
     """Compute what a store lacks of cells, those of most worth first; a node that fails leaves the others alone.
@@ -84,7 +85,7 @@ def run(
     again: returns what is wanted once these cells are computed, since results may ask for more.
     keep: takes cells of which the store has more, beside the lanes: what was there, then each that is finished.
     resources: what pretraining takes. max_failures: times that a node's process may die before the node has failed.
-    start: the command of a lane.
+    keep_features: whether features stay once every node that reads them is done. start: the command of a lane.
 
     SIGINT, SIGTERM and SIGUSR2 stop it as the budget does; a second SIGINT interrupts. Raises ConfigError or StoreError
     for what cannot be, before anything is written.
@@ -92,7 +93,8 @@ def run(
     asked, show, budget = list(cells), show or Lines(), budget or Budget()
     missing, before = nodes.missing(asked, store, stages), frozenset[NodeId]()
     _require_images(asked, missing, store)
-    conditions = Conditions(store=store.root.resolve(), resources=resources, device=device, save_seconds=save_seconds)
+    conditions = Conditions(store=store.root.resolve(), resources=resources, device=device, save_seconds=save_seconds,
+                            keep_features=keep_features)  # fmt: skip
     at_work = _lanes(parallel, missing, conditions, start)
     keep(())  # what cannot be written is told before anything is computed
     with stop_requests() as request, contextlib.ExitStack() as stack:
