@@ -8,6 +8,7 @@
     profiles    what a cluster looks like, by its name
     endings     how a command ends that cannot go on
     former      how a command is written now that was written otherwise before
+    board       the table of `dae-ssl status`, as it stands or as it goes on
     here        an experiment computed on this machine
     terminal    what a person who watches is shown
 
