@@ -46,11 +46,12 @@ def snapshot(store: Store) -> str:
     Tasks run from it, so that code which changes between submission and start changes nothing that is computed.
     """
     root = Path(dae_ssl.__file__).parents[1]
+    left_out = others(root)
     files = {
         str(path.relative_to(root)): path.read_bytes()
         for package in PACKAGES
         for path in sorted((root / package).rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts and path.relative_to(root).parts[:2] not in others(root)
+        if path.is_file() and "__pycache__" not in path.parts and path.relative_to(root).parts[:2] not in left_out
     }
     digest = hashlib.sha256()
     for name, content in files.items():
