@@ -10,7 +10,7 @@ from dae_ssl.config import ConfigError
 from dae_ssl.planning.profile import Profile
 from dae_ssl.store import Store
 
-FILES = [f"{package}/part.py" for package in snapshot.PACKAGES]
+FILES = [*(f"{package}/part.py" for package in snapshot.PACKAGES[:-1]), f"{snapshot.PLUGINS}/{snapshot.LAUNCHER}.py"]
 
 
 @pytest.fixture
