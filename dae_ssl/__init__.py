@@ -7,7 +7,24 @@
     dae_ssl.run(cells, store, parallel=2)
     print(dae_ssl.scores(cells[0], store)["test_accuracy"])
 
-Importing it imports nothing else: each name below is fetched when it is first asked for.
+Importing it imports nothing else: each name below is fetched when it is first asked for. Its rooms, each of which
+imports from those above it only; what a package holds stands in its own docstring:
+
+    config       what a cell is: settings, validation, keys; the standard library only
+    files        files that appear whole or not at all, and their digests
+    store        where things are: folders, atomic commits, validation; the one module that knows file names
+    lock         one process for a node, on any file system, surviving its holder
+    distributed  ranks, the process group, exchanges with gradients
+    replay       work captured once as a CUDA graph, and replayed
+    data         image sets: preparing them, loading them, their splits
+    training     views, networks, losses, methods, the loop
+    evaluation   features, probe, k-means, reconstruction: arrays in, scores out
+    compute      what computes a cell
+    tracking     the copy in MLflow
+    planning     what is missing, and what it costs
+    cluster      the one room that speaks SLURM
+    experiments  one file for each question, and the published numbers
+    report       pages of cells and of experiments
 """
 
 import importlib

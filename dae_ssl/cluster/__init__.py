@@ -8,6 +8,7 @@
     submissions  what was sent, as the store has it
     launch       a plan to arrays: written down, sent, adopted again after a submitter was killed
     status       how far each node is, from the store, its log and the queue
+    spent        submissions that ended, and the code that none runs any more
     finding      one answer to a question about a profile
     check        what of a profile will not work, as it is seen from here
     judge        what SLURM makes of a profile

@@ -10,9 +10,14 @@
     provenance  versions, commit, image, device, host and job of a result
     resources   what one task has: machines, processes, GPUs, processors, memory, time
     processes   a task's processes: ranks, packed cells, or this one
-    lanes       the lanes of this machine, side by side
+    lanes       long-lived processes that compute nodes side by side
     lane        inside a lane: one node after another
-    running     a plan computed here: which node is next, and stopping in time
+    running     what cells lack, computed on this machine
+    order       which node is next, what becomes of each, and which cells are finished
+    shares      processors, GPUs and memory, shared out
+    show        what the person who watches is shown
+    disk        what a store holds, and features that nobody reads any more
+    spare       what of a store nobody needs
     archive     finished nodes as a file of numbers, and back
     encoders    the encoders that lie beside such a file
 

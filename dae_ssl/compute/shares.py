@@ -25,7 +25,7 @@ SHARED_OUT = 0.95
 
 # Measured with PyTorch 2.15 on two CPU cores, as the most that a process was resident with. Three steps of DAE
 # with the L2 embedding loss on 50,000 images (SimCLR takes less): 1.18 GB in batches of 64, 1.91 GB of 256, 2.70 GB of
-# 512. Training in batches of 512, then float16 features of 8192 numbers for 60,000 images, which are 0.98 GB, and the
+# 512. Training in batches of 512, then features of 8192 numbers in float16 for 60,000 images (0.98 GB), and then the
 # probe on them, in one process, which keeps some of what training took: 4.46 GB (without training 3.69 GB).
 TRAINS_GB, TRAINS_GB_PER_IMAGE = 1.0, 0.0035
 """What a process takes that pretrains, and what it takes more for each image of a batch."""
