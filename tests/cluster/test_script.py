@@ -15,7 +15,7 @@ from dae_ssl.compute.resources import Resources
 from dae_ssl.planning import plan
 from dae_ssl.planning.profile import Profile
 from dae_ssl.store import Store
-from jobs import experiment
+from jobs import profiles
 
 
 def text(profile: Profile, tmp_path: Path, stage: str = "pretrain") -> str:
@@ -50,7 +50,7 @@ def script(profile: Profile, stage: str, tmp_path: Path) -> list[str]:
 
 
 def test_script_for_four_gpus_asks_for_exactly_what_its_profile_says(tmp_path: Path) -> None:
-    assert script(experiment.profile("gpu4"), "pretrain", tmp_path) == [
+    assert script(profiles.profile("gpu4"), "pretrain", tmp_path) == [
         "account=my-project",
         "array=0-2%8",
         "chdir=SNAPSHOT",

@@ -10,14 +10,14 @@ from dae_ssl.config import ConfigError
 from dae_ssl.planning.profile import Profile
 from dae_ssl.store import Store
 
-FILES = [*(f"{package}/part.py" for package in snapshot.PACKAGES[:-1]), f"{snapshot.PLUGINS}/{snapshot.LAUNCHER}.py"]
+FILES = ["dae_ssl/part.py", "jobs/part.py", "slurm/part.py", "hydra_plugins/dae_ssl_launcher.py"]
 
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small checkout in the place of this one: a file in each package, and others that no task needs."""
+    """A small checkout in the place of this one: a file in each package, and others that no task needs, a plugin of others among them."""
     root = tmp_path / "checkout"
-    for name in (*FILES, "dae_ssl/__pycache__/part.pyc", "README.md", "hydra_plugins/of_others/part.py"):
+    for name in (*FILES, "dae_ssl/__pycache__/part.pyc", "README.md", "hydra_plugins/theirs/launcher.py"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(name)
     (root / FILES[1]).chmod(0o755)

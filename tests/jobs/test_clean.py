@@ -1,6 +1,5 @@
 """`dae-ssl clean` tells what nobody needs, frees that and nothing else, and stops at nothing that a disk may have."""
 
-import argparse
 import json
 import os
 import shutil
@@ -15,7 +14,6 @@ import pytest
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
 from dae_ssl.cluster import queue, spent
-from dae_ssl.cluster.launch import comment
 from dae_ssl.cluster.queue import Queued, SlurmError
 from dae_ssl.compute import cells, spare
 from dae_ssl.compute.disk import Descriptions
@@ -23,6 +21,7 @@ from dae_ssl.files import write_json
 from dae_ssl.lock import held
 from dae_ssl.store import CELL, FEATURES, LAUNCH, LEFT_BEHIND, RECORD, Store
 from jobs import clean
+from tests.commanded import run as command
 from tests.compute.test_disk import RANDOM, SECOND, all_done, dropped, features_of, forged
 
 UNNEEDED = "00000000deadbeef"
@@ -30,9 +29,7 @@ SNAPSHOTS = ("a" * 16, "b" * 16)
 
 
 def run(store: Store, *flags: str) -> int:
-    parser = argparse.ArgumentParser()
-    clean.add_arguments(parser)
-    return clean.run(parser.parse_args(["--store", str(store.root), *flags]))
+    return command("clean", ["--store", str(store.root), *flags])
 
 
 def everything(root: Path) -> dict[str, Any]:
@@ -284,7 +281,7 @@ def submission(store: Store, name: str, snapshot: str, job: str | None = "7", *,
 
 
 def entry(name: str, array: str = "7") -> Queued:
-    return Queued(array, 0, "RUNNING", "", "", comment(name, "probe-0"))
+    return Queued(array, 0, "RUNNING", "", "", f"dae_ssl {name} probe-0")
 
 
 def answering(monkeypatch: pytest.MonkeyPatch, *entries: Queued) -> None:

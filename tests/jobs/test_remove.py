@@ -1,6 +1,5 @@
 """`dae-ssl remove` takes a cell with all that is its own, and nothing that another cell needs or a process works on."""
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from dae_ssl.files import StoreError, write_bytes
 from dae_ssl.lock import held
 from dae_ssl.store import CELL, REPORT, Store
 from jobs import remove
+from tests.commanded import run as command
 from tests.compute.test_disk import RANDOM, SECOND, all_done, forged
 from tests.jobs.test_clean import everything
 
@@ -30,9 +30,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def run(store: Store, *arguments: str) -> int:
-    parser = argparse.ArgumentParser()
-    remove.add_arguments(parser)
-    return remove.run(parser.parse_args(["--store", str(store.root), *arguments]))
+    return command("remove", ["--store", str(store.root), *arguments])
 
 
 def test_nothing_is_changed_before_yes_and_then_a_cell_goes_with_what_is_its_own(

@@ -7,7 +7,7 @@ import pytest
 
 from dae_ssl.planning import trial
 from dae_ssl.store import Store
-from jobs import experiment
+from jobs import profiles
 from tests.commanded import run
 from tests.planning.planned import column
 
@@ -17,7 +17,7 @@ def test_trial_for_packed_cells_times_one_rank_in_each_precision_and_the_plan_go
 ) -> None:
     shutil.copytree(images, tmp_path / "store")
     path = tmp_path / "packed.yaml"
-    path.write_text((experiment.PROFILES / "gpu4-packed.yaml").read_text() + "device: cpu\n")
+    path.write_text((profiles.PROFILES / "gpu4-packed.yaml").read_text() + "device: cpu\n")
     changes = ["data.pretrain=tiny", "data.evaluate=tiny", "data.validation_images=6", "optimisation.batch_size=32"]
     run("plan", ["precision", f"--profile={path}", f"--store={tmp_path / 'store'}", "--trial", *changes])
     found = {(one["method"], one["precision"], one["ranks"]) for one in trial.measured(Store(tmp_path / "store"))}

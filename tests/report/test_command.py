@@ -8,7 +8,7 @@ import pytest
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
 from dae_ssl.report.command import run_again
-from jobs import settings
+from tests.commanded import cell_of
 
 CELLS = [
     {"method": "random"},
@@ -26,4 +26,4 @@ def test_command_reads_back_as_the_same_cell(given: dict[str, Any]) -> None:
     cell = config.cell(given)
     words = shlex.split(run_again(cell))
     assert words[:2] == ["dae-ssl", "run"]
-    assert config.cell_key(settings.cell(settings.compose(words[2:]))) == config.cell_key(cell)
+    assert config.cell_key(cell_of(words[2:])) == config.cell_key(cell)

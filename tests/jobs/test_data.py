@@ -6,15 +6,12 @@ import pytest
 import torchvision
 
 from dae_ssl.store import Store
-from jobs import prepare_data
+from jobs.__main__ import main
 from tests.data.trees import small_tree
 
 
 def run(capsys, *arguments: object) -> tuple[int, str, str]:
-    try:
-        code = prepare_data.main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        code = int(end.code)
+    code = main(["data", *map(str, arguments)])
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 
@@ -36,8 +33,8 @@ def test_command_prepares_several_names_at_once_into_the_store_of_the_environmen
         (["mine", "--download"], "mine cannot be downloaded"),
         (["mine", "--from", "nowhere/at/all"], "does not exist"),
         (["../mine", "--from", "."], "choose a data set's name"),
-        (["digits", "--size", "32"], "--size 32"),
-        ([], "the following arguments are required: NAME"),
+        (["digits", "--size", "32"], "--size=32: choose it together with --from FOLDER"),
+        ([], "NAME='': choose cifar10"),
     ],
 )
 def test_bad_command_ends_with_code_2_and_one_line(tmp_path, capsys, arguments, said):
