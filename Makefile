@@ -3,17 +3,22 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STORE ?= demo_store
+PIP = $(BIN)/python -m pip install --no-deps --require-hashes --disable-pip-version-check --progress-bar off
 
 .PHONY: demo test test-fast test-containers lint clean image sif
 .DEFAULT_GOAL := demo
 
-# pip is given the whole, hash-locked set of packages, so it neither resolves nor guesses.
+# The whole, hash-locked set of packages, so that nothing is resolved or guessed: by uv, itself from that set, in a
+# quarter of pip's time; by pip where uv does not reach an index, since it does not read pip's settings.
 $(VENV)/installed: requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: name one with PYTHON=..., as in make demo PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || \
 		{ rm -rf $(VENV); echo "no virtual environment could be made: apt-get install python3-venv" >&2; exit 1; }
-	$(BIN)/python -m pip install --no-deps --require-hashes --disable-pip-version-check --progress-bar off -q -r requirements-dev.lock
+	@sed -n '/^uv==/,/[^\\]$$/p' requirements-dev.lock >$(VENV)/uv.lock
+	$(PIP) -q -r $(VENV)/uv.lock
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps --require-hashes -q -r requirements-dev.lock || \
+		$(PIP) -q -r requirements-dev.lock
 	$(BIN)/python -m pip install --no-deps --no-build-isolation --disable-pip-version-check -q --editable .
 	@touch $@
 
