@@ -17,7 +17,8 @@ FILES = ["dae_ssl/part.py", "jobs/part.py", "slurm/part.py", "hydra_plugins/dae_
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small checkout in the place of this one: a file in each package, and others that no task needs."""
     root = tmp_path / "checkout"
-    for name in (*FILES, "dae_ssl/__pycache__/part.pyc", "README.md", "hydra_plugins/theirs/launcher.py"):
+    others = ("dae_ssl/__pycache__/part.pyc", "README.md", "hydra_plugins/theirs/launcher.py")
+    for name in (*FILES, *others):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(name)
     (root / FILES[1]).chmod(0o755)
