@@ -125,7 +125,7 @@ def timed(cell: Cell, context: Context) -> Seconds:
     found: Seconds = {}
     cells.describe(cell, context.store)
     for stage in cell.stages():
-        node = context.store.node(stage, config.key(cell, stage))
+        node = cells.nodes(cell, context.store)[stage]
         if node.record() is not None:
             continue
         began = time.perf_counter()

@@ -225,7 +225,7 @@ class Cell:
     kmeans: KMeans = field(default_factory=KMeans)
     seed: int = 0
     precision: str = "fp32"
-    """Of pretraining: `fp32`, `tf32` (float32 storage, TensorFloat-32 products on GPUs that have them) or `bf16`."""
+    """In pretraining: `fp32`, `tf32` (float32 storage, TensorFloat-32 products on GPUs that have them) or `bf16`."""
 
     def __post_init__(self) -> None:
         require(self.precision in ("fp32", "tf32", "bf16"), "precision", self.precision, "fp32, tf32 or bf16")

@@ -83,11 +83,11 @@ class Store:
             self.root.stat()
 
     def node(self, stage: str, key: str) -> "Folder":
-        """Return the node of a stage; nothing is created until it is written to."""
+        """Return the folder of a node; nothing is created until it is written to."""
         return Folder(self.root / stage / key)
 
     def data(self, name: str) -> "Folder":
-        """Return the node of a prepared data set, which has a name for a key."""
+        """Return the folder of a prepared data set, which has a name for a key."""
         return Folder(self.root / "data" / name)
 
     def cell(self, key: str) -> "Folder":

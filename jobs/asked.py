@@ -166,7 +166,7 @@ def experiment(given: argparse.Namespace) -> Asked:
         raise ConfigError(f"{names[1]!r} is one word too many after {names[0]!r}: name one experiment")
     if names[0] not in known:
         hint = closest(names[0], known)
-        raise ConfigError(f"experiment={names[0]!r}: {hint}choose {', '.join(known)}")
+        raise ConfigError(f"unknown experiment {names[0]!r}: {hint}choose {', '.join(known)}")
     asked, store = experiments.load(names[0]), Store(given.store)
     changes = _changes(words)
     seeds = list(asked.seeds if given.seeds is None else given.seeds)
@@ -201,11 +201,11 @@ def same(given: argparse.Namespace, name: str, words: Sequence[str]) -> list[str
     """Return the arguments by which other commands find the cells of an experiment; what is usual is left out."""
     usual = argparse.ArgumentParser()
     add_store(usual)
-    values_of = {"scale": given.scale, "variant": given.variant,
-                 "seeds": given.seeds and ",".join(map(str, given.seeds)),
-                 "profile": None if given.profile == profiles.LOCAL.name else given.profile,
-                 "store": None if given.store == usual.get_default("store") else given.store}  # fmt: skip
-    flags = [part for flag, value in values_of.items() if value is not None for part in (f"--{flag}", str(value))]
+    stated = {"scale": given.scale, "variant": given.variant,
+              "seeds": given.seeds and ",".join(map(str, given.seeds)),
+              "profile": None if given.profile == profiles.LOCAL.name else given.profile,
+              "store": None if given.store == usual.get_default("store") else given.store}  # fmt: skip
+    flags = [part for flag, value in stated.items() if value is not None for part in (f"--{flag}", str(value))]
     return [name, *words, *flags, *([] if given.floors else ["--no-floors"])]
 
 
@@ -226,8 +226,14 @@ def one_cell(words: Sequence[str], given: argparse.Namespace) -> Cell:
 
 def by_key(beginning: str, store: Store) -> Cell:
     """Return the one cell in a store whose key begins so. Raises StoreError unless it is exactly one."""
-    found = [folder.key for folder in store.cells() if folder.key.startswith(beginning)]
-    if len(found) != 1:
-        told = "`dae-ssl status EXPERIMENT` shows their keys, and settings are written NAME=VALUE"
-        raise StoreError(f"cell {beginning!r}: {len(found)} cells of {store.root} begin so; {told}")
-    return cells.known(found[0], store)
+    return cells.known(whole_key(beginning, [folder.key for folder in store.cells()], store), store)
+
+
+def whole_key(beginning: str, keys: Iterable[str], store: Store) -> str:
+    """Return the one of a store's cells' keys that begins so, or is it. Raises StoreError unless it is exactly one."""
+    begin_so = [key for key in keys if beginning and key.startswith(beginning)]
+    same = [key for key in begin_so if key == beginning] or begin_so
+    if len(same) != 1:
+        advice = "`dae-ssl status EXPERIMENT` shows their keys, and a setting is written NAME=VALUE"
+        raise StoreError(f"cell {beginning!r}: {len(same)} cells of {store.root} begin so; {advice}")
+    return same[0]

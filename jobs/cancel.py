@@ -19,14 +19,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Cancel every task that was sent for the experiment and is not over; tasks that others sent are left alone."""
-    from dae_ssl.cluster import launch, queue
+    from dae_ssl.cluster import launch, queue, submissions
     from dae_ssl.lock import held
 
     wanted = asked.experiment(given)
     name = wanted.experiment.name
     with held(wanted.store.launching):
         launch.adopt(wanted.store)
-        sent = [submission for submission in launch.launches(wanted.store) if submission.experiment == name]
+        sent = [submission for submission in submissions.launches(wanted.store) if submission.experiment == name]
         entries = [entry for entry in queue.queue() if any(submission.owns(entry) for submission in sent)]
         if given.dry_run:
             for entry in entries:

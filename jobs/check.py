@@ -23,14 +23,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Print every finding and a line that sums them up; return the exit code."""
     from dae_ssl.cluster import check
+    from dae_ssl.cluster.finding import OK, UNKNOWN, WRONG
 
     verdicts = []
     for finding in check.findings(*subject(given)):
         verdicts.append(finding.verdict)
         print(f"{finding.verdict:16}{finding.subject:16}{finding.message}", flush=True)
-    counts = [f"{verdicts.count(verdict)} {verdict}" for verdict in (check.OK, check.WRONG, check.UNKNOWN)]
+    counts = [f"{verdicts.count(verdict)} {verdict}" for verdict in (OK, WRONG, UNKNOWN)]
     print(f"\n{len(verdicts)} findings: {', '.join(counts)}")
-    return 1 if check.WRONG in verdicts else 0
+    return 1 if WRONG in verdicts else 0
 
 
 def subject(given: argparse.Namespace) -> tuple[Profile, Store, Sequence[Cell]]:

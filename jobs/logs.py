@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from dae_ssl import config
-from dae_ssl.cluster import launch
+from dae_ssl.cluster import submissions
 from dae_ssl.compute import log
 from dae_ssl.compute.nodes import Node, needed
 from dae_ssl.config import ConfigError, closest
@@ -40,7 +40,7 @@ def run(given: argparse.Namespace) -> int:
 
 def show(store: Store, wanted: Iterable[Node], only: str | None, lines: int) -> None:
     """Print the logs of a cell's nodes."""
-    sent = launch.sent(store)
+    sent = submissions.sent(store)
     for node in wanted:
         if only not in (None, node.stage):
             continue

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from dae_ssl import config, experiments
-from dae_ssl.cluster import launch, queue, status
+from dae_ssl.cluster import queue, status, submissions
 from dae_ssl.cluster.queue import SlurmError
 from dae_ssl.compute.nodes import NodeId, needed
 from dae_ssl.compute.resources import Resources
@@ -102,7 +102,7 @@ def queued(asked: Asked) -> dict[NodeId, tuple[Spot, queue.Queued]]:
     """Return where SLURM has nodes; none where the profile or this machine has no SLURM. Raises SlurmError."""
     if asked.profile.launcher != "slurm" or not queue.available():
         return {}
-    return launch.active(asked.store, queue.queue())
+    return submissions.active(asked.store, queue.queue())
 
 
 def spots(active: Mapping[NodeId, tuple[Spot, queue.Queued]]) -> dict[NodeId, Spot]:
@@ -143,10 +143,10 @@ def print_nodes(asked: Asked, planned: Plan, states: dict[NodeId, str]) -> None:
 
 
 def _other_cells(asked: Asked) -> list[config.Cell]:
-    own = {part.name for part in asked.experiment.parts} | {asked.experiment.name}
+    ours = {part.name for part in asked.experiment.parts} | {asked.experiment.name}
     others = [other for other in map(experiments.load, experiments.names()) if not other.parts]
     sections = [
-        section for other in others if other.name not in own for section in other.sections(asked.seeds, asked.changes)
+        section for other in others if other.name not in ours for section in other.sections(asked.seeds, asked.changes)
     ]
     return [cell for section in sections for cell in section.every()]
 

@@ -75,7 +75,7 @@ def save(given: argparse.Namespace) -> None:
     print(f"{path}: {len(archive.nodes)} nodes of {len(archive.cells)} cells, {new} of them new; "
           f"{there} of the {len(wanted)} of {asked.experiment.name}")  # fmt: skip
     if folder is not None:
-        print(f"{folder}: {len(encoders.found(archive, folder))} encoders, {brought} of them new" + beyond(left_out))
+        print(f"{folder}: {len(encoders.present(archive, folder))} encoders, {brought} of them new" + beyond(left_out))
 
 
 @dataclass
@@ -84,7 +84,7 @@ class Kept:
 
     file: File
     folder: Path | None
-    """Of the encoders."""
+    """Where the encoders lie; None where none are kept."""
 
     @classmethod
     def asked(cls, asked: Asked, option: str) -> "Kept":
@@ -182,4 +182,4 @@ def _is_file(path: Path) -> bool:
 def _brought(archive: Archive, path: Path, named: object) -> dict[Path, Encoder]:
     """Return the encoders that come with a file of results."""
     folder = weights_folder(named, path)
-    return {} if folder is None else encoders.found(archive, folder)
+    return {} if folder is None else encoders.present(archive, folder)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 CONFIG = Path(__file__).parent / "conf"
 FAILED = 1
-PLACE = ("store", "device", "floors", "mlflow_experiment")
+CONDITIONS = ("store", "device", "floors", "mlflow_experiment")
 """What `conf/run.yaml` adds: where a cell runs, which is no part of it. On the command line these are flags."""
 
 
@@ -62,7 +62,7 @@ def run(given: argparse.Namespace) -> int:
 
     words = overrides(given)
     if given.info is None:
-        check([word for word in words if word.partition("=")[0] not in PLACE])
+        check([word for word in words if word.partition("=")[0] not in CONDITIONS])
     settings.register()
     options = [*(["--multirun"] if given.multirun else []), *(["--resolve"] if given.resolve else []),
                *(f"--{name}={vars(given)[name]}" for name in ("cfg", "info") if vars(given)[name])]  # fmt: skip
@@ -203,10 +203,10 @@ def _summary(shown: dict[str, Cell], store: Store, page: Path, uri: str | None, 
 
     cell = next(iter(shown.values()))
     print(f"\n{f'{cell.data.evaluate} test, top-1 %':24}{'probe':>8}{'L-BFGS':>8}{'k-means':>9}")
-    for words, one in shown.items():
-        figures = cells.scores(one, store)
+    for words, each in shown.items():
+        scores = cells.scores(each, store)
         names = ("test_accuracy", "logistic_test_accuracy", "kmeans_matched_accuracy")
-        probe, logistic, kmeans = (100 * figures[name] for name in names)
+        probe, logistic, kmeans = (100 * scores[name] for name in names)
         print(f"{words[:24]:24}{probe:8.2f}{logistic:8.2f}{kmeans:9.2f}")
     print(f"\nreport: {page.resolve()}")
     with contextlib.suppress(server.TrackError):

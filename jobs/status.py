@@ -10,7 +10,7 @@ import argparse
 import shlex
 from collections.abc import Mapping
 
-from dae_ssl.cluster import launch, queue, status
+from dae_ssl.cluster import queue, status, submissions
 from dae_ssl.cluster.status import Seen
 from dae_ssl.compute import disk
 from dae_ssl.compute.nodes import Node, NodeId
@@ -47,7 +47,7 @@ def look(asked: Asked) -> dict[NodeId, tuple[Seen, Node]]:
     """Return the state of every node of the experiment."""
     active = queued(asked)
     planned = make(asked, active)
-    sent = launch.sent(asked.store)
+    sent = submissions.sent(asked.store)
     over = {task.name for id, task in sent.items() if id in planned.wanted and id not in planned.done | active.keys()}
     ended = queue.ended(sorted(over)) if asked.profile.launcher == "slurm" else {}
     return {

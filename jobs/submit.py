@@ -15,7 +15,7 @@ import time
 from collections.abc import Hashable
 
 from dae_ssl import config
-from dae_ssl.cluster import launch, queue
+from dae_ssl.cluster import launch, queue, submissions
 from dae_ssl.compute import cells, nodes
 from dae_ssl.compute.nodes import NodeId
 from dae_ssl.config import Cell, ConfigError, require
@@ -101,7 +101,7 @@ def send(asked: Asked) -> int:
     size = queue.array_size()
     with held(asked.store.launching):
         launch.adopt(asked.store)
-        active = spots(launch.active(asked.store, queue.queue()))
+        active = spots(submissions.active(asked.store, queue.queue()))
         planned = plan.make(asked.cells, asked.store, asked.profile, queued=active, array_size=size,
                             stages=plan.chosen(asked.options["only"]))  # fmt: skip
         print_arrays(planned)

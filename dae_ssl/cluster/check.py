@@ -24,8 +24,6 @@ from dae_ssl.planning.profile import Profile, passed
 from dae_ssl.store import Store
 from dae_ssl.tracking import server
 
-__all__ = ["OK", "UNKNOWN", "WRONG", "Finding", "findings"]
-
 RUNS_WITH = ("slurm/after_task.sh", "jobs/compute.py")
 """What a task needs of the code beside the package; the first puts it into the queue again."""
 OWN_DISKS = ("/tmp", "/var/tmp", "/dev/shm", "/run")
@@ -64,11 +62,11 @@ def written(store: Store, *, local: bool) -> Finding:
     except StoreError as error:
         return Finding("store", WRONG, str(error))
     can = f"{root} can be {'written' if there == root else f'made in {there}'}"
-    disk = next((disk for disk in OWN_DISKS if root.is_relative_to(disk)), None)
+    own_disk = next((path for path in OWN_DISKS if root.is_relative_to(path)), None)
     if local:
         return Finding("store", OK, can)
-    if disk is not None:
-        alone = f"{disk} is mostly a disk of this machine alone: the cluster's machines must see it"
+    if own_disk is not None:
+        alone = f"{own_disk} is mostly a disk of this machine alone: the cluster's machines must see it"
         return Finding("store", UNKNOWN, f"{can}, but {alone}")
     return Finding("store", OK, f"{can} from here; the cluster's machines must see it under the same path")
 

@@ -15,15 +15,13 @@ from dae_ssl.cluster import queue, tasks
 from dae_ssl.cluster.queue import Queued, SlurmError
 from dae_ssl.cluster.script import Script, executor, python, sending
 from dae_ssl.cluster.snapshot import source
-from dae_ssl.cluster.submissions import Launch, Sent, active, launches, sent
+from dae_ssl.cluster.submissions import Launch, launches
 from dae_ssl.compute.processes import Conditions
 from dae_ssl.config import Cell
 from dae_ssl.files import write_bytes, write_json
 from dae_ssl.planning.plan import Array, Plan
 from dae_ssl.planning.profile import Profile
 from dae_ssl.store import LAUNCH, Store
-
-__all__ = ["Launch", "Sent", "active", "adopt", "intend", "launches", "script", "send", "sent"]
 
 ADOPTION_SECONDS = 10.0
 """How long an array may take to show in the queue after its submitter was killed."""

@@ -18,14 +18,14 @@ from dae_ssl.cluster.script import LOGS
 from dae_ssl.cluster.submissions import Launch
 from dae_ssl.compute import disk
 from dae_ssl.compute.disk import Descriptions
-from dae_ssl.compute.spare import DAY, Spare
-from dae_ssl.files import discard, weight
+from dae_ssl.compute.spare import DAY, Spare, free_folder
+from dae_ssl.files import weight
 from dae_ssl.store import LAUNCH, Folder, Store
 
 ENDED, SNAPSHOTS = "submissions that ended", "snapshots of the code that no submission runs"
 SWEEP = "multirun-"
 """How the name of a sweep's folder begins, which has no account of what was sent."""
-_TOLD = re.compile(rb"DAE_SSL_SNAPSHOT=['\"]?([0-9a-f]{16})")
+_NAMED = re.compile(rb"DAE_SSL_SNAPSHOT=['\"]?([0-9a-f]{16})")
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def spent(store: Store, described: Descriptions, queued: Sequence[Queued] | None
     for submission in known:
         folder = submission.folder
         if submission.over and folder.key not in telling:
-            yield Spare(ENDED, folder.path, weight(folder.path), partial(_freed, folder.path))
+            yield Spare(ENDED, folder.path, weight(folder.path), partial(free_folder, folder.path))
     runs = [submission.snapshots for submission in known if submission.young or not submission.over]
     if None in runs:
         return
@@ -60,7 +60,7 @@ def spent(store: Store, described: Descriptions, queued: Sequence[Queued] | None
     for snapshot in store.snapshots():
         whole = re.fullmatch(r"[0-9a-f]{16}", snapshot.key) and disk.plain(snapshot.path, store)
         if whole and snapshot.key not in in_use and _age(snapshot.path) > DAY:
-            yield Spare(SNAPSHOTS, snapshot.path, weight(snapshot.path), partial(_freed, snapshot.path))
+            yield Spare(SNAPSHOTS, snapshot.path, weight(snapshot.path), partial(free_folder, snapshot.path))
 
 
 def _submissions(store: Store, queued: Sequence[Queued] | None) -> Iterator[_Submission]:
@@ -94,7 +94,7 @@ def _over(sent: Launch, queued: Sequence[Queued] | None) -> bool:
 
 def _of_sweep(path: Path) -> frozenset[str] | None:
     """Return the code that a sweep's batch scripts name; None where there is no script."""
-    told = [_TOLD.findall(script.read_bytes()) for script in (path / LOGS).glob("*.sh")]
+    told = [_NAMED.findall(script.read_bytes()) for script in (path / LOGS).glob("*.sh")]
     return frozenset(digest.decode() for found in told for digest in found) if any(told) else None
 
 
@@ -111,9 +111,3 @@ def _telling(store: Store, described: Descriptions) -> set[str]:
 def _age(path: Path) -> float:
     """Return the seconds since anything was made or removed in a folder."""
     return time.time() - path.stat().st_mtime
-
-
-def _freed(path: Path) -> int:
-    size = weight(path)
-    discard(path)
-    return size

@@ -1,6 +1,6 @@
 """Finished nodes <-> a file of numbers: what was measured, with where it comes from, without weights and features.
 
-A line of JSON for each cell, then for each node: its commit record with figures, versions, device and seconds; and
+A line of JSON for each cell, then for each node: its commit record with scores, versions, device and seconds; and
 its log and its small products, compressed. Loaded into another store such a node counts as done, since its numbers are
 there; its record names what was left behind, and it is computed again only if something is to be read from that.
 Encoders travel beside the file, in a folder that `encoders` knows.
@@ -30,6 +30,7 @@ from dae_ssl.store import (
     LOG,
     PROBE,
     RECORD,
+    SCORES,
     STATE,
     Folder,
     Store,
@@ -110,7 +111,7 @@ class Archive:
             if known:
                 self.cells[config.cell_key(cell)] = config.settings(cell)
             for stage, record in known.items():
-                node = store.node(stage, config.key(cell, stage))
+                node = cells.nodes(cell, store)[stage]
                 more = (pictures_name(cell.optimisation.epochs),) if node.key in with_pictures else ()
                 entry = _packed(stage, node, record, (*BROUGHT, *more))
                 if _tells_more(entry, self.nodes.get((stage, node.key))):
@@ -252,9 +253,9 @@ def _is_product(name: str) -> bool:
 
 def _check_numbers(record: Mapping[str, Any], node: str) -> None:
     """Raise ValueError where a page or a plan would count with something else than a number."""
-    figures = record.get("figures", {})
-    _require(isinstance(figures, dict), f"{node} has no figures with names")
-    for name, value in (figures | {name: record.get(name, 0) for name in ("seconds", "finished", "ranks")}).items():
+    scores = record.get(SCORES, {})
+    _require(isinstance(scores, dict), f"{node} has no {SCORES} with names")
+    for name, value in (scores | {name: record.get(name, 0) for name in ("seconds", "finished", "ranks")}).items():
         _require(isinstance(value, int | float), f"{name[:80]!r} of {node} is no number")
 
 

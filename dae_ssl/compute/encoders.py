@@ -105,7 +105,7 @@ def _in_order(every: Mapping[str, Encoder], wanted: Iterable[Cell]) -> dict[str,
     return dict(by_training[training] for training in trainings if training in by_training)
 
 
-def found(archive: Archive, folder: Path) -> dict[Path, Encoder]:
+def present(archive: Archive, folder: Path) -> dict[Path, Encoder]:
     """Return the files of a folder that an archive names. Raises ArchiveError for one that is not what it names."""
     there = {folder / name: encoder for name, encoder in named(archive).items() if (folder / name).is_file()}
     for path, encoder in there.items():

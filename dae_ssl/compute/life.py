@@ -35,7 +35,7 @@ def compute(cell: Cell, stage: str, context: Context) -> dict[str, Any]:
 
 
 def _computed(cell: Cell, stage: str, context: Context) -> dict[str, Any]:
-    node, world = context.store.node(stage, config.key(cell, stage)), context.world
+    node, world = cells.nodes(cell, context.store)[stage], context.world
     record = _done(cell, stage, context)
     if record is None:
         cells.describe(cell, context.store)  # before anything is read, by which others know what is needed
@@ -95,13 +95,13 @@ def follow(cell: Cell, context: Context) -> None:
     """Take part in the pretraining of a cell as one of the ranks that are not the first."""
     if context.world.broadcast(None) is None:
         with arithmetic(context.world.device, cell.precision):
-            stages.train(cell, context.store.node("pretrain", config.key(cell, "pretrain")), None, context)
+            stages.train(cell, cells.nodes(cell, context.store)["pretrain"], None, context)
 
 
 def parent_record(cell: Cell, stage: str, store: Store) -> dict[str, Any] | None:
     """Return the commit record of the node that a stage reads; None if there is none or it is not done."""
     parent = cell.parent(stage)
-    return None if parent is None else store.node(parent, config.key(cell, parent)).record()
+    return None if parent is None else cells.nodes(cell, store)[parent].record()
 
 
 def _done(cell: Cell, stage: str, context: Context) -> dict[str, Any] | None:
@@ -110,7 +110,7 @@ def _done(cell: Cell, stage: str, context: Context) -> dict[str, Any] | None:
     for name, digests in (record or {}).get("inputs", {}).items():
         if prepared.digests(context.store, name) not in (None, digests):
             raise StoreError(
-                f"{context.store.node(stage, config.key(cell, stage)).path} was computed from other images than those "
+                f"{cells.nodes(cell, context.store)[stage].path} was computed from other images than those "
                 f"now prepared as {name!r}: prepare these under another name, or delete the nodes made from the others"
             )
     return record
@@ -118,7 +118,7 @@ def _done(cell: Cell, stage: str, context: Context) -> dict[str, Any] | None:
 
 def _tell_why(cell: Cell, stage: str, context: Context) -> None:
     """Tell why a node that was committed before has to be computed again."""
-    node = context.store.node(stage, config.key(cell, stage))
+    node = cells.nodes(cell, context.store)[stage]
     committed, parent = node.record(), parent_record(cell, stage, context.store)
     if committed is None:
         if node.product(RECORD).exists():

@@ -13,6 +13,7 @@ from pathlib import Path
 from dae_ssl import config
 from dae_ssl.compute.resources import Resources
 from dae_ssl.config import Cell, require
+from dae_ssl.data import prepared
 from dae_ssl.store import Store
 
 LANES_OF_A_GPU = 2
@@ -31,8 +32,8 @@ TRAINS_GB, TRAINS_GB_PER_IMAGE = 1.0, 0.0035
 """What a process takes that pretrains, and what it takes more for each image of a batch."""
 EVALUATES_GB, EVALUATES_TIMES = 1.5, 3
 """What a process takes that evaluates, and how many times the bytes of the features it takes beside that."""
-FEATURES = 8192
-"""Numbers of an image's representation."""
+WIDTH = 8192
+"""Numbers in a representation of the study's encoder."""
 MARGIN = 1.2
 
 
@@ -129,9 +130,8 @@ def deal(parallel: int | None, pretrain: Resources, device: str, visible: Sequen
 def takes_gb(cell: Cell, store: Store) -> float:
     """Return what a process on a CPU takes at most for any stage of a cell, in GB: as measured, and some more."""
     trains = TRAINS_GB + TRAINS_GB_PER_IMAGE * cell.optimisation.batch_size if cell.method.trains else 0.0
-    splits = (store.data(cell.data.evaluate).record() or {}).get("splits", {})
-    images = sum(int(facts["images"]) for facts in splits.values())
-    features_gb = images * FEATURES * {"float16": 2, "float32": 4}[cell.features.dtype] / 1e9
+    images = sum(int(facts["images"]) for facts in prepared.splits(store, cell.data.evaluate).values())
+    features_gb = images * WIDTH * {"float16": 2, "float32": 4}[cell.features.dtype] / 1e9
     return MARGIN * max(trains, EVALUATES_GB + EVALUATES_TIMES * features_gb)
 
 

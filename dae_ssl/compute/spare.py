@@ -75,6 +75,13 @@ def free_node(stage: str, node: Folder, described: Descriptions, leaving: Iterab
         return size if discard(node.path, unneeded) else 0
 
 
+def free_folder(path: Path) -> int:
+    """Remove a folder, at once for whoever looks, and return the bytes that freed."""
+    size = weight(path)
+    discard(path)
+    return size
+
+
 # ---------------------------------------------------------------------------------- which there are
 
 
@@ -146,6 +153,4 @@ def _free_states(node: Folder) -> int:
 def _free_compiled(store: Store) -> int:
     if _training(store):
         raise Locked(f"{store.compiled} is in use by a training")
-    size = weight(store.compiled)
-    discard(store.compiled)
-    return size
+    return free_folder(store.compiled)

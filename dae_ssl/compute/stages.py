@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from dae_ssl import config
-from dae_ssl.compute import done
+from dae_ssl.compute import cells, done
 from dae_ssl.compute.log import Log, read
 from dae_ssl.compute.provenance import versions
 from dae_ssl.config import Cell
@@ -197,7 +197,7 @@ def _encoder(cell: Cell, context: Context) -> Callable[[Tensor], Tensor]:
     """Return what makes representations of uint8 images: the cell's encoder, frozen, or the pixels as they are."""
     if not cell.method.has_encoder:
         return nets.pixels
-    node = context.store.node("pretrain", config.key(cell, "pretrain"))
+    node = cells.nodes(cell, context.store)["pretrain"]
     products, names = node.verify(context.memo.digests)["products"], done.reads(cell, "features")
     for name in names:
         if name in products:
@@ -298,7 +298,7 @@ def _write_weights(path: Path, cell: Cell, epoch: int, network: nn.Module) -> No
 
 def _features(cell: Cell, context: Context) -> tuple[Path, Mapping[str, str], int]:
     """Return a cell's features file, verified, the attributes it must have, and how many classes it knows."""
-    node = context.store.node("features", config.key(cell, "features"))
+    node = cells.nodes(cell, context.store)["features"]
     node.verify(context.memo.digests)
     path = node.product(FEATURES)
     return path, {"node": node.key}, len(json.loads(str(features.attributes(path)["classes"])))

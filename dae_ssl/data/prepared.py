@@ -61,9 +61,15 @@ def _used(store: Store, name: str, setting: str, wanted: int | None) -> int:
     return used
 
 
+def splits(store: Store, name: str) -> dict[str, Any]:
+    """Return what the record of a set says of each split, as `facts` has it; nothing where the set is not prepared."""
+    of_set: dict[str, Any] = (store.data(name).record() or {}).get("splits", {})
+    return of_set
+
+
 def facts(store: Store, name: str) -> dict[str, Any]:
     """Return what the record of a prepared set says of its training split: images, shape (3, h, w), digest."""
-    of_split: dict[str, Any] = (store.data(name).record() or {})["splits"]["train"]
+    of_split: dict[str, Any] = splits(store, name)["train"]
     return of_split
 
 

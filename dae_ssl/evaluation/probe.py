@@ -114,7 +114,7 @@ def train_probe(
         learners.order.copy_(order)
         work()
         epoch, order = epoch + 1, next(orders, None)  # drawn here while the device works
-        losses, validation = learners.figures()
+        losses, validation = learners.scores()
         if log is not None:
             log(epoch, _terms(losses, validation))
     best = max(range(len(settings.learning_rates)), key=lambda i: validation[settings.learning_rates[i]].mean)
@@ -265,7 +265,7 @@ class _Learners:
         moments = [value for of_one in self.optimiser.state.values() for value in of_one.values()]
         return [self.stack.weight, self.stack.bias, self.sums, *moments]
 
-    def figures(self) -> tuple[dict[float, float], dict[float, Accuracy]]:
+    def scores(self) -> tuple[dict[float, float], dict[float, Accuracy]]:
         """Return the last epoch's mean training loss and validation accuracy by learning rate: one read of a device."""
         losses, accuracies, seeds = dict[float, float](), dict[float, Accuracy](), len(self.settings.seeds)
         sums, correct = self.sums.tolist()
@@ -376,9 +376,9 @@ class _Objective:
         gradient, by_bias = self.stack.weight_gradient.add_(weight, alpha=self.penalty), self.stack.bias_gradient
         steepest = torch.maximum(gradient.abs().max(), by_bias.abs().max())
         both = torch.cat([self._stretched(gradient), by_bias[:, None]], 1)
-        figures = steepest.double(), torch.cat(losses).sum(), weight.double().square().sum()
+        numbers = steepest.double(), torch.cat(losses).sum(), weight.double().square().sum()
         read = (
-            torch.cat([torch.stack(figures), both.flatten().double()]).cpu().numpy()
+            torch.cat([torch.stack(numbers), both.flatten().double()]).cpu().numpy()
         )  # once: a device waits each time
         self.steepest, loss, square = read[:3].tolist()
         return loss / len(self.z) + self.penalty / 2 * square, read[3:]

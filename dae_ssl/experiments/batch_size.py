@@ -12,7 +12,7 @@ from dae_ssl.experiments.augmentation_strength import METHODS
 from dae_ssl.experiments.form import Claim, Curves, Experiment, Numbers, Row, Validation
 
 FACTORS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2)
-"""Of the base's batch size: 32 to 1024 images in the study."""
+"""Batch sizes as multiples of the base's: 32 to 1024 images in the study."""
 RULES: dict[str, Callable[[float], float]] = {
     "rate held": lambda _factor: 1.0,
     "rate scaled linearly": lambda factor: factor,

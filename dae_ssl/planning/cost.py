@@ -16,6 +16,7 @@ from dae_ssl import config
 from dae_ssl.compute.nodes import Node
 from dae_ssl.compute.resources import Resources
 from dae_ssl.config import Cell
+from dae_ssl.data import prepared
 from dae_ssl.planning import trial
 from dae_ssl.planning.plan import Array, Plan
 from dae_ssl.planning.profile import Profile
@@ -30,8 +31,7 @@ def images_in(store: Store) -> Images:
 
     @functools.cache
     def images(name: str) -> int:
-        record = store.data(name).record() or {}
-        return int((record.get("splits", {}).get("train") or {}).get("images", 0))
+        return int(prepared.splits(store, name).get("train", {}).get("images", 0))
 
     return images
 
@@ -43,7 +43,7 @@ class Durations:
     per_image: dict[tuple[str, int, str], list[float]] = field(default_factory=dict)
     """Seconds that pretraining takes for one image in one epoch, by method, number of ranks and precision."""
     per_work: dict[str, list[float]] = field(default_factory=dict)
-    """Of other stages: seconds for the work that `work` counts, by stage."""
+    """Seconds that other stages take for the work that `work` counts, by stage."""
 
     def seconds(self, node: Node, ranks: int, images: Images) -> float | None:
         """Return what a node would take.

@@ -33,12 +33,7 @@ class Stages:
             resources = getattr(self, stage)
             only = "1: only pretraining has more"
             require(resources.packing == 1, f"stages.{stage}.packing", resources.packing, only)
-            require(
-                resources.ranks == 1,
-                f"stages.{stage}.ranks_per_machine",
-                resources.ranks,
-                "1: only pretraining has more",
-            )
+            require(resources.ranks == 1, f"stages.{stage}.ranks_per_machine", resources.ranks, only)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +82,7 @@ class Profile:
     tracking_uri: str | None = None
     """MLflow server that running tasks copy to; None leaves that to `dae-ssl sync`."""
     scratch: str | None = None
-    """Folder on a node's own disk for temporary files."""
+    """Folder on a machine's own disk for temporary files."""
 
     def __post_init__(self) -> None:
         require(self.launcher in LAUNCHERS, "launcher", self.launcher, " or ".join(LAUNCHERS))

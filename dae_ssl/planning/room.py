@@ -5,8 +5,9 @@ them is counted: images by numbers for features, parameters for encoders.
 """
 
 import json
+import math
 import statistics
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +15,12 @@ from dae_ssl import config
 from dae_ssl.compute import disk
 from dae_ssl.compute.disk import said
 from dae_ssl.compute.nodes import Node
+from dae_ssl.compute.shares import WIDTH
+from dae_ssl.data import prepared
 from dae_ssl.planning.plan import Plan
 from dae_ssl.planning.profile import Profile
 from dae_ssl.store import LEFT_BEHIND, Store
 
-WIDTH = 8192
-"""Numbers in a representation of the study's encoder."""
 ENCODER, OTHERS = 360_992, 1_337_000
 """Parameters of the encoder (Table 3), and about those of projector and decoder with embeddings of 64 numbers."""
 PICTURES = 16 * 5 * 3 * 32 * 32
@@ -76,34 +77,31 @@ class Weights:
             kept = len(settings["optimisation"]["checkpoints"]) if "optimisation" in settings else 1
             return 4 * ENCODER * kept + (PICTURES * kept + 4 * (ENCODER + OTHERS) if "optimisation" in settings else 0)
         data = settings["data"] if stage == "features" else settings["parent"]["data"]
-        splits = (self._store.data(data["evaluate"]).record() or {}).get("splits", {})
+        splits = prepared.splits(self._store, data["evaluate"])
         if not splits:
             return None
         test = int(splits["test"]["images"])
         if stage == "features":
             images = test + int(data.get("evaluate_images") or splits["train"]["images"])
-            width = WIDTH if "epoch" in settings else _product(splits["train"]["shape"])
+            width = WIDTH if "epoch" in settings else math.prod(splits["train"]["shape"])
             return images * (width * (2 if settings["dtype"] == "float16" else 4) + 16)
         return test * (9 + len(settings["probe"]["seeds"])) if stage == "probe" else 0
 
 
 def _kind(stage: str, settings: Mapping[str, Any]) -> Hashable:
     """Return what decides the size of a node's products, from its settings."""
-    told: Any = {name: settings.get(name) for name in ("data", "dtype")} | {"encoder": "epoch" in settings}
+    decides: Any = {name: settings.get(name) for name in ("data", "dtype")} | {"encoder": "epoch" in settings}
     if stage == "pretrain":
         epochs = settings.get("optimisation", {}).get("checkpoints", ())
-        told = {"method": settings.get("method", {}).get("name"), "kept": len(epochs), **settings.get("networks", {})}
+        decides = {
+            "method": settings.get("method", {}).get("name"),
+            "kept": len(epochs),
+            **settings.get("networks", {}),
+        }
     if stage in disk.READERS:
         data = settings.get("parent", {}).get("data", {})
-        told = {"evaluate": data.get("evaluate"), "seeds": len(settings.get("probe", {}).get("seeds", ()))}
-    return stage, json.dumps(told, sort_keys=True)
-
-
-def _product(numbers: Iterable[int]) -> int:
-    product = 1
-    for number in numbers:
-        product *= int(number)
-    return product
+        decides = {"evaluate": data.get("evaluate"), "seeds": len(settings.get("probe", {}).get("seeds", ()))}
+    return stage, json.dumps(decides, sort_keys=True)
 
 
 # ---------------------------------------------------------------------------------- of a plan
@@ -155,11 +153,11 @@ def lines(planned: Plan, profile: Profile, store: Store) -> list[str]:
     rooms, kept, there = needed(planned, profile, store), keeps(planned, profile, store), disk.free(store)
     unknown = rooms[kept].unknown
     without = f", without {unknown} nodes whose images are not prepared" if unknown else ""
-    told = [f"disk, as products of the same kind weigh or are counted{without}:"]
+    printed = [f"disk, as products of the same kind weigh or are counted{without}:"]
     for keep, words in ((True, "features are kept"), (False, "features are dropped")):
         called = f"{words} (as it is now)" if keep is kept else words
-        told.append(f"  {called:38}{said(rooms[keep].peak):>10} at its peak{said(rooms[keep].end):>10} in the end")
-    return [*told, f"  {'free on the disk of the store':38}{said(there):>10}{_advice(rooms, kept, there)}"]
+        printed.append(f"  {called:38}{said(rooms[keep].peak):>10} at its peak{said(rooms[keep].end):>10} in the end")
+    return [*printed, f"  {'free on the disk of the store':38}{said(there):>10}{_advice(rooms, kept, there)}"]
 
 
 def _advice(rooms: Mapping[bool, Room], kept: bool, there: int) -> str:

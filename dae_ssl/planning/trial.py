@@ -24,7 +24,7 @@ EPOCHS = 2
 
 @dataclass
 class _Watch:
-    """Takes the figures of each epoch, and nothing else."""
+    """Takes the terms of each epoch, and nothing else."""
 
     epochs: list[dict[str, float]] = field(default_factory=list)
 

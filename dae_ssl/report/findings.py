@@ -38,7 +38,7 @@ class Findings:
 
     def node(self, stage: str) -> Folder:
         """Return the node of a stage, done or not."""
-        return self.store.node(stage, config.key(self.cell, stage))
+        return cells.nodes(self.cell, self.store)[stage]
 
     @cached_property
     def records(self) -> dict[str, dict[str, Any]]:

@@ -53,7 +53,7 @@ class CellRun:
     tags: Mapping[str, object] = field(default_factory=dict)
     """Where it ran: commit, image, device, host, job."""
     metrics: Mapping[str, float] = field(default_factory=dict)
-    """Final figures."""
+    """Final scores."""
     artifacts: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     """Files by the artifact folder they go to ("" is the top one); no two of one name in a folder."""
     status: str = "RUNNING"
@@ -102,7 +102,7 @@ class _Copier:
                 self._forget()
                 if attempt == 2 or not _worth_another_try(error):
                     raise server.TrackError(
-                        server.told(self._uri, f"did not take all of cell {run.key}: {error}")
+                        server.failure(self._uri, f"did not take all of cell {run.key}: {error}")
                     ) from None
         raise AssertionError("unreachable")
 
@@ -119,7 +119,7 @@ class _Copier:
         new = {stage: list(self._tails.setdefault(stage, Tail(path)).entries()) for stage, path in run.logs.items()}
         if opening:
             self._open(run)
-        metrics = self._missing_points(new) + self._missing_figures(run)
+        metrics = self._missing_points(new) + self._missing_scores(run)
         params = {_name(name): str(value) for name, value in run.params.items()}
         params = {name: _cut(value, PARAM_LENGTH) for name, value in params.items() if name not in self._params}
         tags = {_name(name): _cut(str(value), TAG_LENGTH) for name, value in run.tags.items() if value is not None}
@@ -161,12 +161,12 @@ class _Copier:
                         missing.append(Metric(name, value, _milliseconds(entry.time), entry.step))
         return missing
 
-    def _missing_figures(self, run: CellRun) -> list[Any]:
+    def _missing_scores(self, run: CellRun) -> list[Any]:
         from mlflow.entities import Metric
 
         missing = []
-        for given, value in run.metrics.items():
-            name = _name(given)
+        for score, value in run.metrics.items():
+            name = _name(score)
             if not _same(self._has(name).get(0), value):
                 self._has(name)[0] = value
                 missing.append(Metric(name, float(value), self._ended(), 0))
@@ -309,7 +309,7 @@ class LiveCopy:
         if not self._thread.is_alive():
             self._environment.close()
         else:  # given up on; it may still be sending, so it keeps the settings that make it silent
-            self._failed(server.told(self._uri, f"did not finish within {self._exit_seconds:g} s"))
+            self._failed(server.failure(self._uri, f"did not finish within {self._exit_seconds:g} s"))
 
     def _work(self) -> None:
         copier = _Copier(self._uri)
@@ -324,7 +324,8 @@ class LiveCopy:
                 self._failed(str(error))
             except Exception as error:
                 wait = min(2 * wait, LONGEST_WAIT_SECONDS)
-                self._failed(server.told(self._uri, f"is not sent this cell, which could not be described: {error!r}"))
+                reason = f"is not sent this cell, which could not be described: {error!r}"
+                self._failed(server.failure(self._uri, reason))
             if last:
                 return
             self._leaving.wait(wait)

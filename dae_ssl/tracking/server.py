@@ -65,7 +65,7 @@ def prepare(uri: str, name: str) -> str:
     except TrackError:
         raise
     except Exception as error:
-        raise TrackError(told(uri, f"has no experiment {name!r}: {error}")) from None
+        raise TrackError(failure(uri, f"has no experiment {name!r}: {error}")) from None
 
 
 def announce(uri: str, name: str) -> None:
@@ -121,7 +121,7 @@ def client(uri: str) -> Any:
             made.search_experiments(max_results=1)
             return made
     except Exception as error:
-        raise AwayError(told(uri, _why_away(error))) from None
+        raise AwayError(failure(uri, _why_away(error))) from None
 
 
 def experiment(client: Any, name: str, uri: str) -> str:
@@ -186,7 +186,7 @@ def _why_away(error: Exception) -> str:
     return f"cannot be used: {said}"
 
 
-def told(uri: str, what: str) -> str:
+def failure(uri: str, what: str) -> str:
     """Return a failure as one line without credentials."""
     line = f"MLflow at {uri} {' '.join(what.split())}"
     secret = re.match(r"[^:/]+://([^/].*)@", uri)
@@ -198,8 +198,8 @@ def told(uri: str, what: str) -> str:
 
 
 def _later(uri: str) -> str:
-    place = f"MLFLOW_TRACKING_URI={address(uri)} " if uri.startswith("http") else ""
-    return f"`{place}dae-ssl sync` copies them later"
+    before = f"MLFLOW_TRACKING_URI={address(uri)} " if uri.startswith("http") else ""
+    return f"`{before}dae-ssl sync` copies them later"
 
 
 def address(uri: str) -> str:

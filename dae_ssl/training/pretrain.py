@@ -34,7 +34,7 @@ class Watch(Protocol):
     """What the loop tells, and asks, while it runs; called on the first rank only, but for `stop`."""
 
     def log(self, step: int, terms: Mapping[str, float]) -> None:
-        """Take an epoch's figures; `step` counts finished epochs."""
+        """Take an epoch's terms; `step` counts finished epochs."""
 
     def event(self, kind: str, text: str) -> None:
         """Take something worth a line."""

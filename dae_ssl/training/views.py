@@ -20,7 +20,7 @@ BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 
 BLUR_SIGMA = (0.1, 2.0)
 GRAY_WEIGHTS = (0.2989, 0.587, 0.114)
-"""Of red, green and blue in the grayscale image (ITU-R 601-2 luma, as torchvision rounds it)."""
+"""Weights of red, green and blue in the grayscale image (ITU-R 601-2 luma, as torchvision rounds it)."""
 
 _WORD = 0xFFFFFFFF
 _VIEWS, _ORDER = 1, 2

@@ -62,9 +62,9 @@ def packed(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = N
 def unpacked(content: bytes) -> dict[str, Tensor]:
     """Return the tensors of a file. Raises WeightsError unless every byte of it is accounted for, and once."""
     header, values = _split(content)
-    places = [(*_place(name, entry), name) for name, entry in header.items() if name != METADATA]
+    extents = [(*_extent(name, entry), name) for name, entry in header.items() if name != METADATA]
     tensors, end = {}, 0
-    for start, stop, dtype, shape, name in sorted(places, key=lambda place: place[:2]):
+    for start, stop, dtype, shape, name in sorted(extents, key=lambda extent: extent[:2]):
         _require(start == end, f"{_shown(name)} begins at byte {start}, where {end} is the first that is free")
         _require(stop <= len(values), f"{_shown(name)} ends at byte {stop} of {len(values)}")
         end = stop
@@ -150,7 +150,7 @@ def _whole(digits: str) -> int:
     return int(digits)
 
 
-def _place(name: str, entry: Any) -> tuple[int, int, torch.dtype, tuple[int, ...]]:
+def _extent(name: str, entry: Any) -> tuple[int, int, torch.dtype, tuple[int, ...]]:
     """Return where a tensor's values start and stop, their dtype and shape, which agree with each other."""
     shown = _shown(name)
     complete = isinstance(entry, dict) and entry.keys() == {"dtype", "shape", "data_offsets"}

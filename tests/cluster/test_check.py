@@ -14,7 +14,7 @@ import pytest
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
 from dae_ssl.cluster import check
-from dae_ssl.cluster.check import OK, UNKNOWN, WRONG, Finding
+from dae_ssl.cluster.finding import OK, UNKNOWN, WRONG, Finding
 from dae_ssl.config import Cell, ConfigError
 from dae_ssl.planning.profile import Profile
 from dae_ssl.store import Store
@@ -244,7 +244,7 @@ def test_machine_without_slurm_is_one_finding(
     ("arguments", "told"),
     [(["--profile=nowhere"], "--profile='nowhere'"), (["--store="], "--store=''"),
      (["foo=1"], "foo=1 is of an experiment's cells: name the experiment too"),
-     (["nothing"], "experiment='nothing': did you mean"), (["tour", "seed=1"], "write --seeds 0,1")],
+     (["nothing"], "unknown experiment 'nothing': did you mean"), (["tour", "seed=1"], "write --seeds 0,1")],
 )  # fmt: skip
 def test_what_is_not_understood_is_refused(arguments: list[str], told: str) -> None:
     with pytest.raises(ConfigError) as caught:

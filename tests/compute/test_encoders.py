@@ -82,7 +82,7 @@ def saved(store: Store, *wanted: Cell, to: Path) -> Archive:
 
 
 def loaded(archive: Archive, folder: Path, store: Store) -> tuple[int, int]:
-    files = encoders.found(archive, folder)
+    files = encoders.present(archive, folder)
     return archive.load(store), encoders.load(files, store)
 
 

@@ -341,7 +341,7 @@ def test_report_of_a_store_that_is_not_there_is_one_line(tmp_path: Path) -> None
     ("arguments", "said"),
     [
         ([], "no experiment is named: choose as_published_code, augmentation_strength"),
-        (["tuor"], "experiment='tuor': did you mean tour? choose as_published_code, augmentation_strength"),
+        (["tuor"], "unknown experiment 'tuor': did you mean tour? choose as_published_code, augmentation_strength"),
         (["tour", "--profile=nope"], "--profile='nope': choose dev, gpu4, gpu4-packed, local"),
         (["tour", "seed=4"], "seed is of a single cell: write --seeds 0,1"),
         (["tour", "--seeds="], "--seeds='': choose seeds, at least 0"),

@@ -93,7 +93,7 @@ def test_help_is_answered_in_a_third_of_a_second_without_heavy_libraries(verb: s
         (["explain", "method=dae", "--store"], "--store is without its value: write --store FOLDER"),
         (["explain", "method=dae", "--store", "--scale", "demo"], "--store is without its value"),
         (["explain", "--", "-x"], "cell '-x': 0 cells of "),
-        (["plan", "tuor"], "experiment='tuor': did you mean tour? choose"),
+        (["plan", "tuor"], "unknown experiment 'tuor': did you mean tour? choose"),
         (["plan", "tour", "--profile", "gpu5"], "--profile='gpu5': did you mean gpu4? choose dev"),
         (["report", "tuor"], "'tuor': no cell of "),
         (["run", "method=dae", "method.alpha=-1"], "method.alpha=-1.0: choose 0 or more"),

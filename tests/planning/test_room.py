@@ -10,6 +10,7 @@ import pytest
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
 from dae_ssl.cluster import check
+from dae_ssl.cluster.finding import OK, UNKNOWN, WRONG
 from dae_ssl.compute import disk
 from dae_ssl.config import Cell
 from dae_ssl.planning import plan, room
@@ -162,7 +163,7 @@ def test_a_budget_drops_features_here_and_a_profile_has_the_last_word(store: Sto
 
 @pytest.mark.parametrize(
     ("there", "end", "verdict"),
-    [(100, 10, check.OK), (45, 10, check.UNKNOWN), (5, 10, check.WRONG)],
+    [(100, 10, OK), (45, 10, UNKNOWN), (5, 10, WRONG)],
     ids=["fits", "may not fit", "does not fit"],
 )
 def test_check_warns_of_a_peak_that_does_not_fit(
@@ -174,5 +175,5 @@ def test_check_warns_of_a_peak_that_does_not_fit(
     finding = check.roomy(profile(), store, [dae()])
     assert (finding.subject, finding.verdict) == ("disk", verdict)
     assert finding.message.startswith(f"50 GB at the peak and {end} GB in the end, and {there} GB are free")
-    assert ("set keep_features: false in the profile, or free some" in finding.message) is (verdict != check.OK)
+    assert ("set keep_features: false in the profile, or free some" in finding.message) is (verdict != OK)
     assert "keep_features" not in check.roomy(replace(profile(), keep_features=False), store, [dae()]).message

@@ -26,6 +26,7 @@ import yaml
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
 from dae_ssl.cluster import check
+from dae_ssl.cluster.finding import OK, WRONG
 from dae_ssl.compute import cells, life
 from dae_ssl.compute.log import Log
 from dae_ssl.compute.stages import Context
@@ -247,8 +248,8 @@ def test_without_a_password_the_warning_says_what_to_set(running: Server) -> Non
 
 @pytest.mark.parametrize(
     ("password", "verdict", "said"),
-    [(None, check.WRONG, "wants a name and password"), ("not-it", check.WRONG, "does not accept"),
-     ("right", check.OK, "lets you in")],
+    [(None, WRONG, "wants a name and password"), ("not-it", WRONG, "does not accept"),
+     ("right", OK, "lets you in")],
 )  # fmt: skip
 def test_check_tries_the_name_and_password(
     password: str | None, verdict: str, said: str, running: Server, monkeypatch: pytest.MonkeyPatch

@@ -20,7 +20,7 @@ import pytest
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
-from dae_ssl.cluster import launch
+from dae_ssl.cluster import launch, submissions
 from dae_ssl.compute import log
 from dae_ssl.planning import plan
 from dae_ssl.planning.profile import Profile
@@ -63,7 +63,7 @@ class Run:
         return shown.partition(f" {field}=")[2].split()[0]
 
     def outcomes(self) -> list[str]:
-        (one,) = launch.launches(self.store)
+        (one,) = submissions.launches(self.store)
         return [str(outcome["outcome"]) for outcome in one.outcomes.get(self.task, [])]
 
     def printed(self) -> str:

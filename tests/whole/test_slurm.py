@@ -13,7 +13,7 @@ import pytest
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
-from dae_ssl.cluster import launch
+from dae_ssl.cluster import launch, submissions
 from dae_ssl.compute import nodes
 from dae_ssl.compute.nodes import needed
 from dae_ssl.planning import plan
@@ -51,7 +51,7 @@ def commits(store: Path) -> dict[str, int]:
 
 def sent(store: Path) -> list[str]:
     """Return the nodes of the newest submission, stage by stage, with repetition if it has any."""
-    newest = launch.launches(Store(store))[-1]
+    newest = submissions.launches(Store(store))[-1]
     found = []
     for array in newest.arrays():
         lines = newest.folder.product(f"{array}.jsonl").read_text().splitlines()[1:]
@@ -91,7 +91,7 @@ def test_nodes_that_cells_share_are_computed_once_and_a_second_submission_sends_
     assert "nothing is missing" in again.stdout
     assert cluster.ask("squeue", "--noheader") == ""
     assert commits(finished) == before
-    assert len(launch.launches(Store(finished))) == 1
+    assert len(submissions.launches(Store(finished))) == 1
 
 
 def test_only_a_deleted_node_and_its_dependents_are_sent_again(
@@ -117,7 +117,7 @@ def test_task_runs_from_a_snapshot_that_its_record_names(finished: Path) -> None
     for path in finished.glob("pretrain/*/record.json"):
         record = json.loads(path.read_text())
         assert record["snapshot"] == snapshot.name
-        assert record["commit"] == launch.launches(Store(finished))[0].intent["commit"]
+        assert record["commit"] == submissions.launches(Store(finished))[0].intent["commit"]
 
 
 @pytest.fixture

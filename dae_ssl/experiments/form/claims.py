@@ -20,9 +20,9 @@ class Claim:
     source: str
     weights: Mapping[str, float] = field(default_factory=dict)
     best: Sequence[str] = ()
-    """Keys of the rows of which BEST is one. Of accuracies on test it is the one that is best on validation; of other
-    scores, for each seed, the one whose score is highest for the other seeds: a peak looked for where it is measured
-    would be found in noise."""
+    """Keys of the rows of which BEST is one. For accuracies on test it is the one that is best on validation; for other
+    scores it is, for each seed, the one whose score is highest for the other seeds: a peak looked for where it is
+    measured would be found in noise."""
     value: Callable[[Mapping[str, float]], float] | None = None
     rows: Sequence[str] = ()
     """Keys of the rows that `value` needs."""

@@ -9,7 +9,7 @@ class Exhibit:
     """A figure or table of an experiment's rows."""
 
     name: str
-    """Of its files."""
+    """What its files are called."""
     title: str
     note: str = ""
 

@@ -19,7 +19,7 @@ class Measure:
         """Its title with its unit, as beside an axis."""
         return f"{self.title} ({self.unit})" if self.unit else self.title
 
-    def told(self, value: float) -> str:
+    def text(self, value: float) -> str:
         """Return a value, scaled as it is shown."""
         return f"{value:.{self.digits}f}"
 
@@ -53,4 +53,4 @@ SCORES: Mapping[str, Measure] = {
         "sharpness": ("sharpness", "", 3),
     }.items()
 }  # fmt: skip
-"""What tables, drawings and claims can name, and how it is told; `report` finds it in a cell."""
+"""What tables, drawings and claims can name, and how it is written; `report` finds it in a cell."""

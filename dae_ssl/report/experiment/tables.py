@@ -65,14 +65,14 @@ def _estimated(subject: Subject, score: str) -> Entry:
     estimate = subject.estimate(score)
     if estimate is None:
         return DASH if subject.complete else MISSING
-    return Entry(text=measure(score).told(estimate.mean), small=_reach(estimate, score))
+    return Entry(text=measure(score).text(estimate.mean), small=_reach(estimate, score))
 
 
 def _reach(estimate: Estimate, score: str) -> str:
     """Return the interval and over what it is, as people read it."""
     if estimate.low is None or estimate.high is None:
         return counted(estimate.seeds, "seed")
-    reach = interval(*map(measure(score).told, (estimate.low, estimate.high)))
+    reach = interval(*map(measure(score).text, (estimate.low, estimate.high)))
     return f"{reach} over {_over(estimate)}"
 
 
