@@ -94,10 +94,10 @@ def test_a_description_that_cannot_be_read_is_removed_first(store: Store, capsys
 
 
 def test_removal_that_was_interrupted_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(_path: Path) -> None:
+    def interrupted(_path: Path) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(remove, "discard", interrupted)
+    monkeypatch.setattr(remove, "free_folder", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(store, FIRST_KEY, "--yes")
     assert FIRST_KEY in Descriptions(store).cells
