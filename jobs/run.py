@@ -23,6 +23,7 @@ from dae_ssl import config
 from dae_ssl.compute import cells
 from dae_ssl.config import Cell, ConfigError
 from dae_ssl.planning.profile import DEVICES
+from dae_ssl.report.command import quoted
 from dae_ssl.store import Store
 from jobs import asked, grammar, scales, settings
 from jobs.endings import ended, fail
@@ -86,11 +87,6 @@ def overrides(given: argparse.Namespace) -> list[str]:
         config.require(given.multirun, "--profile", given.profile, "it with --multirun, which sends cells to SLURM")
         chosen |= {"hydra/launcher": "slurm", "hydra.launcher.profile": quoted(given.profile)}
     return [*given.words, *(f"{name}={value}" for name, value in chosen.items() if value is not None)]
-
-
-def quoted(text: str) -> str:
-    """Return a text as Hydra takes it for one, whatever it holds."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def check(words: Sequence[str]) -> None:

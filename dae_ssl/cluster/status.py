@@ -8,14 +8,12 @@ from pathlib import Path
 from dae_ssl import lock
 from dae_ssl.cluster.queue import Queued
 from dae_ssl.cluster.submissions import Sent
-from dae_ssl.compute.log import Entry, read
+from dae_ssl.compute.log import ASKED_TO, Entry, read
 from dae_ssl.compute.nodes import Node, NodeId
 from dae_ssl.planning.plan import Plan, Spot
 from dae_ssl.store import SCORES, Folder, Store
 
 WORDS = ("done", "running", "waiting", "failed", "missing")
-ASKED_TO = ("Interrupted", "Stopped", "KeyboardInterrupt", "SystemExit", "Locked")
-"""Errors in a log that say a stage was stopped, not that it failed."""
 NO_FAILURE = ("COMPLETED", "CANCELLED", "PENDING", "RUNNING", "REQUEUED")
 """What accounting says of tasks that nothing is wrong with."""
 

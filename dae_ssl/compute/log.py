@@ -16,6 +16,9 @@ from typing import Any, Self
 
 from dae_ssl.files import explained
 
+ASKED_TO = ("Interrupted", "Stopped", "KeyboardInterrupt", "SystemExit", "Locked")
+"""Errors of the event `stopped` that say a stage was stopped, not that it failed."""
+
 
 class Log:
     """Appends to the log of a node; called with a step and its terms, it is the `log` of a training loop.

@@ -43,5 +43,10 @@ def _hydra(value: Any) -> str:
         return f"[{','.join(_hydra(item) for item in value)}]"
     if isinstance(value, str):
         plain = _PLAIN.fullmatch(value) and value.lower() not in _TAKEN
-        return value if plain else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        return value if plain else quoted(value)
     return json.dumps(value)
+
+
+def quoted(text: str) -> str:
+    """Return a text as Hydra takes it for one, whatever it holds."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dae_ssl import config
 from dae_ssl.compute import cells
 from dae_ssl.compute.cells import MLFLOW_EXPERIMENT
-from dae_ssl.compute.log import Entry, read
+from dae_ssl.compute.log import ASKED_TO, Entry, read
 from dae_ssl.compute.processes import Copying
 from dae_ssl.config import Cell
 from dae_ssl.store import Store
@@ -66,8 +66,7 @@ def _unfinished(events: dict[str, list[Entry]]) -> str:
     last = max(happened, key=lambda entry: entry.time, default=None)
     if last is None or last.event != "stopped":
         return "RUNNING"
-    asked_to = ("Interrupted", "KeyboardInterrupt", "SystemExit")
-    return "KILLED" if last.fields["error"] in asked_to else "FAILED"
+    return "KILLED" if last.fields["error"] in ASKED_TO else "FAILED"
 
 
 def live(cell: Cell, store: Store, uri: str, experiment: str, tell: Callable[[str], None]) -> LiveCopy:

@@ -1,6 +1,6 @@
 """MLflow before any run is written: the client, the experiment, and how its page opens.
 
-What is written to a run, and when, is `track`'s.
+What is written to a run, and when, is decided in `copying`.
 """
 
 import contextlib

@@ -11,7 +11,7 @@ from dae_ssl import config
 from dae_ssl.cluster import launch, status, submissions
 from dae_ssl.cluster.queue import Queued
 from dae_ssl.cluster.status import Seen
-from dae_ssl.compute.log import Log
+from dae_ssl.compute.log import ASKED_TO, Log
 from dae_ssl.compute.nodes import Node, NodeId
 from dae_ssl.lock import held
 from dae_ssl.planning.plan import Plan, Spot
@@ -100,7 +100,7 @@ def test_node_whose_log_ends_in_an_error_failed(asked: Asked) -> None:
     assert asked.seen() == Seen("failed", "Diverged: the loss is not finite")
 
 
-@pytest.mark.parametrize("error", status.ASKED_TO)
+@pytest.mark.parametrize("error", ASKED_TO)
 def test_node_that_was_asked_to_stop_did_not_fail_and_tells_what_is_saved(error: str, asked: Asked) -> None:
     asked.log(("stopped", {"error": error, "reason": "SIGTERM"}), losses=(0.5, 0.25, 0.2))
     assert asked.seen() == Seen("missing")

@@ -72,6 +72,7 @@ def test_parameters_are_those_of_the_networks() -> None:
 
     settings = config.Networks()
     assert count(networks.encoder()) == room.ENCODER
+    assert networks.REPRESENTATION_SIZE == room.WIDTH
     assert count(networks.projector(settings), networks.decoder(settings)) == pytest.approx(room.OTHERS, rel=1e-3)
 
 

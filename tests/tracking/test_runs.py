@@ -1,4 +1,4 @@
-"""The name of a cell's MLflow run: short enough for a table, and as it was in every run that is already there."""
+"""A cell's MLflow run: its name, short enough for a table and as it was in every run already there; and its state."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,8 @@ import pytest
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
+from dae_ssl.compute import cells
+from dae_ssl.compute.log import ASKED_TO, Log
 from dae_ssl.store import Store
 from dae_ssl.tracking.runs import cell_run
 
@@ -36,3 +38,21 @@ NCS = {"name": "dae", "embedding": "ncs", "alpha": 10.0}
 )
 def test_run_is_named_by_what_is_not_the_studys(settings: dict[str, Any], name: str, tmp_path: Path) -> None:
     assert cell_run(config.cell(settings), Store(tmp_path)).name == name
+
+
+@pytest.mark.parametrize(
+    ("error", "state"), [(None, "RUNNING"), *((error, "KILLED") for error in ASKED_TO), ("Diverged", "FAILED")]
+)
+def test_run_of_a_cell_that_is_not_done_failed_only_where_a_stage_did(
+    error: str | None, state: str, tmp_path: Path
+) -> None:
+    cell, store = config.cell(method="dae"), Store(tmp_path)
+    features = cells.nodes(cell, store)["features"]
+    features.create()
+    with Log(features.log) as log:
+        log.event("stopped", error="Diverged", reason="of an attempt before")
+        started = {"commit": None, "image": None, "device": "cpu", "host": "h", "ranks": 1, "slurm": {}, "versions": {}}
+        log.event("started", **started)
+        if error is not None:
+            log.event("stopped", error=error, reason="x")
+    assert cell_run(cell, store).status == state
