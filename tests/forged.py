@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
-from dae_ssl import config, files, store
+from dae_ssl import config, files
 from dae_ssl.compute.cells import floors
 from dae_ssl.compute.log import Log
 from dae_ssl.compute.provenance import versions
 from dae_ssl.config import Cell
-from dae_ssl.store import Store
+from dae_ssl.store import CORRECT, KMEANS, PROBE, Store, pictures_name
 
 TEST_IMAGES = 200
 VOID = {"meta", "br", "img"}
@@ -31,40 +31,40 @@ def a_cell(**more: Any) -> Cell:
     return config.cell(given | more)
 
 
-def commit(place: Store, cell: Cell, stage: str, **facts: Any) -> None:
+def commit(store: Store, cell: Cell, stage: str, **facts: Any) -> None:
     source = {
         "commit": "0123abc-modified", "image": None, "versions": versions(), "device": "a <fast> one", "ranks": 2,
         "host": "node & co", "slurm": {"slurm_job_id": "17"}, "finished": 1.7e9, "seconds": 12.5,
     }  # fmt: skip
-    node = place.node(stage, config.key(cell, stage))
+    node = store.node(stage, config.key(cell, stage))
     node.commit({"stage": stage, "key": node.key, "settings": config.stage_settings(cell, stage)} | source | facts)
 
 
-def forge(place: Store, cell: Cell, *, right: float, seed: int, decodes: bool = True) -> None:
+def forge(store: Store, cell: Cell, *, right: float, seed: int, decodes: bool = True) -> None:
     """Write a finished cell through the store's and the log's own doors; about `right` of its test images are right."""
     random = np.random.default_rng(seed)
     for stage in cell.stages():
-        node = place.node(stage, config.key(cell, stage))
+        node = store.node(stage, config.key(cell, stage))
         node.create()
-        {"pretrain": forge_pretrain, "probe": forge_probe}.get(stage, forge_nothing)(place, cell, random, decodes)
+        {"pretrain": forge_pretrain, "probe": forge_probe}.get(stage, forge_nothing)(store, cell, random, decodes)
         figures: dict[str, Any] = {}
         if stage == "probe":
-            figures = forge_correct(place, cell, random, right)
+            figures = forge_correct(store, cell, random, right)
         if stage == "kmeans":
             names = ("inertia", "nmi", "ari", "matched_accuracy")
             figures = {f"kmeans_{kind}{name}": random.random() for kind in ("", "standardised_") for name in names}
-            files.write_json(node.product(store.KMEANS), figures)
-        commit(place, cell, stage, figures=figures)
+            files.write_json(node.product(KMEANS), figures)
+        commit(store, cell, stage, figures=figures)
 
 
-def forge_nothing(place: Store, cell: Cell, random: np.random.Generator, decodes: bool) -> None:
+def forge_nothing(store: Store, cell: Cell, random: np.random.Generator, decodes: bool) -> None:
     """Features and k-means leave nothing in their logs that the page shows."""
 
 
-def forge_pretrain(place: Store, cell: Cell, random: np.random.Generator, decodes: bool) -> None:
+def forge_pretrain(store: Store, cell: Cell, random: np.random.Generator, decodes: bool) -> None:
     if not cell.method.trains:
         return
-    node = place.node("pretrain", config.key(cell, "pretrain"))
+    node = store.node("pretrain", config.key(cell, "pretrain"))
     names = ["clean", "view1", "view2", *(["reconstruction1", "reconstruction2"] if decodes else [])]
     with Log(node.log) as log:
         log.event("started", stage="pretrain")
@@ -73,18 +73,18 @@ def forge_pretrain(place: Store, cell: Cell, random: np.random.Generator, decode
             log(epoch, terms | ({"reconstruction": 0.5 / epoch} if decodes else {}) | {"images_per_second": 1e4})
     for epoch in cell.optimisation.kept_epochs():
         images = {name: random.integers(0, 256, (5, 32, 32, 3), dtype=np.uint8) for name in names}
-        with files.appearing(node.product(store.pictures_name(epoch))) as path, path.open("wb") as file:
+        with files.appearing(node.product(pictures_name(epoch))) as path, path.open("wb") as file:
             np.savez(file, allow_pickle=False, **images)
 
 
-def forge_probe(place: Store, cell: Cell, random: np.random.Generator, decodes: bool) -> None:  # noqa: ARG001
-    with Log(place.node("probe", config.key(cell, "probe")).log) as log:
+def forge_probe(store: Store, cell: Cell, random: np.random.Generator, decodes: bool) -> None:  # noqa: ARG001
+    with Log(store.node("probe", config.key(cell, "probe")).log) as log:
         for epoch in range(1, cell.probe.epochs + 1):
             log(epoch, {f"validation_accuracy/lr{rate:g}": random.random() for rate in cell.probe.learning_rates})
 
 
-def forge_correct(place: Store, cell: Cell, random: np.random.Generator, right: float) -> dict[str, Any]:
-    node = place.node("probe", config.key(cell, "probe"))
+def forge_correct(store: Store, cell: Cell, random: np.random.Generator, right: float) -> dict[str, Any]:
+    node = store.node("probe", config.key(cell, "probe"))
     probe = random.random((len(cell.probe.seeds), TEST_IMAGES)) < right
     logistic = random.random((1, TEST_IMAGES)) < right
     figures = {
@@ -96,17 +96,17 @@ def forge_correct(place: Store, cell: Cell, random: np.random.Generator, right: 
         "logistic_converged": True,
     }
     by_seed = {str(seed): float(mine.mean()) for seed, mine in zip(cell.probe.seeds, probe, strict=True)}
-    files.write_json(node.product(store.PROBE), figures | {"test_accuracy_by_seed": by_seed})
-    with files.appearing(node.product(store.CORRECT)) as path, path.open("wb") as file:
+    files.write_json(node.product(PROBE), figures | {"test_accuracy_by_seed": by_seed})
+    with files.appearing(node.product(CORRECT)) as path, path.open("wb") as file:
         np.savez(file, probe=probe, logistic=logistic, ids=np.arange(TEST_IMAGES))
     return figures
 
 
-def forge_all(place: Store, cell: Cell, **more: Any) -> dict[str, Cell]:
-    forge(place, cell, right=0.9, seed=1, **more)
+def forge_all(store: Store, cell: Cell, **more: Any) -> dict[str, Cell]:
+    forge(store, cell, right=0.9, seed=1, **more)
     beside = floors(cell)
     for seed, floor in enumerate(beside.values(), 2):
-        forge(place, floor, right=0.8, seed=seed)
+        forge(store, floor, right=0.8, seed=seed)
     return beside
 
 

@@ -15,14 +15,24 @@ import pytest
 import torch
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
-from dae_ssl import config, files, store
+from dae_ssl import config, files
 from dae_ssl.compute import cells, done
 from dae_ssl.compute.archive import Archive, ArchiveError, File, _plain
 from dae_ssl.config import Cell, ConfigError
 from dae_ssl.files import StoreError
 from dae_ssl.planning import plan
 from dae_ssl.planning.profile import Profile
-from dae_ssl.store import Store, products_digest
+from dae_ssl.store import (
+    CORRECT,
+    FEATURES,
+    LEFT_BEHIND,
+    LOG,
+    RECORD,
+    Store,
+    encoder_name,
+    pictures_name,
+    products_digest,
+)
 from dae_ssl.training.weights import WeightsError, load_encoder
 from tests.commanded import ask, run
 from tests.forged import a_cell, commit, forge
@@ -31,27 +41,27 @@ from tests.forged import a_cell, commit, forge
 @pytest.fixture
 def measured(tmp_path: Path) -> tuple[Store, Cell]:
     """A store with a cell whose parents hold weights and features, and whose records name what they were made from."""
-    place, cell = Store(tmp_path / "measured"), a_cell()
-    forge(place, cell, right=0.8, seed=1)
+    store, cell = Store(tmp_path / "measured"), a_cell()
+    forge(store, cell, right=0.8, seed=1)
     for stage in cell.stages():
-        node, parent = place.node(stage, config.key(cell, stage)), cell.parent(stage)
+        node, parent = store.node(stage, config.key(cell, stage)), cell.parent(stage)
         if parent is None or stage == "features":
-            name = {"pretrain": store.encoder_name(4), "features": store.FEATURES}[stage]
+            name = {"pretrain": encoder_name(4), "features": FEATURES}[stage]
             node.product(name).write_bytes(bytes(100_000))
-        made_from = {} if parent is None else {"parent": products_digest(above_record(place, cell, parent))}
-        commit(place, cell, stage, figures=above_record(place, cell, stage)["figures"], **made_from)
-    return place, cell
+        made_from = {} if parent is None else {"parent": products_digest(above_record(store, cell, parent))}
+        commit(store, cell, stage, figures=above_record(store, cell, stage)["figures"], **made_from)
+    return store, cell
 
 
-def above_record(place: Store, cell: Cell, stage: str) -> dict[str, Any]:
-    record = place.node(stage, config.key(cell, stage)).record()
+def above_record(store: Store, cell: Cell, stage: str) -> dict[str, Any]:
+    record = store.node(stage, config.key(cell, stage)).record()
     assert record is not None
     return record
 
 
-def archived(place: Store, cell: Cell, path: Path, **more: Any) -> Path:
+def archived(store: Store, cell: Cell, path: Path, **more: Any) -> Path:
     archive = Archive.read(path)
-    archive.add([cell], place, **more)
+    archive.add([cell], store, **more)
     archive.write(path)
     return path
 
@@ -67,18 +77,18 @@ def nested(depth: int) -> Any:
     return value
 
 
-def missing(cell: Cell, place: Store) -> set[str]:
-    made = plan.make([cell], place, Profile.of("test", {"launcher": "local"}), queued={}, array_size=100)
+def missing(cell: Cell, store: Store) -> set[str]:
+    made = plan.make([cell], store, Profile.of("test", {"launcher": "local"}), queued={}, array_size=100)
     return {node.stage for node in made.missing()}
 
 
 def test_figures_curves_and_right_images_arrive_as_they_were(measured: tuple[Store, Cell], tmp_path: Path) -> None:
-    place, cell = measured
-    path, other = archived(place, cell, tmp_path / "results.jsonl"), Store(tmp_path / "other")
+    store, cell = measured
+    path, other = archived(store, cell, tmp_path / "results.jsonl"), Store(tmp_path / "other")
     assert Archive.read(path).load(other) == 4
-    assert cells.scores(cell, other) == cells.scores(cell, place)
+    assert cells.scores(cell, other) == cells.scores(cell, store)
     for stage in cell.stages():
-        one, brought = (where.node(stage, config.key(cell, stage)) for where in (place, other))
+        one, brought = (where.node(stage, config.key(cell, stage)) for where in (store, other))
         assert brought.log.exists() == one.log.exists()
         assert not one.log.exists() or brought.log.read_bytes() == one.log.read_bytes()
         was, found = one.verify(), brought.verify()
@@ -86,52 +96,52 @@ def test_figures_curves_and_right_images_arrive_as_they_were(measured: tuple[Sto
             name: was[name] for name in ("versions", "commit", "device", "seconds", "settings")
         }
         assert products_digest(found) == products_digest(was)
-    with np.load(other.node("probe", config.key(cell, "probe")).product(store.CORRECT)) as correct:
+    with np.load(other.node("probe", config.key(cell, "probe")).product(CORRECT)) as correct:
         assert correct["probe"].shape == (2, 200)
     assert cells.described(other.cell(config.cell_key(cell))) == cell
 
 
 def test_no_weights_and_no_features_travel(measured: tuple[Store, Cell], tmp_path: Path) -> None:
-    place, cell = measured
-    path, other = archived(place, cell, tmp_path / "results.jsonl"), Store(tmp_path / "other")
+    store, cell = measured
+    path, other = archived(store, cell, tmp_path / "results.jsonl"), Store(tmp_path / "other")
     Archive.read(path).load(other)
     pretrain = other.node("pretrain", config.key(cell, "pretrain"))
-    assert {file.name for file in pretrain.path.iterdir()} == {store.RECORD, store.LOG}
-    left = above_record(other, cell, "pretrain")[store.LEFT_BEHIND]
-    assert left[store.encoder_name(4)]["bytes"] == 100_000
-    assert {store.pictures_name(epoch) for epoch in (1, 2, 4)} <= left.keys()
+    assert {file.name for file in pretrain.path.iterdir()} == {RECORD, LOG}
+    left = above_record(other, cell, "pretrain")[LEFT_BEHIND]
+    assert left[encoder_name(4)]["bytes"] == 100_000
+    assert {pictures_name(epoch) for epoch in (1, 2, 4)} <= left.keys()
     assert path.stat().st_size < 40_000
 
 
 def test_pictures_travel_where_they_are_asked_for(measured: tuple[Store, Cell], tmp_path: Path) -> None:
-    place, cell = measured
+    store, cell = measured
     other = Store(tmp_path / "other")
-    Archive.read(archived(place, cell, tmp_path / "results.jsonl", pictured=[cell])).load(other)
+    Archive.read(archived(store, cell, tmp_path / "results.jsonl", pictured=[cell])).load(other)
     products = above_record(other, cell, "pretrain")["products"]
-    assert set(products) == {store.pictures_name(4)}
+    assert set(products) == {pictures_name(4)}
 
 
 def test_same_results_give_the_same_bytes_and_further_ones_are_added(
     measured: tuple[Store, Cell], tmp_path: Path
 ) -> None:
-    place, cell = measured
-    path = archived(place, cell, tmp_path / "results.jsonl")
+    store, cell = measured
+    path = archived(store, cell, tmp_path / "results.jsonl")
     before = path.read_bytes()
-    assert archived(place, cell, path).read_bytes() == before
+    assert archived(store, cell, path).read_bytes() == before
     further = a_cell(seed=5)
-    forge(place, further, right=0.7, seed=2)
+    forge(store, further, right=0.7, seed=2)
     archived(Store(tmp_path / "empty"), cell, path)
     assert path.read_bytes() == before, "what the store lacks stays in the file"
-    archived(place, further, path)
+    archived(store, further, path)
     assert set(Archive.read(path).cells) == {config.cell_key(cell), config.cell_key(further)}
 
 
 def test_loaded_cell_is_not_computed_again_and_loading_twice_changes_nothing(
     measured: tuple[Store, Cell], tmp_path: Path
 ) -> None:
-    place, cell = measured
+    store, cell = measured
     other = Store(tmp_path / "other")
-    archive = Archive.read(archived(place, cell, tmp_path / "results.jsonl"))
+    archive = Archive.read(archived(store, cell, tmp_path / "results.jsonl"))
     assert missing(cell, other) == set(config.STAGES)
     archive.load(other)
     assert missing(cell, other) == set()
@@ -142,9 +152,9 @@ def test_loaded_cell_is_not_computed_again_and_loading_twice_changes_nothing(
 def test_what_is_to_be_read_from_what_was_left_behind_is_computed_again_and_no_more(
     measured: tuple[Store, Cell], tmp_path: Path
 ) -> None:
-    place, cell = measured
+    store, cell = measured
     other = Store(tmp_path / "other")
-    Archive.read(archived(place, cell, tmp_path / "results.jsonl")).load(other)
+    Archive.read(archived(store, cell, tmp_path / "results.jsonl")).load(other)
     further = a_cell(kmeans={"restarts": 3})
     assert missing(further, other) == {"pretrain", "features", "kmeans"}
     assert set(cells.current_records(further, other)) == {"probe"}
@@ -160,11 +170,11 @@ def test_what_is_to_be_read_from_what_was_left_behind_is_computed_again_and_no_m
 def test_left_behind_parent_of_a_reader_made_from_other_products_is_computed_again(
     measured: tuple[Store, Cell], tmp_path: Path
 ) -> None:
-    place, cell = measured
+    store, cell = measured
     other = Store(tmp_path / "other")
-    Archive.read(archived(place, cell, tmp_path / "results.jsonl")).load(other)
+    Archive.read(archived(store, cell, tmp_path / "results.jsonl")).load(other)
     node = other.node("probe", config.key(cell, "probe"))
-    files.write_json(node.product(store.RECORD), above_record(other, cell, "probe") | {"parent": "of another"})
+    files.write_json(node.product(RECORD), above_record(other, cell, "probe") | {"parent": "of another"})
     assert missing(cell, other) == {"pretrain", "features", "probe"}
     assert set(cells.current_records(cell, other)) == {"kmeans"}
 
@@ -172,30 +182,30 @@ def test_left_behind_parent_of_a_reader_made_from_other_products_is_computed_aga
 def test_file_never_holds_children_beside_a_parent_that_they_were_not_made_from(
     measured: tuple[Store, Cell], tmp_path: Path
 ) -> None:
-    place, cell = measured
-    path = archived(place, cell, tmp_path / "results.jsonl")
-    features = place.node("features", config.key(cell, "features"))
-    features.product(store.FEATURES).write_bytes(b"of another device")
-    commit(place, cell, "features", parent=products_digest(above_record(place, cell, "pretrain")), figures={})
-    archived(place, cell, path)
+    store, cell = measured
+    path = archived(store, cell, tmp_path / "results.jsonl")
+    features = store.node("features", config.key(cell, "features"))
+    features.product(FEATURES).write_bytes(b"of another device")
+    commit(store, cell, "features", parent=products_digest(above_record(store, cell, "pretrain")), figures={})
+    archived(store, cell, path)
     other = Store(tmp_path / "other")
     Archive.read(path).load(other)
     assert above_record(other, cell, "features")["left_behind"] != {}
-    assert missing(cell, other) == missing(cell, place) | {"pretrain", "features"} == set(config.STAGES)
-    made = products_digest(above_record(place, cell, "features"))
+    assert missing(cell, other) == missing(cell, store) | {"pretrain", "features"} == set(config.STAGES)
+    made = products_digest(above_record(store, cell, "features"))
     for stage in ("probe", "kmeans"):
-        commit(place, cell, stage, parent=made, figures=above_record(place, cell, stage)["figures"])
-    archived(place, cell, path)
+        commit(store, cell, stage, parent=made, figures=above_record(store, cell, stage)["figures"])
+    archived(store, cell, path)
     Archive.read(path).load(Store(tmp_path / "third"))
     assert missing(cell, Store(tmp_path / "third")) == set()
 
 
 def test_loading_leaves_a_training_that_was_begun_here_alone(measured: tuple[Store, Cell], tmp_path: Path) -> None:
-    place, cell = measured
+    store, cell = measured
     other = Store(tmp_path / "other")
     begun = other.node("pretrain", config.key(cell, "pretrain"))
     begun.states.mkdir(parents=True)
-    assert Archive.read(archived(place, cell, tmp_path / "results.jsonl")).load(other) == 3
+    assert Archive.read(archived(store, cell, tmp_path / "results.jsonl")).load(other) == 3
     assert begun.states.exists()
     assert begun.record() is None
 
@@ -208,22 +218,22 @@ import dae_ssl.training.methods
 from dae_ssl.compute.archive import File
 from dae_ssl.store import Store
 from tests.commanded import ask, run
-place, path, seeds = Store(Path(sys.argv[1])), Path(sys.argv[2]), [int(seed) for seed in sys.argv[3:]]
+store, path, seeds = Store(Path(sys.argv[1])), Path(sys.argv[2]), [int(seed) for seed in sys.argv[3:]]
 file = File(path)
 print("ready", flush=True)
 sys.stdin.readline()
 for seed in seeds:
-    with file.adding([a_cell(seed=seed)], place):
+    with file.adding([a_cell(seed=seed)], store):
         time.sleep(0.05)
 """
 
 
 def test_commands_that_add_to_one_file_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
-    place, path = Store(tmp_path / "store"), tmp_path / "r.jsonl"
+    store, path = Store(tmp_path / "store"), tmp_path / "r.jsonl"
     for seed in range(4):
-        forge(place, a_cell(seed=seed), right=0.8, seed=seed)
+        forge(store, a_cell(seed=seed), right=0.8, seed=seed)
     at_work = [
-        subprocess.Popen([sys.executable, "-c", ADDS, str(place.root), str(path), *seeds], text=True,
+        subprocess.Popen([sys.executable, "-c", ADDS, str(store.root), str(path), *seeds], text=True,
                          stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                          env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])})
         for seeds in (("0", "1"), ("2", "3"))
@@ -245,18 +255,18 @@ def test_commands_that_add_to_one_file_at_the_same_time_lose_nothing(tmp_path: P
 def test_file_is_read_again_only_where_another_command_has_written_it(
     measured: tuple[Store, Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (place, cell), further, path = measured, a_cell(seed=5), tmp_path / "r.jsonl"
-    forge(place, further, right=0.7, seed=2)
+    (store, cell), further, path = measured, a_cell(seed=5), tmp_path / "r.jsonl"
+    forge(store, further, right=0.7, seed=2)
     one, other, read = File(path), File(path), list[Path]()
     reading = Archive.read
     monkeypatch.setattr(Archive, "read", lambda path: read.append(path) or reading(path))
     for _ in range(3):
-        with one.adding([cell], place) as (archive, _new):
+        with one.adding([cell], store) as (archive, _new):
             assert len(archive.cells) == 1
     assert read == []
-    with other.adding([further], place) as (archive, _new):
+    with other.adding([further], store) as (archive, _new):
         assert len(archive.cells) == 2
-    with one.adding([], place) as (archive, _new):
+    with one.adding([], store) as (archive, _new):
         assert len(archive.cells) == 2
     assert read == [path, path]
 
@@ -264,16 +274,16 @@ def test_file_is_read_again_only_where_another_command_has_written_it(
 def test_what_could_not_be_written_is_added_the_next_time(
     measured: tuple[Store, Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (place, cell), file = measured, File(tmp_path / "r.jsonl")
+    (store, cell), file = measured, File(tmp_path / "r.jsonl")
 
     def full(*_: object) -> None:
         raise StoreError("no space left")
 
     with monkeypatch.context() as patch:
         patch.setattr(Archive, "write", full)
-        with pytest.raises(StoreError, match="no space left"), file.adding([cell], place):
+        with pytest.raises(StoreError, match="no space left"), file.adding([cell], store):
             pytest.fail("nothing was written")
-    with file.adding([cell], place) as (_archive, new):
+    with file.adding([cell], store) as (_archive, new):
         assert new == 4
     assert len(Archive.read(file.path).nodes) == 4
 
@@ -281,34 +291,34 @@ def test_what_could_not_be_written_is_added_the_next_time(
 def test_full_disk_is_told_of_the_file(
     measured: tuple[Store, Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place, cell = measured
+    store, cell = measured
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Path, "write_bytes", full)
     told = r"cannot write .*r\.jsonl: the disk is full: free space, or name another store or file;"
-    with pytest.raises(StoreError, match=told), File(tmp_path / "r.jsonl").adding([cell], place):
+    with pytest.raises(StoreError, match=told), File(tmp_path / "r.jsonl").adding([cell], store):
         pytest.fail("nothing was written")
 
 
 def test_pictures_can_be_added_later(measured: tuple[Store, Cell], tmp_path: Path) -> None:
-    place, cell = measured
-    path = archived(place, cell, tmp_path / "results.jsonl")
-    archived(place, cell, path, pictured=[cell])
+    store, cell = measured
+    path = archived(store, cell, tmp_path / "results.jsonl")
+    archived(store, cell, path, pictured=[cell])
     with_pictures = path.read_bytes()
     Archive.read(path).load(Store(tmp_path / "other"))
-    assert store.pictures_name(4) in above_record(Store(tmp_path / "other"), cell, "pretrain")["products"]
-    archived(place, cell, path)
+    assert pictures_name(4) in above_record(Store(tmp_path / "other"), cell, "pretrain")["products"]
+    archived(store, cell, path)
     assert path.read_bytes() == with_pictures, "what is there is not taken away"
 
 
 def test_node_that_the_store_has_stays_as_it_is(measured: tuple[Store, Cell], tmp_path: Path) -> None:
-    place, cell = measured
-    path = archived(place, cell, tmp_path / "results.jsonl")
-    before = above_record(place, cell, "pretrain")
-    assert Archive.read(path).load(place) == 0
-    assert above_record(place, cell, "pretrain") == before
+    store, cell = measured
+    path = archived(store, cell, tmp_path / "results.jsonl")
+    before = above_record(store, cell, "pretrain")
+    assert Archive.read(path).load(store) == 0
+    assert above_record(store, cell, "pretrain") == before
 
 
 @pytest.mark.parametrize(
@@ -404,8 +414,8 @@ def test_node_that_the_store_has_stays_as_it_is(measured: tuple[Store, Cell], tm
 def test_result_that_is_not_what_it_says_is_refused_in_one_line_and_nothing_is_written(
     spoil: Any, said: str, measured: tuple[Store, Cell], tmp_path: Path
 ) -> None:
-    place, cell = measured
-    path = archived(place, cell, tmp_path / "results.jsonl")
+    store, cell = measured
+    path = archived(store, cell, tmp_path / "results.jsonl")
     entries = [json.loads(line) for line in path.read_text().splitlines()]
     spoil(next(entry for entry in entries if entry.get("stage") == "probe"))
     path.write_text("".join(f"{json.dumps(entry)}\n" for entry in entries))
@@ -443,8 +453,8 @@ def test_result_that_is_not_what_it_says_is_refused_in_one_line_and_nothing_is_w
 def test_line_that_nobody_wrote_is_refused_in_one_line_and_nothing_is_written(
     line: str, said: str, measured: tuple[Store, Cell], tmp_path: Path
 ) -> None:
-    place, cell = measured
-    path = archived(place, cell, tmp_path / "results.jsonl")
+    store, cell = measured
+    path = archived(store, cell, tmp_path / "results.jsonl")
     path.write_text(f"{path.read_text()}{line}\n")
     with pytest.raises(ArchiveError) as refused:
         run("results", ["load", str(path), f"--store={tmp_path / 'other'}"])
@@ -467,17 +477,17 @@ class Runs:
 def test_encoder_that_would_run_something_is_only_copied_and_refused_where_it_is_read(
     measured: tuple[Store, Cell], tmp_path: Path
 ) -> None:
-    place, cell = measured
+    store, cell = measured
     node, other, evil = (
-        place.node("pretrain", config.key(cell, "pretrain")),
+        store.node("pretrain", config.key(cell, "pretrain")),
         Store(tmp_path / "other"),
         "encoder-epoch0004.pt",
     )
-    figures = above_record(place, cell, "pretrain")["figures"]
-    node.product(store.encoder_name(4)).unlink()
+    figures = above_record(store, cell, "pretrain")["figures"]
+    node.product(encoder_name(4)).unlink()
     torch.save({"0.weight": Runs(tmp_path / "it ran")}, node.product(evil))
-    commit(place, cell, "pretrain", figures=figures)
-    path = archived(place, cell, tmp_path / "results.jsonl")
+    commit(store, cell, "pretrain", figures=figures)
+    path = archived(store, cell, tmp_path / "results.jsonl")
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / f"{node.key}.pt").write_bytes(node.product(evil).read_bytes())
     run("results", ["load", str(path), f"--weights={tmp_path / 'weights'}", f"--store={other.root}"])
@@ -511,9 +521,9 @@ def test_file_in_an_entry_may_have_as_much_as_it_says_and_comes_out_whole() -> N
 def test_files_that_cannot_be_loaded_are_one_line_each(
     arguments: list[str], said: str, measured: tuple[Store, Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place, cell = measured
+    store, cell = measured
     monkeypatch.chdir(tmp_path)
-    good = archived(place, cell, tmp_path / "good.jsonl")
+    good = archived(store, cell, tmp_path / "good.jsonl")
     (tmp_path / "bytes.jsonl").write_bytes(bytes(range(128, 255)))
     (tmp_path / "empty.jsonl").write_text("")
     key = config.cell_key(cell)

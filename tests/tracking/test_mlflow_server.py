@@ -265,13 +265,13 @@ def test_check_tries_the_name_and_password(
 
 
 def test_sync_to_the_profiles_server_that_is_away_is_one_line_however_many_cells(tmp_path: Path) -> None:
-    place, profile = Store(tmp_path / "store"), tmp_path / "mine.yaml"
+    store, profile = Store(tmp_path / "store"), tmp_path / "mine.yaml"
     profile.write_text("tracking_uri: http://127.0.0.1:9")
     for seed in range(3):
         begun = config.cell(method="dae", seed=seed)
-        cells.describe(begun, place)
-        place.node("pretrain", config.key(begun, "pretrain")).create()
-    command = [*DAE_SSL, "sync", f"--store={place.root}", f"--profile={profile}"]
+        cells.describe(begun, store)
+        store.node("pretrain", config.key(begun, "pretrain")).create()
+    command = [*DAE_SSL, "sync", f"--store={store.root}", f"--profile={profile}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stdout) == (1, "to http://127.0.0.1:9\n")
     again = r"`MLFLOW_TRACKING_URI=http://127.0.0.1:9 dae-ssl sync` copies them later\)\n"
@@ -531,12 +531,12 @@ def compared(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A store with the question of the study in small: each embedding loss with each α."""
     store = Store(tmp_path_factory.mktemp("compared") / "store")
     shutil.copytree(images, store.root)
-    place = Context(store, World(0, 1, torch.device("cpu")), lambda _line: None, lambda _what, _done, _total: None)
+    context = Context(store, World(0, 1, torch.device("cpu")), lambda _line: None, lambda _what, _done, _total: None)
     for loss, alpha in itertools.product(LOSSES, ALPHAS):
         cell = config.cell(TINY | {"method": {"name": "dae", "embedding": loss, "alpha": alpha}})
         cells.describe(cell, store)
-        life.pretrain(cell, place)
-        life.evaluate(cell, place)
+        life.pretrain(cell, context)
+        life.evaluate(cell, context)
         write_cell_page(cell, store, {})
     return store
 

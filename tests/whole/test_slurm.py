@@ -195,15 +195,15 @@ def tiny(rate: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def send(cluster: Cluster, store: Path, cells: list[config.Cell], profile: Profile) -> list[str]:
+def send(cluster: Cluster, root: Path, cells: list[config.Cell], profile: Profile) -> list[str]:
     """Send cells and return the ids of the arrays, that of pretraining first."""
-    place = Store(store)
-    made = plan.make(cells, place, profile, queued={}, array_size=1001)
-    intent = launch.intend(made, place, profile, experiment="test", mlflow_experiment="test")
+    store = Store(root)
+    made = plan.make(cells, store, profile, queued={}, array_size=1001)
+    intent = launch.intend(made, store, profile, experiment="test", mlflow_experiment="test")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in cluster.environment.items():
             patch.setenv(name, value)
-        launch.send(intent, made, place, profile, tell=lambda _line: None)
+        launch.send(intent, made, store, profile, tell=lambda _line: None)
     return [str(intent.job(f"{stage}-0")) for stage in config.STAGES]
 
 

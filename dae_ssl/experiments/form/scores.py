@@ -1,4 +1,4 @@
-"""Every score that tables, drawings and claims can name, and how it is told."""
+"""Every score that tables, drawings and claims can name, and how it is written."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
