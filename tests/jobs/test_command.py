@@ -52,7 +52,7 @@ def test_help_of_a_verb_names_its_flags_and_the_store(verb: str, capsys: pytest.
 
 
 IMPORTED = """
-import os, sys
+import sys
 from jobs.__main__ import main
 try:
     main(sys.argv[1:])
