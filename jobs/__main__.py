@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from dae_ssl.config import ConfigError, closest
 from jobs import asked, former
-from jobs.endings import ended
+from jobs.endings import ended, make_printable
 from jobs.grammar import Parser
 
 VERBS = {
@@ -67,9 +67,10 @@ def run(arguments: Sequence[str]) -> int:
     if now := former.spelling(verb, further):
         raise ConfigError(f"this is `{now}` now")
     if verb not in VERBS:
-        raise ConfigError(f"unknown verb {verb}: {closest(verb, VERBS)}choose {', '.join(VERBS)}")
+        raise ConfigError(f"unknown verb {verb or repr(verb)}: {closest(verb, VERBS)}choose {', '.join(VERBS)}")
     given = parser(verb)[1].read(further)
     given.arguments = further
+    asked.require_folder(given.store)
     import dae_ssl.training.methods  # noqa: F401  (registers every method)
 
     act: Callable[[argparse.Namespace], int] = given.act
@@ -92,6 +93,7 @@ def complete() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line, this process's if none is given; return its exit code, after a line on what went wrong."""
     complete()
+    make_printable()
     try:
         code = run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()

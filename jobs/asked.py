@@ -10,9 +10,9 @@ from typing import Any
 
 from dae_ssl import config, experiments
 from dae_ssl.compute import cells
-from dae_ssl.config import Cell, ConfigError, Method, closest
+from dae_ssl.config import Cell, ConfigError, Method, closest, require
 from dae_ssl.experiments import Experiment, Section
-from dae_ssl.files import StoreError
+from dae_ssl.files import StoreError, explained
 from dae_ssl.planning.profile import Profile
 from dae_ssl.store import Store
 from jobs import grammar, profiles, scales, settings, values
@@ -28,6 +28,13 @@ def add_store(parser: argparse.ArgumentParser) -> None:
     usual = Path(os.environ.get("DAE_SSL_STORE") or "store")
     parser.add_argument("--store", type=grammar.path, default=usual, metavar="FOLDER",
                         help=f"where nodes and images are: $DAE_SSL_STORE, else ./store; now {usual}")  # fmt: skip
+
+
+def require_folder(store: Path) -> None:
+    """Raise ConfigError for a store that cannot be a folder: a file, one below a file, a link to nowhere."""
+    with explained(store):
+        first = next((path for path in (store, *store.parents) if path.exists() or path.is_symlink()), None)
+        require(first is None or first.is_dir(), "--store", str(store), f"a folder: {first} is none")
 
 
 def add_words(

@@ -20,16 +20,22 @@ from dae_ssl.config import Cell, ConfigError
 from dae_ssl.planning.profile import DEVICES
 from dae_ssl.store import Store
 from jobs import grammar
-from jobs.asked import add_cell, add_mlflow_experiment, apart, one_cell
+from jobs.asked import CHANGES, add_changes, add_mlflow_experiment, add_words, apart, one_cell, setting_words
 from jobs.endings import ended
+
+MONTH = 30 * 24 * 3600
+"""Seconds."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add cells or the task of an array, and what they are computed with."""
-    add_cell(parser, "KEY... | NAME=VALUE...")
+    add_words(parser, "KEY... | NAME=VALUE...", "whole keys of cells in the store; or settings, as method=dae seed=5",
+              lambda: setting_words(["seed", *CHANGES]))  # fmt: skip
+    add_changes(parser)
     count, index = grammar.whole(), grammar.whole(0)
     parser.add_argument("--array", type=grammar.path, metavar="FILE", help="tasks, as `dae-ssl submit` wrote them")
-    parser.add_argument("--index", type=index, default=os.environ.get("SLURM_ARRAY_TASK_ID"), metavar="N")
+    parser.add_argument("--index", type=index, default=os.environ.get("SLURM_ARRAY_TASK_ID"), metavar="N",
+                        help="which of these tasks; $SLURM_ARRAY_TASK_ID, where that is set")  # fmt: skip
     parser.add_argument("--only", type=index, metavar="N", help="the task's node N: how a task starts its processes")
     beside = parser.add_argument_group("with cells")
     beside.add_argument("--machines", type=count, default=1, metavar="N", help="machines that pretrain together")
@@ -37,10 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ranks-per-machine", type=count, default=1, metavar="N", help="processes that pretrain on each"
     )
     beside.add_argument("--cpus-per-machine", type=count, default=2, metavar="N", help="processors it may use on each")
-    beside.add_argument("--device", type=grammar.one_of(DEVICES), default="auto", metavar="NAME", help="where: auto")
-    beside.add_argument(
-        "--save-seconds", type=float, default=SAVE_SECONDS, metavar="N", help="how often state is saved"
-    )
+    beside.add_argument("--device", type=grammar.one_of(DEVICES), default="auto", metavar="NAME",
+                        help=f"{', '.join(DEVICES)} (auto)")  # fmt: skip
+    beside.add_argument("--save-seconds", type=grammar.above_0(MONTH), default=SAVE_SECONDS, metavar="N",
+                        help=f"how often state is saved ({SAVE_SECONDS:g})")  # fmt: skip
     beside.add_argument("--drop-features", action="store_true", help="features go once all that reads them is done")
     add_mlflow_experiment(beside)
 

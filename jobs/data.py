@@ -3,7 +3,7 @@
   dae-ssl data digits                            small, embedded in scikit-learn: to try the suite
   dae-ssl data cifar10 cifar100 --download       from the official site, checksums verified
   dae-ssl data cifar10 cifar100 --from ARCHIVES  a folder with cifar-10-python.tar.gz and the like, or
-                                                                with cifar-10-batches-py, or with cifar10/train/...
+                                                 with cifar-10-batches-py, or with cifar10/train/...
   dae-ssl data pets --from PETS --size 32        PETS/train/CLASS/IMAGE and PETS/test/CLASS/IMAGE
 
 A name keeps its content: preparing the same images again changes nothing, other images need another name. Only
@@ -37,6 +37,8 @@ def run(given: argparse.Namespace) -> int:
 
     require(bool(given.words), "NAME", "", "cifar10, cifar100, digits, or a name of your own")
     require(given.size is None or given.path is not None, "--size", given.size, "it together with --from FOLDER")
+    if set(given.words) == {EMBEDDED} and (given.download or given.path is not None):
+        raise ConfigError(f"{EMBEDDED} comes with scikit-learn: leave out --download and --from")
     for name in given.words:
         if name != EMBEDDED and not given.download and given.path is None:
             raise ConfigError(f"{name}: say where the images come from, --from PATH or --download")

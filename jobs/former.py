@@ -51,7 +51,7 @@ def refuse(started: Sequence[str], seen: Sequence[str]) -> None:
 def _present(verb: str, arguments: Sequence[str]) -> list[str]:
     """Return the words of a command as it is written now: its verb, what it acts on, settings and flags."""
     kind, words, further = list[str](), dict[str, str](), list[str]()
-    for argument in _joined(arguments):
+    for argument in _joined(arguments) if VERBS.get(verb, verb) == "server" else arguments:
         name, equals, value = argument.partition("=")
         name = name.lstrip("+")
         if verb == "results" and argument in ("save", "load"):

@@ -133,12 +133,12 @@ def several(read_each: Reader, example: str) -> Reader:
     return read
 
 
-def whole(least: int = 1, what: str = "a whole number") -> Reader:
-    """Return what reads a whole number of at least so many."""
-    choices = f"choose {what}, at least {least}"
+def whole(least: int = 1, what: str = "a whole number", most: int | None = None) -> Reader:
+    """Return what reads a whole number of at least so many, and at most so many."""
+    choices = f"choose {what}, at least {least}" + ("" if most is None else f" and at most {most}")
 
     def read(text: str) -> int:
-        if not re.fullmatch(r"[+-]?[0-9]{1,18}", text) or int(text) < least:
+        if not re.fullmatch(r"[+-]?[0-9]{1,18}", text) or not least <= int(text) <= (10**18 if most is None else most):
             raise ValueError(choices)
         return int(text)
 

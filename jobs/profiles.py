@@ -23,10 +23,17 @@ def profile(name: str) -> Profile:
     if name == LOCAL.name:
         return LOCAL
     path = Path(name) if name.endswith((".yaml", ".yml")) else PROFILES / f"{name}.yaml"
-    if not path.is_file():
+    if not _is_file(path):
         hint = closest(name, names())
         raise ConfigError(f"--profile={name!r}: {hint}choose {', '.join(names())}, or the path of a .yaml file")
     return Profile.of(path.stem, _read(path))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # as for a name that is too long
+        return False
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -61,12 +61,14 @@ def run(given: argparse.Namespace) -> int:
     """Refuse misspelt settings in one line, then hand over to Hydra; return the exit code."""
     import hydra
 
-    words = overrides(given)
+    words, looks = overrides(given), [name for name in ("cfg", "info") if vars(given)[name]]
+    if len(looks) + given.multirun > 1:
+        raise ConfigError("--cfg, --info and --multirun exclude one another: choose one")
     if given.info is None:
-        check([word for word in words if word.partition("=")[0] not in CONDITIONS])
+        check([word for word in words if word.partition("=")[0] not in CONDITIONS], several=given.multirun)
     settings.register()
     options = [*(["--multirun"] if given.multirun else []), *(["--resolve"] if given.resolve else []),
-               *(f"--{name}={vars(given)[name]}" for name in ("cfg", "info") if vars(given)[name])]  # fmt: skip
+               *(f"--{name}={vars(given)[name]}" for name in looks)]  # fmt: skip
     sys.argv = ["dae-ssl run", *options, *words]  # which is where Hydra reads them
     hydra.main(version_base="1.3", config_path=str(CONFIG), config_name="run")(composed)()
     return 0
@@ -89,8 +91,8 @@ def overrides(given: argparse.Namespace) -> list[str]:
     return [*given.words, *(f"{name}={value}" for name, value in chosen.items() if value is not None)]
 
 
-def check(words: Sequence[str]) -> None:
-    """Raise ConfigError for a word that names no setting.
+def check(words: Sequence[str], *, several: bool) -> None:
+    """Raise ConfigError for a word that names no setting, or has several values where it may not.
 
     Hydra would refuse it too, but in many lines and without the choices.
     """
@@ -102,6 +104,9 @@ def check(words: Sequence[str]) -> None:
     except OverrideParseException as error:
         raise ConfigError(f"{error.override!r} is not understood: write NAME=VALUE, as in method.alpha=1") from error
     for override in parsed:
+        if override.is_sweep_override() and not several:
+            told = "--multirun computes a cell for each, and [1,2] is a list"
+            raise ConfigError(f"{override.input_line} is more than one value: {told}")
         for name in _swept(override) if override.key_or_group in scales.GROUPS else ():
             scales.chosen(override.key_or_group, name)
     own = [override for override in parsed if not _is_for_hydra(override.key_or_group)]

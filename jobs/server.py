@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     asked.add_words(parser, "FOLDER", "its secrets and artifacts, and SQLite")
     parser.add_argument("--backend", help="database, as in postgresql://USER@HOST/NAME; default: SQLite in the folder")
     parser.add_argument("--host", default="127.0.0.1", help="address that it listens on; default: this machine alone")
-    parser.add_argument("--port", type=grammar.whole(), default=5000, metavar="N", help="5000")
+    parser.add_argument("--port", type=grammar.whole(most=65535), default=5000, metavar="N", help="5000")
     parser.add_argument("--allowed-host", action="append", default=[], metavar="NAME", help="what else people call it")
     parser.add_argument("--workers", type=grammar.whole(), default=4, metavar="N", help="processes that answer; 4")
     parser.add_argument("--secrets-only", action="store_true", help="write what secrets are missing, and start nothing")

@@ -1,7 +1,9 @@
 """Print the versions that results depend on.
 
-dae-ssl versions
-dae-ssl versions --lock requirements.lock      exits 1 if what is loaded is not what the file pins
+  dae-ssl versions
+  dae-ssl versions --lock requirements.lock      compared with what the file pins
+
+Exits 1 if what is loaded is not what is pinned.
 """
 
 import argparse

@@ -104,6 +104,16 @@ def test_help_is_answered_without_heavy_libraries(verb: str) -> None:
         (["status", "tour", "--watch=yes"], "--watch=yes: --watch takes no value"),
         (["compute"], "nothing to compute: name cells by their keys"),
         (["server"], "FOLDER='': choose one folder"),
+        (["server", "x", "--port", "65536"], "--port='65536': choose a whole number, at least 1 and at most 65535"),
+        ([""], "unknown verb '': choose data"),
+        (["sta\ntus"], "unknown verb sta\\ntus: did you mean status?"),
+        (["x" * 5000], f"unknown verb {'x' * 500}... choose data"),
+        (["status", "tour", "--profile", "x" * 5000], f"--profile='{'x' * 480}"),
+        (["status", "tour", "--store", __file__], f"--store={__file__!r}: choose a folder: {__file__} is none"),
+        (["clean", "--yes", "--store", f"{__file__}/below"], f"--store='{__file__}/below': choose a folder"),
+        (["run", "method=dae", "seed=1,2"], "seed=1,2 is more than one value: --multirun computes a cell for each"),
+        (["run", "-m", "method=dae", "--cfg", "job"], "--cfg, --info and --multirun exclude one another"),
+        (["compute", "method=dae", "--save-seconds", "nan"], "--save-seconds='nan': choose a number above 0"),
     ],
 )
 def test_mistake_is_one_line_and_code_2(
@@ -160,6 +170,34 @@ def test_reader_who_has_seen_enough_ends_it_silently() -> None:
                           text=True, check=False, timeout=60)  # fmt: skip
     assert done.stdout.splitlines()[-1] == "0"
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("shell", "code", "said"),
+    [
+        ("plan tour >&-", 0, ""),
+        ("plan toor 2>&-", 2, ""),
+        ("plan tour >/dev/full", 2, "error: what is printed: No space left on device\n"),
+    ],
+)
+def test_nowhere_to_print_is_no_traceback(shell: str, code: int, said: str, tmp_path: Path) -> None:
+    done = subprocess.run(["bash", "-c", f"{shlex.join(DAE_SSL)} {shell}"], cwd=tmp_path, capture_output=True,
+                          env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True, check=False, timeout=60)  # fmt: skip
+    assert (done.returncode, done.stderr) == (code, said)
+
+
+def test_letters_that_a_terminal_does_not_know_are_written_as_their_numbers() -> None:
+    done = started("status", "tour", "--store", "/nowhere", PYTHONIOENCODING="ascii", PYTHONPATH=str(ROOT))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "DAE, L2, \\u03b1 = 1, seed 0" in done.stdout
+
+
+def test_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
+    shell = f"mkdir {tmp_path}/gone && cd {tmp_path}/gone && rmdir {tmp_path}/gone && {shlex.join(DAE_SSL)} status tour"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
+                          text=True, check=False, timeout=60)  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "error: the folder in which this was started is gone: change to one that is there\n"
 
 
 # ---------------------------------------------------------------------------------- words and flags

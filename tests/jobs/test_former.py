@@ -103,3 +103,8 @@ def test_nothing_else_is_answered_so() -> None:
     assert started("-c", "import jobs.plan, jobs.former").returncode == 0
     assert started("-m", "jobs.scales").returncode == 0, "a module that never was a command"
     assert "No module named jobs.nothing" in started("-m", "jobs.nothing").stderr
+
+
+def test_folder_was_an_option_of_the_server_alone() -> None:
+    assert former.spelling("data", ["mine", "--folder", "F"]) is None
+    assert former.spelling("server", ["--folder", "F"]) == "dae-ssl server F"

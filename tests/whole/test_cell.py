@@ -208,7 +208,9 @@ def test_bad_setting_is_one_line_that_names_the_choices(overrides: list[str], sa
 
 
 def test_mistakes_in_a_sweep_are_one_line_too_before_hydra_sees_it() -> None:
-    run_command.check(["method=dae,simclr", "seed=1,2", "method.alpha=0,1", "+scale=demo", "hydra/launcher=slurm"])
+    run_command.check(
+        ["method=dae,simclr", "seed=1,2", "method.alpha=0,1", "+scale=demo", "hydra/launcher=slurm"], several=True
+    )
     for overrides, said in (
         (["method=dae,smclr"], "method='smclr': did you mean simclr? choose ae, dae"),
         (["method=ae", "+scale=dmo"], "--scale='dmo': did you mean demo? choose demo, miniature, small"),
@@ -216,7 +218,7 @@ def test_mistakes_in_a_sweep_are_one_line_too_before_hydra_sees_it() -> None:
         (["method=ae", "seed"], "'seed' is not understood: write NAME=VALUE"),
     ):
         with pytest.raises(ConfigError) as refused:
-            run_command.check(overrides)
+            run_command.check(overrides, several=True)
         assert str(refused.value).startswith(said)
 
 
