@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from dae_ssl import experiments
 from dae_ssl.config import ConfigError, closest
 from jobs import asked, former
 from jobs.endings import ended, make_printable
@@ -53,6 +54,7 @@ def parser(verb: str | None = None) -> tuple[Parser, Parser]:
     chosen.description = module.__doc__
     module.add_arguments(chosen)
     for leaf in chosen.leaves():
+        leaf.usage = leaf.usage or f"{leaf.prog} [--FLAG ...]"
         asked.add_store(leaf)
         leaf.set_defaults(act=module.run)
     return whole, chosen
@@ -66,6 +68,8 @@ def run(arguments: Sequence[str]) -> int:
     verb, *further = arguments
     if now := former.spelling(verb, further):
         raise ConfigError(f"this is `{now}` now")
+    if verb in experiments.names():
+        raise ConfigError(f"{verb} is an experiment: say first what to do with it, as in dae-ssl plan {verb}")
     if verb not in VERBS:
         raise ConfigError(f"unknown verb {verb or repr(verb)}: {closest(verb, VERBS)}choose {', '.join(VERBS)}")
     given = parser(verb)[1].read(further)

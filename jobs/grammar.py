@@ -95,6 +95,8 @@ class Parser(argparse.ArgumentParser):
         taken = []
         while takes == "+" and following and not following[0].startswith("-"):
             taken.append(following.pop(0))
+        if takes == "+" and not taken:
+            raise ConfigError(f"{name} is without its value: write {name} {shape} ...")
         return [argument, *taken]
 
 

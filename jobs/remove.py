@@ -21,6 +21,7 @@ from jobs import asked
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the cells, and the word without which nothing is changed."""
+    parser.usage = f"{parser.prog} CELL... [--FLAG ...]"
     parser.add_argument("cells", nargs="+", metavar="CELL", help="its key, as status shows it, or the beginning of it")
     parser.add_argument("--yes", action="store_true", help="remove them; without this it is only told")
 

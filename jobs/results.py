@@ -29,15 +29,21 @@ BESIDE_BYTES = 20 << 20
 """What may lie there, since it is kept with the code: the first fourteen cells in order of their worth."""
 
 
+SAVING = "Write what the store has of an experiment's cells to a file of results; one that is there is added to."
+LOADING = "Put what files of results hold into a store; what it has already stays as it is."
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what is to be done with a file: it is saved or loaded."""
     verbs = parser.add_subparsers(metavar="save | load", dest="direction", title="what is done")
     what = "write what the store has of an experiment's cells"
-    saving = verbs.add_parser("save", help=what, prog=f"{parser.prog} save")
+    saving = verbs.add_parser("save", help=what, description=SAVING, prog=f"{parser.prog} save")
     add_experiment(saving, "EXPERIMENT FILE [NAME=VALUE ...]")
     add_weights(saving)
     saving.set_defaults(carry=save)
-    loading = verbs.add_parser("load", help="put files of results into a store", prog=f"{parser.prog} load")
+    loading = verbs.add_parser(
+        "load", help="put files of results into a store", description=LOADING, prog=f"{parser.prog} load"
+    )
     add_words(loading, "FILE...", "files that `dae-ssl results save` has written")
     loading.add_argument("--weights", metavar="FOLDER", help="of encoders (`weights` beside a file, where that is)")
     loading.add_argument("--no-weights", action="store_true", help="numbers only")

@@ -25,7 +25,6 @@ NOT_ALL = 1
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add where it is copied to."""
-    parser.usage = f"{parser.prog} [--FLAG ...]"
     asked.add_mlflow_experiment(parser)
     asked.add_profile(parser, help="whose tracking_uri it is copied to")
     parser.add_argument("--dry-run", action="store_true", help="say what would be copied where, and send nothing")

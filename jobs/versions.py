@@ -27,7 +27,6 @@ PINS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the versions are compared with."""
-    parser.usage = f"{parser.prog} [--FLAG ...]"
     parser.add_argument("--lock", type=grammar.path, metavar="FILE", help="hash-locked requirements to compare with")
 
 

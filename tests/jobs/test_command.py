@@ -79,6 +79,8 @@ def test_help_is_answered_without_heavy_libraries(verb: str) -> None:
     ("words", "said"),
     [
         (["exlain"], "unknown verb exlain: did you mean explain? choose data, run"),
+        (["tour"], "tour is an experiment: say first what to do with it, as in dae-ssl plan tour"),
+        (["explain", "method=dae", "--and"], "--and is without its value: write --and NAME=VALUE ..."),
         (["--store", "S", "plan"], "unknown verb --store: choose data"),
         (["explain", "methd=dae"], "method is not given: choose ae, dae"),
         (["explain", "method=dea"], "method='dea': did you mean dae? choose ae"),
