@@ -265,7 +265,7 @@ def test_task_that_runs_out_of_memory_goes_on(
 def test_ranks_on_two_nodes_compute_what_two_on_one_do(
     cluster: Cluster, send: Any, undisturbed: dict[str, Any]
 ) -> None:
-    run = send(cluster, profile(pretrain={"nodes": 2, "ranks_per_machine": 1, "gpus_per_machine": 1}))
+    run = send(cluster, profile(pretrain={"machines": 2, "ranks_per_machine": 1, "gpus_per_machine": 1}))
     run.await_end()
     assert run.shown("NumNodes") == "2"
     assert products(run.store) == undisturbed

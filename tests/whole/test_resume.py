@@ -1,7 +1,7 @@
 """A run that is killed or signalled at any moment, and resumed, ends bit for bit where an uninterrupted one ends.
 
-Run as a program (`python -m tests.test_resume FOLDER SEED`) this is the parent of the runs: it imports PyTorch once,
-forks a child for every life of a run, ends it at a random moment, and prints what it saw.
+Run as a program (`python -m tests.whole.test_resume FOLDER SEED`) this is the parent of the runs: it imports PyTorch
+once, forks a child for every life of a run, ends it at a random moment, and prints what it saw.
 """
 
 import contextlib
@@ -177,7 +177,7 @@ def main(folder: Path, seed: int) -> None:
 def seen(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object]]:
     """Return the folder of all runs and what their parent saw."""
     folder = tmp_path_factory.mktemp("runs")
-    command = [sys.executable, "-m", "tests.test_resume", str(folder), "0"]
+    command = [sys.executable, "-m", "tests.whole.test_resume", str(folder), "0"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=500)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)

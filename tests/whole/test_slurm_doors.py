@@ -150,8 +150,10 @@ def test_status_tells_history_where_the_cluster_keeps_it(
     tour = ["tour", "--profile=dev", "--seeds=0", "--no-floors", *TINY, "optimisation.batch_size=8",
             f"--store={store}"]  # fmt: skip
     assert cluster.dae_ssl("submit", *tour).returncode == 0
-    waiting = cluster.dae_ssl("status", *tour)
-    assert "features: Dependency" in waiting.stdout, "why a pending one is pending"
+    deadline = time.monotonic() + 60  # SLURM itself knows only after a moment why a pending one is pending
+    while "features: Dependency" not in (waiting := cluster.dae_ssl("status", *tour)).stdout:
+        assert time.monotonic() < deadline, waiting.stdout
+        time.sleep(0.5)
     jobs = cluster.ask("squeue", "--noheader", "--format=%F").split()
     cluster.ask("scancel", "--signal=KILL", "--full", *jobs)
     cluster.ask("scancel", *jobs)
