@@ -82,9 +82,9 @@ class Stopwatch:
             order = "self_cuda_time_total" if self.bench.on_gpu else "self_cpu_time_total"
             self.table = self.profile.key_averages().table(sort_by=order, row_limit=120, max_name_column_width=90)
 
-    def log(self, step: int, terms: Mapping[str, float]) -> None:
+    def log(self, epoch: int, terms: Mapping[str, float]) -> None:
         """Take how long an epoch took, with all that is around its steps."""
-        if step > 1 and self.profile is None:
+        if epoch > 1 and self.profile is None:
             self.epoch_seconds.append(terms["epoch_seconds"])
 
     def event(self, kind: str, text: str) -> None:

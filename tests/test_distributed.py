@@ -55,8 +55,8 @@ class Watch:
     logged: dict[int, dict[str, float]] | None = None
     how: dict[str, object] = field(default_factory=dict)
 
-    def log(self, step: int, terms: Mapping[str, float]) -> None:
-        self.logged = (self.logged or {}) | {step: dict(terms)}
+    def log(self, epoch: int, terms: Mapping[str, float]) -> None:
+        self.logged = (self.logged or {}) | {epoch: dict(terms)}
 
     def event(self, kind: str, text: str) -> None: ...
 

@@ -141,9 +141,9 @@ class _Watch:
     shown: Tensor
     """Images to keep pictures of."""
 
-    def log(self, step: int, terms: Mapping[str, float]) -> None:
+    def log(self, epoch: int, terms: Mapping[str, float]) -> None:
         assert self.logged is not None
-        self.logged(step, terms)
+        self.logged(epoch, terms)
 
     def event(self, kind: str, text: str) -> None:
         if self.logged is not None:

@@ -28,7 +28,7 @@ class _Watch:
 
     epochs: list[dict[str, float]] = field(default_factory=list)
 
-    def log(self, _step: int, terms: Any) -> None:
+    def log(self, _epoch: int, terms: Any) -> None:
         self.epochs.append(dict(terms))
 
     def event(self, kind: str, text: str) -> None: ...

@@ -33,8 +33,8 @@ class Diverged(ArithmeticError):
 class Watch(Protocol):
     """What the loop tells, and asks, while it runs; called on the first rank only, but for `stop`."""
 
-    def log(self, step: int, terms: Mapping[str, float]) -> None:
-        """Take an epoch's terms; `step` counts finished epochs."""
+    def log(self, epoch: int, terms: Mapping[str, float]) -> None:
+        """Take the terms of an epoch, the number of which is that of the epochs that are finished."""
 
     def event(self, kind: str, text: str) -> None:
         """Take something worth a line."""

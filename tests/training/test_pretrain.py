@@ -41,8 +41,8 @@ class Recorder:
     kept: dict[int, bytes] = field(default_factory=dict)
     how: dict[str, object] = field(default_factory=dict)
 
-    def log(self, step: int, terms: Mapping[str, float]) -> None:
-        self.logged[step] = dict(terms)
+    def log(self, epoch: int, terms: Mapping[str, float]) -> None:
+        self.logged[epoch] = dict(terms)
 
     def event(self, kind: str, text: str) -> None:
         self.events.append((kind, text))

@@ -68,8 +68,8 @@ class Watch:
     events: list[tuple[str, str]] = field(default_factory=list)
     how: dict[str, Any] = field(default_factory=dict)
 
-    def log(self, step: int, terms: Mapping[str, float]) -> None:
-        self.logged[step] = dict(terms)
+    def log(self, epoch: int, terms: Mapping[str, float]) -> None:
+        self.logged[epoch] = dict(terms)
 
     def event(self, kind: str, text: str) -> None:
         self.events.append((kind, text))

@@ -46,7 +46,7 @@ class Reporter:
     pipe: int
     request: StopRequest
 
-    def log(self, step: int, terms: Mapping[str, float]) -> None: ...
+    def log(self, epoch: int, terms: Mapping[str, float]) -> None: ...
 
     def event(self, kind: str, text: str) -> None:
         os.write(self.pipe, f"{kind} {text}\n".encode())
