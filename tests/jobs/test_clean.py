@@ -199,7 +199,7 @@ def test_what_is_not_known_stays(store: Store) -> None:
     assert not store.node("probe", UNNEEDED).path.exists()
 
 
-@pytest.mark.parametrize("name", ["cells", "probe", "launches", "snapshots", "compiled", "features", ""])
+@pytest.mark.parametrize("name", ["cells", "probe", "launches", "snapshots", "compiled", "features"])
 def test_a_file_where_a_folder_is_expected_stops_nothing(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
