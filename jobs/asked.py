@@ -176,11 +176,12 @@ def experiment(given: argparse.Namespace) -> Asked:
         raise ConfigError(f"unknown experiment {names[0]!r}: {hint}choose {', '.join(known)}")
     asked, store = experiments.load(names[0]), Store(given.store)
     changes = _changes(words)
+    every_change = experiments.merged(scales.settings(vars(given)), changes)
     seeds = list(asked.seeds if given.seeds is None else given.seeds)
     # Parts that choose among the same cells read each once.
     sections = asked.sections(
         seeds,
-        experiments.merged(scales.settings(vars(given)), changes),
+        every_change,
         cache(partial(cells.validation_accuracy, store=store)),
     )
     every = [cell for section in sections for cell in section.every()]
@@ -188,7 +189,7 @@ def experiment(given: argparse.Namespace) -> Asked:
     called = [vars(given)[group] for group in scales.GROUPS if vars(given)[group] is not None]
     return Asked(
         asked, sections, experiments.called(called, changes), seeds,
-        experiments.merged(scales.settings(vars(given)), changes), floors if given.floors else [], store,
+        every_change, floors if given.floors else [], store,
         profiles.profile(given.profile), given.mlflow_experiment, same(given, names[0], words), vars(given),
     )  # fmt: skip
 

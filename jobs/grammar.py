@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dae_ssl.config import ConfigError, closest
-
-SHOWN = 200
-"""Characters of a value that a refusal repeats."""
+from jobs.values import shown
 
 
 class Parser(argparse.ArgumentParser):
@@ -98,12 +96,6 @@ class Parser(argparse.ArgumentParser):
         if takes == "+" and not taken:
             raise ConfigError(f"{name} is without its value: write {name} {shape} ...")
         return [argument, *taken]
-
-
-def shown(text: str) -> str:
-    """Return a text, or the beginning of a long one, as a message of one line repeats it."""
-    begun = text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
-    return begun if begun.isprintable() else begun.encode("unicode_escape").decode()
 
 
 # ---------------------------------------------------------------------------------- what a flag takes

@@ -17,12 +17,11 @@ from jobs.results import Kept
 from jobs.terminal import Board
 
 
-def compute(asked: Asked, again: Callable[[], Asked], same_cells: Sequence[str], began: float) -> int:
+def compute(asked: Asked, again: Callable[[], Asked], began: float) -> int:
     """Compute what is missing, say what came of it, and return the exit code.
 
     Results may ask for more cells, as a grid goes on where its edge is best: `again` is what is asked for then.
-    `same_cells` are the arguments by which other commands find these cells. The minutes of the command count from
-    `began` on the monotonic clock.
+    The minutes of the command count from `began` on the monotonic clock.
     """
     wish, board = asked, Board(_labels(asked))
     kept = None if asked.options["archive"] is None else Kept.asked(asked, "archive")
@@ -45,17 +44,17 @@ def compute(asked: Asked, again: Callable[[], Asked], same_cells: Sequence[str],
         resources=profile.stages.pretrain, save_seconds=profile.save_seconds, max_failures=profile.max_failures,
         keep_features=_keeps_features(asked, budget), start=lane.command(asked.mlflow_experiment),
     )  # fmt: skip
-    _say(outcome, budget, shlex.join(same_cells))
+    _say(outcome, budget, shlex.join(asked.same))
     return outcome.code
 
 
 def _keeps_features(asked: Asked, budget: Budget) -> bool:
-    planned = make(asked.cells, asked.store, asked.profile, queued={}, array_size=10**9)
+    planned = make(asked.cells, asked.store, asked.profile)
     return room.keeps(planned, asked.profile, asked.store, budget.minutes)
 
 
 def _say(outcome: Outcome, budget: Budget, same_cells: str) -> None:
-    """Say what came of it, and what to do next."""
+    """Say what came of it, and what to do next, with the arguments by which other commands find the same cells."""
     if outcome.failed:
         print(f"{outcome.failed} nodes failed: dae-ssl status {same_cells}", file=sys.stderr)
     if outcome.stopped is None and outcome.over:

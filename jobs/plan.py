@@ -81,7 +81,7 @@ def planned_with_queue(asked: Asked) -> tuple[dict[NodeId, tuple[Spot, queue.Que
         print(f"no SLURM cluster is reachable from here, so what is queued is not known ({str(error)[:60]}...)")
         size = asked.profile.array_size or USUAL_ARRAY_SIZE
         stages = plan.chosen(asked.options.get("only"))
-        return {}, plan.make(asked.cells, asked.store, asked.profile, queued={}, array_size=size, stages=stages)
+        return {}, plan.make(asked.cells, asked.store, asked.profile, array_size=size, stages=stages)
 
 
 def _unprepared(asked: Asked) -> list[str]:

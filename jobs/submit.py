@@ -12,13 +12,11 @@ is missing and not queued. Nothing that is killed, this command included, loses 
 import argparse
 import shlex
 import time
-from collections.abc import Hashable
 
 from dae_ssl import config
 from dae_ssl.cluster import launch, queue, submissions
 from dae_ssl.compute import cells, nodes
-from dae_ssl.compute.nodes import NodeId
-from dae_ssl.config import Cell, ConfigError, require
+from dae_ssl.config import ConfigError, require
 from dae_ssl.data import prepared
 from dae_ssl.lock import held
 from dae_ssl.planning import plan
@@ -54,14 +52,11 @@ def run(given: argparse.Namespace) -> int:
     began = time.monotonic()
     asked = experiment(given)
     require_possible(asked)
-    there, stages = nodes.finished(nodes.needed(asked.cells), asked.store), plan.chosen(given.only)
     if given.dry_run:
         return foresee(asked)
-    for cell in {needs_of_data(cell): cell for cell in asked.cells if not wanted(cell, stages) <= there}.values():
-        prepared.require_fits(asked.store, cell)
     if asked.profile.launcher == "slurm":
         return send(asked)
-    return here.compute(asked, lambda: experiment(given), asked.same, began)
+    return here.compute(asked, lambda: experiment(given), began)
 
 
 def require_possible(asked: Asked) -> None:
@@ -83,27 +78,22 @@ def foresee(asked: Asked) -> int:
     return 0
 
 
-def wanted(cell: Cell, stages: frozenset[str]) -> set[NodeId]:
-    """Return the nodes of a cell that are of some stages."""
-    return {id for id in config.keys(cell).items() if id[0] in stages}
-
-
-def needs_of_data(cell: Cell) -> Hashable:
-    """Return all of a cell that decides whether its prepared data can serve it."""
-    kind = cell.method.trains, cell.method.has_encoder
-    return cell.data, cell.views.crop, cell.optimisation.batch_size, cell.probe.labels_per_class, kind
-
-
 def send(asked: Asked) -> int:
     """Send the arrays of what is missing and not queued."""
     from dae_ssl.tracking import server
 
+    stages = plan.chosen(asked.options["only"])
+    there = nodes.finished(nodes.needed(asked.cells), asked.store)
+    lacking = [
+        cell for cell in asked.cells if any(id not in there and id[0] in stages for id in config.keys(cell).items())
+    ]
+    prepared.require_all_fit(asked.store, lacking)
     size = queue.array_size()
     with held(asked.store.launching):
         launch.adopt(asked.store)
         active = spots(submissions.active(asked.store, queue.queue()))
         planned = plan.make(asked.cells, asked.store, asked.profile, queued=active, array_size=size,
-                            stages=plan.chosen(asked.options["only"]))  # fmt: skip
+                            stages=stages)  # fmt: skip
         print_arrays(planned)
         if planned.queued:
             print(f"{len(planned.queued)} nodes are queued or running already")

@@ -59,14 +59,14 @@ def nested(given: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 def _parsed(argument: str) -> tuple[str, Any]:
     begun = _NAME.match(argument)
     if begun is None:
-        raise ConfigError(f"'{_shown(argument)}' is not understood: write NAME=VALUE, as in method.alpha=1")
+        raise ConfigError(f"'{shown(argument)}' is not understood: write NAME=VALUE, as in method.alpha=1")
     if begun.end() == len(argument):
         return begun[1], ""
     if begun[1].count(".") >= DEEPEST:
-        raise ConfigError(f"{_shown(argument)} is not understood: its name has more than {DEEPEST} parts")
+        raise ConfigError(f"{shown(argument)} is not understood: its name has more than {DEEPEST} parts")
     value, end = _element(argument, begun.end(), 0)
     if argument.startswith(",", end):
-        raise ConfigError(f"{_shown(argument)} is more than one value: give one, or a list, as in [1,2]")
+        raise ConfigError(f"{shown(argument)} is more than one value: give one, or a list, as in [1,2]")
     if end < len(argument):
         raise _refused(argument)
     return begun[1], value
@@ -76,7 +76,7 @@ def _element(argument: str, start: int, depth: int) -> tuple[Any, int]:
     """Return the value that begins at `start`, within `depth` lists, and where it ends."""
     if argument.startswith("[", start):
         if depth == DEEPEST:
-            raise ConfigError(f"{_shown(argument)} is not understood: it has lists more than {DEEPEST} deep")
+            raise ConfigError(f"{shown(argument)} is not understood: it has lists more than {DEEPEST} deep")
         return _list(argument, start, depth + 1)
     if quoted := _QUOTED.match(argument, start):
         return _unquoted(quoted[2], quoted[1]), quoted.end()
@@ -114,10 +114,10 @@ def _plain(text: str, argument: str) -> Any:
         return _ESCAPED.sub(r"\1", text)
     if len(text) > LONGEST_NUMBER:
         told = f"a number of {len(text)} characters: give one of at most {LONGEST_NUMBER}, or put the text in quotes"
-        raise ConfigError(f"{_shown(argument)}: {_shown(text)} is {told}")
+        raise ConfigError(f"{shown(argument)}: {shown(text)} is {told}")
     number = int(text) if whole else float(text)
     if not math.isfinite(number):
-        raise ConfigError(f"{_shown(argument)}: {text} is no finite number: give one, or put the word in quotes")
+        raise ConfigError(f"{shown(argument)}: {text} is no finite number: give one, or put the word in quotes")
     return number
 
 
@@ -128,10 +128,10 @@ def _unquoted(text: str, quote: str) -> str:
 
 def _refused(argument: str) -> ConfigError:
     told = "write NAME=VALUE, where VALUE is a number, a word, a list as in [1,2], or any text in quotes"
-    return ConfigError(f"'{_shown(argument)}' is not understood: {told}")
+    return ConfigError(f"'{shown(argument)}' is not understood: {told}")
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
     """Return a text, or the beginning of a long one, as a message of one line repeats it."""
     begun = text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
     return begun if begun.isprintable() else begun.encode("unicode_escape").decode()

@@ -87,7 +87,7 @@ def prepared(store: Store, cells: Sequence[Cell]) -> Iterator[Finding]:
 
 def roomy(profile: Profile, store: Store, cells: Sequence[Cell]) -> Finding:
     """Tell whether what the cells lack fits the disk; a quota may be less than what it has free."""
-    planned = plan.make(cells, store, profile, queued={}, array_size=10**9)
+    planned = plan.make(cells, store, profile)
     needed, there = room.needed(planned, profile, store)[room.keeps(planned, profile, store)], disk.free(store)
     drops = "set keep_features: false in the profile, or " if room.keeps(planned, profile, store) else ""
     told = f"{said(needed.peak)} at the peak and {said(needed.end)} in the end, and {said(there)} are free"

@@ -44,7 +44,7 @@ def slurm(profile: Profile, store: Store, cells: Sequence[Cell]) -> Iterator[Fin
         return
     told = f"cluster {cluster.settings.get('ClusterName')}, version {cluster.settings.get('SLURM_VERSION')}, answers"
     yield Finding("SLURM", OK, told)
-    planned = plan.make(cells, store, profile, queued={}, array_size=size)
+    planned = plan.make(cells, store, profile, array_size=size)
     arrays = would_send(planned, profile)
     yield from listed(profile, cluster, arrays)
     yield from charged(profile, cluster)

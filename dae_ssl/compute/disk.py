@@ -101,7 +101,7 @@ class Descriptions:
                 found.setdefault(nodes["features"], []).append(nodes)
         return found
 
-    def unread(self, readers: list[Nodes]) -> bool:
+    def all_read(self, readers: list[Nodes]) -> bool:
         """Tell whether every node is done that reads some features, given all cells that have these."""
         return bool(readers) and not self.damaged and all(map(self._read, readers))
 
@@ -155,7 +155,7 @@ def drop_features(key: str, described: Descriptions) -> int:
         if FEATURES in record["products"]:
             write_json(node.product(RECORD), _without(record, FEATURES))
             described.look()
-            if not described.unread(described.readers().get(key, [])):  # described while they still seemed to be there
+            if not described.all_read(described.readers().get(key, [])):  # described just now
                 write_json(node.product(RECORD), record)
                 return 0
         freed = weight(path)
@@ -166,7 +166,7 @@ def drop_features(key: str, described: Descriptions) -> int:
 def droppable(node: Folder, described: Descriptions, readers: list[Nodes]) -> bool:
     """Tell whether a node has features that could be dropped, given all cells that have these."""
     path = node.product(FEATURES)
-    return path.is_file() and plain(path, described.store) and node.record() is not None and described.unread(readers)
+    return path.is_file() and plain(path, described.store) and node.record() is not None and described.all_read(readers)
 
 
 def _without(record: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -92,7 +92,8 @@ def run(
     """
     asked, show, budget = list(cells), show or Lines(), budget or Budget()
     missing, before = nodes.missing(asked, store, stages), frozenset[NodeId]()
-    _require_images(asked, missing, store)
+    lacking = [cell for cell in asked if not missing.ids.isdisjoint(config.keys(cell).items())]
+    prepared.require_all_fit(store, lacking)
     conditions = Conditions(store=store.root.resolve(), resources=resources, device=device, save_seconds=save_seconds,
                             keep_features=keep_features)  # fmt: skip
     at_work = _lanes(parallel, missing, conditions, start)
@@ -120,13 +121,6 @@ def run(
             if again is not None:
                 asked = list(again())
                 missing = nodes.missing(asked, store, stages)
-
-
-def _require_images(cells: Iterable[Cell], missing: Missing, store: Store) -> None:
-    """Raise ConfigError or StoreError for a cell that lacks something, and that the prepared images cannot serve."""
-    for cell in cells:
-        if not missing.ids.isdisjoint(config.keys(cell).items()):
-            prepared.require_fits(store, cell)
 
 
 def _lanes(parallel: int | None, missing: Missing, conditions: Conditions, start: Sequence[str]) -> list[Lane]:

@@ -3,6 +3,7 @@
 Nothing here needs PyTorch, so that whoever only plans or asks answers at once.
 """
 
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 from dae_ssl.config import Cell, require
@@ -50,6 +51,18 @@ def require_fits(store: Store, cell: Cell) -> None:
     choices = f"fewer than the {used} training images of {evaluation} that are used, less those the probe needs"
     needed = (cell.probe.labels_per_class or 1) * classes
     require(used - held_out >= needed, "data.validation_images", held_out, choices)
+
+
+def require_all_fit(store: Store, cells: Iterable[Cell]) -> None:
+    """Raise what `require_fits` raises, for the first of some cells; of those that are alike to it one is looked at."""
+    for cell in {_decisive(cell): cell for cell in cells}.values():
+        require_fits(store, cell)
+
+
+def _decisive(cell: Cell) -> Hashable:
+    """Return all of a cell that `require_fits` looks at."""
+    kind = cell.method.trains, cell.method.has_encoder
+    return cell.data, cell.views.crop, cell.optimisation.batch_size, cell.probe.labels_per_class, kind
 
 
 def _used(store: Store, name: str, setting: str, wanted: int | None) -> int:

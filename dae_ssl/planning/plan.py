@@ -5,6 +5,7 @@ its parent's, at the parent's index, so that SLURM can pair them task by task (`
 children there are several such arrays. Children of finished parents wait for nothing.
 """
 
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -85,20 +86,21 @@ def make(
     store: Store,
     profile: Profile,
     *,
-    queued: Mapping[NodeId, Spot],
-    array_size: int,
+    queued: Mapping[NodeId, Spot] | None = None,
+    array_size: int = sys.maxsize,
     stages: Collection[str] = config.STAGES,
 ) -> Plan:
     """Plan the nodes of some stages that are neither done nor queued.
 
-    `queued` says where SLURM has nodes already. `array_size` is MaxArraySize of the cluster, one more than the largest
-    index; a smaller one of the profile is kept to. A node whose parent is neither there nor on its way is not planned.
+    `queued` says where SLURM has nodes already, if it has any. `array_size` is MaxArraySize of the cluster, one more
+    than the largest index; a smaller one of the profile is kept to. A node whose parent is neither there nor on its way
+    is not planned.
     """
     wanted = needed(cells)
     records = committed(wanted, store)
     there = counted(wanted, records)
     wanted = for_their_readers(wanted, there, records)
-    waiting = {id: spot for id, spot in queued.items() if id in wanted and id not in there}
+    waiting = {id: spot for id, spot in (queued or {}).items() if id in wanted and id not in there}
     size = min(array_size, profile.array_size or array_size)
     arrays: list[Array] = []
     spots = dict(waiting)

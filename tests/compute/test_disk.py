@@ -41,24 +41,11 @@ THIRD = replace(RANDOM, kmeans=replace(RANDOM.kmeans, seed=1))
 PRODUCTS = {"pretrain": NETWORKS, "features": FEATURES, "probe": PROBE, "kmeans": KMEANS}
 
 # Drops features in a process of its own, and kills itself at the n-th operation on a file that this makes.
-DIE_DROPPING = """
-import os, signal, sys
-from pathlib import Path
-from dae_ssl.compute.disk import Descriptions, drop_features
-from dae_ssl.store import Store
-described, fatal, seen, ready = Descriptions(Store(Path(sys.argv[1]))), int(sys.argv[3]), 0, False
-def note(event, arguments):
-    global seen
-    if ready and (event in ("open", "shutil.rmtree") or event.startswith("os.")):
-        seen += 1
-        if seen == fatal:
-            os.kill(os.getpid(), signal.SIGKILL)
-sys.addaudithook(note)
-ready = True
-freed = drop_features(sys.argv[2], described)
-ready = False
-print(seen, freed)
-"""
+DIE_DROPPING = dying(
+    "from dae_ssl.compute.disk import Descriptions, drop_features\nfrom dae_ssl.store import Store\n"
+    "described = Descriptions(Store(Path(sys.argv[1])))",
+    "drop_features(sys.argv[2], described)",
+)
 # Waits until a file is there, and drops features at once.
 DROP_AT_ONCE = """
 import sys, time
@@ -66,6 +53,7 @@ from pathlib import Path
 from dae_ssl.compute.disk import Descriptions, drop_features
 from dae_ssl.lock import Locked
 from dae_ssl.store import Store
+from tests.dying import dying
 described = Descriptions(Store(Path(sys.argv[1])))
 print("ready", flush=True)
 while not Path(sys.argv[3]).exists():
