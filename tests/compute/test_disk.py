@@ -28,6 +28,7 @@ from dae_ssl.files import StoreError, sha256, write_json
 from dae_ssl.lock import Locked, held
 from dae_ssl.store import CELL as DESCRIPTION
 from dae_ssl.store import FEATURES, KMEANS, LEFT_BEHIND, NETWORKS, PROBE, RECORD, Folder, Store, products_digest
+from tests.dying import dying
 
 ROOT = Path(__file__).parents[2]
 RANDOM = config.cell(
@@ -53,7 +54,6 @@ from pathlib import Path
 from dae_ssl.compute.disk import Descriptions, drop_features
 from dae_ssl.lock import Locked
 from dae_ssl.store import Store
-from tests.dying import dying
 described = Descriptions(Store(Path(sys.argv[1])))
 print("ready", flush=True)
 while not Path(sys.argv[3]).exists():
