@@ -24,7 +24,7 @@ def compute(asked: Asked, again: Callable[[], Asked], began: float) -> int:
     The minutes of the command count from `began` on the monotonic clock.
     """
     wish, board = asked, Board(_labels(asked))
-    kept = None if asked.options["archive"] is None else Kept.asked(asked, "archive")
+    kept = None if asked.options["archive"] is None else Kept.archive(asked)
 
     def more() -> Sequence[Cell]:
         nonlocal wish

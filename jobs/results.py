@@ -93,9 +93,9 @@ class Kept:
     """Where the encoders lie; None where none are kept."""
 
     @classmethod
-    def asked(cls, asked: Asked, option: str) -> "Kept":
-        """Return what an option names, with `weights`. Raises ConfigError or StoreError for what cannot be written."""
-        return cls.named(asked.options[option], asked.options["weights"], f"--{option}")
+    def archive(cls, asked: Asked) -> "Kept":
+        """Return what `--archive` and `--weights` name. Raises ConfigError or StoreError for what cannot be written."""
+        return cls.named(asked.options["archive"], asked.options["weights"], "--archive")
 
     @classmethod
     def named(cls, file: object, weights: object, called: str) -> "Kept":

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from dae_ssl import config
 from dae_ssl.compute import cells
+from dae_ssl.compute.processes import FAILED
 from dae_ssl.config import Cell, ConfigError
 from dae_ssl.planning.profile import DEVICES
 from dae_ssl.report.command import quoted
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 CONFIG = Path(__file__).parent / "conf"
-FAILED = 1
 CONDITIONS = ("store", "device", "floors", "mlflow_experiment")
 """What `conf/run.yaml` adds: where a cell runs, which is no part of it. On the command line these are flags."""
 
