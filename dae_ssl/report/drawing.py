@@ -115,17 +115,16 @@ def frame_epochs(axes: Any, *, title: str, x: str, y: str) -> None:
 
 
 def legend_above(figure: Any, panels: Sequence[Any]) -> None:
-    """Write one legend for all panels, each name once, above them."""
+    """Write one legend for all panels, each name once, above them, in as many columns as are not cut."""
     named: dict[str, Any] = {}
     for axes in panels:
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
             named.setdefault(name, handle)
     named |= {name: named.pop(name) for name in [ABSENT] if name in named}  # at the end
-    if named:
-        figure.legend(named.values(), named.keys(), loc="outside upper center", ncols=min(7, len(named)),
-                      fontsize=LABEL_POINTS, frameon=False, labelcolor=INK)  # fmt: skip
-
-
-def legend_within(axes: Any, **ground: Any) -> None:
-    """Write a legend into the lower right of axes, on no ground of its own unless one is given."""
-    axes.legend(fontsize=LABEL_POINTS, labelcolor=INK, loc="lower right", **(ground or {"frameon": False}))
+    for columns in range(len(named), 0, -1):
+        legend = figure.legend(named.values(), named.keys(), loc="outside upper center", ncols=columns,
+                               fontsize=LABEL_POINTS, frameon=False, labelcolor=INK)  # fmt: skip
+        if legend.get_window_extent().width <= figure.bbox.width:
+            return
+        if columns > 1:
+            legend.remove()

@@ -213,7 +213,7 @@ def test_mistakes_in_a_sweep_are_one_line_too_before_hydra_sees_it() -> None:
     )
     for overrides, said in (
         (["method=dae,smclr"], "method='smclr': did you mean simclr? choose ae, dae"),
-        (["method=ae", "+scale=dmo"], "--scale='dmo': did you mean demo? choose demo, miniature, small"),
+        (["method=ae", "+scale=dmo"], "--scale='dmo': did you mean demo? choose demo, miniature, short, small"),
         (["method=ae", "sed=1,2"], "unknown setting sed: did you mean seed?"),
         (["method=ae", "seed"], "'seed' is not understood: write NAME=VALUE"),
     ):

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from dae_ssl.report.drawing import COLOURS, VALIDATION_ACCURACY, blank, frame_epochs, legend_within, line, pen
+from dae_ssl.report.drawing import COLOURS, VALIDATION_ACCURACY, blank, frame_epochs, legend_above, line, pen
 from dae_ssl.report.findings import Curve, Pictures
 from dae_ssl.report.mosaics import mosaic
 
@@ -54,7 +54,7 @@ def validation_curves(by_name: Mapping[str, Mapping[float, Curve]]) -> Any:
             label = f"{name}, learning rate {rate:g}" if place == 0 else ""
             line(axes, percent, colour, style=style, label=label, width=2.0 if place == 0 else 0.8)
     frame_epochs(axes, title="", x="probe epoch", y=VALIDATION_ACCURACY)
-    legend_within(axes, facecolor="white", edgecolor="none", framealpha=0.85)
+    legend_above(figure, [axes])
     return figure
 
 

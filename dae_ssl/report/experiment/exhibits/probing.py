@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dae_ssl.report.drawing import ABSENT, VALIDATION_ACCURACY, Drawing, blank, frame, legend_within, pen
+from dae_ssl.report.drawing import ABSENT, VALIDATION_ACCURACY, Drawing, blank, frame, legend_above, pen
 from dae_ssl.report.experiment.exhibits.curves import PANEL_PIXELS
 from dae_ssl.report.experiment.subjects import Subject
 from dae_ssl.report.table import Record
@@ -36,5 +36,5 @@ def probe_curves(subjects: Sequence[Subject]) -> Drawing:
         records += [{"row": label, "probe_epoch": epoch, "mean": round(float(mean), 4), "seeds": len(curves)}
                     for epoch, mean in zip(epochs, percent.mean(0), strict=True)]  # fmt: skip
     frame(axes, title="", x="probe epoch", y=VALIDATION_ACCURACY)
-    legend_within(axes)
+    legend_above(figure, [axes])
     return Drawing(figure, records, (SHADED,), absent)
