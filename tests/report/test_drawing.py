@@ -1,5 +1,7 @@
 """How figures look and what they are written as."""
 
+import pytest
+
 from dae_ssl.report.drawing import ABSENT, COLOURS, blank, frame_epochs, legend_above, line, pen, png, svg
 
 
@@ -41,3 +43,17 @@ def test_legend_has_each_name_once_and_what_is_missing_at_the_end() -> None:
     legend_above(drawn, panels)
     (legend,) = drawn.legends
     assert [text.get_text() for text in legend.get_texts()] == ["a", "b", ABSENT]
+
+
+@pytest.mark.parametrize("letters", [3, 40, 90])
+def test_legend_is_never_cut_however_long_its_names_are(letters: int) -> None:
+    figure = blank(height_pixels=200)
+    axes = figure.add_subplot()
+    for number in range(7):
+        axes.plot([0], [0], label=f"{number} " + "m" * letters)
+    legend_above(figure, [axes])
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    left, right = legend.get_window_extent().intervalx
+    assert len(legend.get_texts()) == 7
+    assert 0 <= left < right <= figure.bbox.width

@@ -19,7 +19,7 @@ def test_selected_learning_rate_is_drawn_strong_and_named_in_percent() -> None:
     assert [list(drawn.get_ydata()) for drawn in (strong, thin, floor)] == [[50.0], [25.0], [10.0]]
     assert strong.get_linewidth() > thin.get_linewidth()
     assert strong.get_color() == thin.get_color() != floor.get_color()
-    (legend,) = [figure.axes[0].get_legend()]
+    (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == [
         "this cell, learning rate 0.01", "raw pixels, learning rate 0.01",
     ]  # fmt: skip
