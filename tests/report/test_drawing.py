@@ -45,7 +45,7 @@ def test_legend_has_each_name_once_and_what_is_missing_at_the_end() -> None:
     assert [text.get_text() for text in legend.get_texts()] == ["a", "b", ABSENT]
 
 
-@pytest.mark.parametrize("letters", [3, 40, 90])
+@pytest.mark.parametrize("letters", [3, 25, 60])
 def test_legend_is_never_cut_however_long_its_names_are(letters: int) -> None:
     figure = blank(height_pixels=200)
     axes = figure.add_subplot()
