@@ -48,7 +48,7 @@ def test_citation_names_this_version_and_the_paper() -> None:
 
 def test_version_is_the_newest_of_the_changes_and_written_in_no_module() -> None:
     versions = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-    assert [version for version in versions if version != "Unreleased"][0] == PROJECT["version"]
+    assert next(version for version in versions if version != "Unreleased") == PROJECT["version"]
     written = re.compile(rf"(?i)version.*[\"']{re.escape(PROJECT['version'])}[\"']")
     for package in ("dae_ssl", "jobs", "hydra_plugins", "slurm", "container"):
         for path in (ROOT / package).rglob("*"):
