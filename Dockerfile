@@ -23,7 +23,7 @@ RUN --mount=type=secret,id=ca.crt --mount=type=secret,id=environment \
 COPY --from=packages /opt/venv /opt/venv
 ARG REQUIREMENTS=requirements.lock
 COPY ${REQUIREMENTS} /opt/dae_ssl/requirements.lock
-COPY pyproject.toml README.md /opt/dae_ssl/
+COPY pyproject.toml README.md LICENSE /opt/dae_ssl/
 COPY dae_ssl /opt/dae_ssl/dae_ssl
 COPY jobs /opt/dae_ssl/jobs
 COPY hydra_plugins /opt/dae_ssl/hydra_plugins
@@ -39,6 +39,7 @@ RUN sh /opt/dae_ssl/container/install.sh commit "${COMMIT}" && \
     install -d -o 10001 -g 0 -m 775 /store /mlflow
 LABEL org.opencontainers.image.title="dae_ssl" \
       org.opencontainers.image.description="Siamese denoising autoencoders for self-supervised learning, as a batch suite" \
+      org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${COMMIT}" \
       org.opencontainers.image.base.name="${BASE_IMAGE}"

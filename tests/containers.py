@@ -22,8 +22,8 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dae_ss
 PROGRAMS = ("buildah", "podman", "runc", "mmdebstrap", "apt-get", "dpkg")
 SUITE = "bookworm"
 BASE = f"localhost/base:{SUITE}"
-CONTEXT = ("Dockerfile", "apptainer.def", ".dockerignore", "pyproject.toml", "README.md", "container", "dae_ssl",
-           "jobs", "hydra_plugins", "slurm", "tests", ".ci")  # fmt: skip
+CONTEXT = ("Dockerfile", "apptainer.def", ".dockerignore", "pyproject.toml", "README.md", "LICENSE", "container",
+           "dae_ssl", "jobs", "hydra_plugins", "slurm", "tests", ".ci")  # fmt: skip
 CERTIFICATES = Path(os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt"))
 
 

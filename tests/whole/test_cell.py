@@ -190,7 +190,7 @@ def test_stop_signal_while_another_process_computes_the_cell_is_obeyed(images: P
         (["method=dae", "vews.crop=3"], "did you mean views.crop?"),
         (["method=dae", "views.crop=big"], "views.crop='big': choose a whole number"),
         (["method=dae", "precision=fp16"], "precision='fp16': choose fp32, tf32 or bf16"),
-        (["method=dae", "method.embedding=cos", "method.alpha=1"], "choose none, l1, l2, ncs, repelling_cosine"),
+        (["method=dae", "method.embedding=cos", "method.alpha=1"], "choose none, l1, "),
         (
             ["method=dae", "seed"],
             "'seed' stands beside other words: name one cell by its key, or by its settings alone",

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     sources, environment = folder / "sources", folder / "environment"
     for package in PACKAGES:
         shutil.copytree(ROOT / package, sources / package, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md"):
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, sources)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "--no-cache-dir"]
 
@@ -85,6 +86,20 @@ def test_what_runs_is_what_was_installed(installed: Installed) -> None:
     for path in installed.done("python", "-c", files).split():
         assert Path(path).is_relative_to(installed.environment), path
     assert os.access(Path(path).parent / "dev_cluster", os.X_OK)
+
+
+def test_licence_version_and_types_travel_with_it(installed: Installed) -> None:
+    """As the metadata of the wheel say it, and as a program sees it that imports the package."""
+    (metadata,) = installed.environment.glob("lib/python*/site-packages/dae_ssl-*.dist-info")
+    told = (metadata / "METADATA").read_text().partition("\n\n")[0].splitlines()
+    assert "License-Expression: MIT" in told
+    assert "License-File: LICENSE" in told
+    assert (metadata / "licenses" / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+    (version,) = [line.removeprefix("Version: ") for line in told if line.startswith("Version: ")]
+    seen = "import dae_ssl, pathlib; print(dae_ssl.__version__, pathlib.Path(dae_ssl.__file__).with_name('py.typed'))"
+    stated, marker = installed.done("python", "-c", seen).split()
+    assert stated == version == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert Path(marker).is_file(), "without it type checkers take every name of the package for Any"
 
 
 def test_cell_is_computed_from_any_folder(store: Path) -> None:
