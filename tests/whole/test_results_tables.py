@@ -1,7 +1,7 @@
-"""The tables of results that the README and `docs/results.md` show are what the report makes of the file of results.
+"""The tables of results that the README and `docs/results.md` show are what the report makes of the files of results.
 
 Between the two markers of a page stand rows of these tables, with as many of their columns as the page likes. Print
-both tables, whole, with
+all tables, whole, with
 
     python -m tests.whole.test_results_tables
 """
@@ -10,6 +10,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -32,46 +33,73 @@ Rows = list[dict[str, str]]
 """A line of a table each, by the heads of its columns; the first column names the line."""
 
 
-def measured(store: Store) -> list[Part]:
-    """Return the parts of the reduced study, with what the repository's file of results has of them."""
-    Archive.read(ROOT / "results" / "study-small.jsonl").load(store)
-    asked, read = ask(["study", "--scale=small", f"--store={store.root}"]), reader(store)
+@dataclass(frozen=True)
+class Study:
+    """What was measured of the study at one scale."""
+
+    name: str
+    """What the heads of its columns call it."""
+    file: str
+    asked: tuple[str, ...]
+    """The words of `dae-ssl report`."""
+
+
+STUDIES = (
+    Study("4 epochs", "study-short.jsonl", ("study", "--scale=short", "--seeds=0")),
+    Study("reduced study", "study-small.jsonl", ("study", "--scale=small")),
+)
+
+
+def measured(study: Study, store: Store) -> list[Part]:
+    """Return the parts of a study, with what the repository's file of results has of them."""
+    Archive.read(ROOT / "results" / study.file).load(store)
+    asked, read = ask([*study.asked, f"--store={store.root}"]), reader(store)
     return [part(section, asked.floors, read) for section in asked.sections]
 
 
-def accuracies(parts: Iterable[Part]) -> Rows:
+def tables_of(folder: Path) -> list[Rows]:
+    """Return both tables of every study."""
+    parts = {study.name: measured(study, Store(folder / study.file)) for study in STUDIES}
+    return [table(name, of_study) for name, of_study in parts.items() for table in (accuracies, claims)]
+
+
+def accuracies(name: str, parts: Iterable[Part]) -> Rows:
     """Return what was measured of Table 2."""
     (methods,) = (part for part in parts if part.section.name == "methods")
-    return [_accuracy(subject) for subject in methods.subjects if subject.by_seed("test_accuracy")]
+    measured = [subject for subject in methods.subjects if subject.by_seed("test_accuracy")]
+    several_seeds = any(len(subject.by_seed("test_accuracy")) > 1 for subject in measured)
+    return [_accuracy(name, subject, several_seeds) for subject in measured]
 
 
-def _accuracy(subject: Subject) -> dict[str, str]:
+def _accuracy(study: str, subject: Subject, several_seeds: bool) -> dict[str, str]:
     scores = ("test_accuracy", "logistic_test_accuracy", "kmeans_matched_accuracy")
     probe, logistic, matched = map(subject.estimate, scores)
     assert probe is not None
     assert logistic is not None
     assert matched is not None
     name = "floor: " * subject.floor + subject.row.label + (f" ({subject.chosen})" if subject.chosen else "")
-    over = " over images" if probe.over == OVER_IMAGES else ""
+    over = " over images" if several_seeds and probe.over == OVER_IMAGES else ""
     return {
         "CIFAR-10 test, top-1 %": name,
         "published": "" if subject.row.published is None else f"{subject.row.published:.1f}",
-        "reduced study: probe": f"{probe.mean:.2f} [{probe.low:.2f}, {probe.high:.2f}]{over}",
+        f"{study}: probe": f"{probe.mean:.2f} [{probe.low:.2f}, {probe.high:.2f}]{over}",
         "seeds": str(probe.seeds),
         "L-BFGS": f"{logistic.mean:.2f}",
         "k-means matched": f"{matched.mean:.2f}",
     }
 
 
-def claims(parts: Iterable[Part]) -> Rows:
+def claims(name: str, parts: Iterable[Part]) -> Rows:
     """Return every claim that could be tested, once: two parts that speak of the same cells say the same of them."""
-    tests = [test for part in parts for test in part.tests if test.estimate is not None]
+    tests = [
+        test for part in parts for test in part.tests if test.estimate is not None and test.estimate.low is not None
+    ]
     rows = [
         {
             "claim of the study": test.claim.words,
             "source": test.claim.source,
             "published": "" if test.claim.published is None else signed(test.claim.published, 1),
-            "reduced study [95 %]": _reach(test.estimate),
+            f"{name} [95 %]": _reach(test.estimate),
             "seeds": str(test.estimate.seeds),
             "verdict": test.verdict,
         }
@@ -89,23 +117,22 @@ def _reach(estimate: Estimate) -> str:
 
 def shown(page: str) -> list[Rows]:
     """Return the tables between the markers of a page."""
-    (block,) = MARKED.findall((ROOT / page).read_text())
-    tables = [text.splitlines() for text in block.strip().split("\n\n")]
+    blocks = MARKED.findall((ROOT / page).read_text())
+    tables = [text.splitlines() for block in blocks for text in block.strip().split("\n\n")]
     cells = [[[cell.strip() for cell in line.strip()[1:-1].split("|")] for line in table] for table in tables]
     return [[dict(zip(head, line, strict=True)) for line in lines] for head, _rule, *lines in cells]
 
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> list[Rows]:
-    parts = measured(Store(tmp_path_factory.mktemp("results") / "store"))
-    return [accuracies(parts), claims(parts)]
+    return tables_of(tmp_path_factory.mktemp("results"))
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_row_that_a_page_shows_is_one_of_the_report(page: str, tables: list[Rows]) -> None:
     for table in shown(page):
-        name = next(iter(table[0]))
-        (whole,) = [rows for rows in tables if next(iter(rows[0])) == name]
+        name, heads = next(iter(table[0])), table[0].keys()
+        (whole,) = [rows for rows in tables if heads <= rows[0].keys()]
         by_name = {row[name]: row for row in whole}
         for row in table:
             assert row.items() <= by_name[row[name]].items(), f"{page}: print the tables anew with python -m {__name__}"
@@ -122,5 +149,4 @@ def markdown(rows: Sequence[dict[str, str]]) -> str:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        everything = measured(Store(Path(folder) / "store"))
-        sys.stdout.write(f"{markdown(accuracies(everything))}\n{markdown(claims(everything))}")
+        sys.stdout.write("\n".join(map(markdown, tables_of(Path(folder)))))
