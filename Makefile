@@ -44,6 +44,7 @@ lint: $(VENV)/installed
 
 docs: $(VENV)/installed  ## the site of these pages, build/docs/index.html; strict: no broken link, no warning
 	$(BIN)/sphinx-build -q -E -W -n --keep-going -c docs -d build/doctrees . build/docs
+	@echo "$(CURDIR)/build/docs/index.html"
 
 reference: $(VENV)/installed  ## docs/reference, generated from the code
 	$(BIN)/python -m docs.generate

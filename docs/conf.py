@@ -30,6 +30,8 @@ pygments_style = "friendly"
 pygments_dark_style = "native"
 html_theme = "furo"
 html_title = "dae_ssl"
+html_static_path = ["site.css"]
+html_css_files = ["site.css"]
 html_show_sphinx = html_show_copyright = False
 html_copy_source = False
 html_domain_indices = html_use_index = False

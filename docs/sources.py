@@ -20,7 +20,7 @@ from sphinx.util.osutil import relative_uri
 FOLDER = "source"
 """Where pages of source files lie on the site."""
 _SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
-_ENTRY = re.compile(r"^- \[[^]]*\]\(([^)#]+)\.md\)", re.MULTILINE)
+_ENTRY = re.compile(r"^- \[([^]]*)\]\(([^)#]+)\.md\)", re.MULTILINE)
 
 
 class Sources:
@@ -97,9 +97,9 @@ def toctrees(app: Sphinx, page: str, source: list[str]) -> None:
     """
     if page != app.config.root_doc:
         return
-    title, *sections = _SECTION.split(source[0])
+    _, *sections = _SECTION.split(source[0])
     for name, text in zip(sections[::2], sections[1::2], strict=True):
-        entries = "\n".join(_ENTRY.findall(text))
+        entries = "\n".join(f"{called} <{path}>" for called, path in _ENTRY.findall(text))
         source[0] += f"\n```{{toctree}}\n:hidden:\n:caption: {name}\n\n{entries}\n```\n"
 
 
