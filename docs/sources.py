@@ -36,7 +36,9 @@ class Sources:
     def link(self, app: Sphinx, doctree: nodes.document) -> None:
         """Let links to text files and folders of the repository lead to their pages on the site."""
         page = app.env.current_document.docname
-        wanted = (node for kind in (addnodes.download_reference, addnodes.pending_xref) for node in doctree.findall(kind))
+        wanted = (
+            node for kind in (addnodes.download_reference, addnodes.pending_xref) for node in doctree.findall(kind)
+        )
         for node in list(wanted):
             path = posixpath.normpath(posixpath.join(posixpath.dirname(page), node["reftarget"]))
             if path.startswith("..") or not self._shown(path):

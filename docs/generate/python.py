@@ -49,7 +49,9 @@ def _class(kind: type[Any]) -> Iterator[str]:
     yield from _said(kind)
     methods = [(name, member) for name, member in vars(kind).items()
                if not name.startswith("_") and inspect.isfunction(member)]  # fmt: skip
-    rows = [[markdown.code(_signature(name, member, bound=True)), notes.docstring(member)[0]] for name, member in methods]
+    rows = [
+        [markdown.code(_signature(name, member, bound=True)), notes.docstring(member)[0]] for name, member in methods
+    ]
     if rows:
         yield markdown.table(("method", "what it does"), rows)
 

@@ -24,7 +24,10 @@ third. Here z1 and z2 are the embeddings of an image's two views, n x d for n im
 def page() -> str:
     """Return the page. Raises ValueError for a setting, a method or a loss without a note, or without a source."""
     groups = {name: kind for name, kind in get_type_hints(Cell).items() if is_dataclass(kind) and name != "method"}
-    parts = ["## The cell", _table(Cell, "", lambda given: config.cell({"method": "dae"} | dict(given)), skipped=groups)]
+    parts = [
+        "## The cell",
+        _table(Cell, "", lambda given: config.cell({"method": "dae"} | dict(given)), skipped=groups),
+    ]
     for name, kind in groups.items():
         parts += [f"## {name}", *notes.docstring(kind), _table(kind, f"{name}.", _builder(kind, name))]
     return markdown.page("Settings", INTRODUCTION, *parts, "## Methods", METHODS, *_methods(), "## Losses", LOSSES,
