@@ -34,7 +34,7 @@ def of_fields(kind: type[Any], names: Iterable[str], *, sources: bool) -> dict[s
 
 def attributes(body: Any) -> dict[str, str]:
     """Return the docstring of each attribute that is assigned in the tree of a class or module and has one."""
-    found = {}
+    found = dict[str, str]()
     for statement, after in zip(body.body, body.body[1:], strict=False):
         targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
         says = after.value if isinstance(after, ast.Expr) else None

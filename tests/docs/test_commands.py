@@ -234,7 +234,7 @@ def test_planted_command_is_found_whether_it_runs_or_not(text: str, told: str) -
         ("```yaml\nstages: {pretrain: {gpus_per_node: 1}}\n```", "gpus_per_machine"),
         ("```yaml\npretrain: {packing: 4, gpus_per_machine: 2}\n```", "gpus_per_machine=2"),
         ("```yaml\na: [\n```", "p.md:2: while parsing"),
-        ("```python\ndef huber(z1, z2): ...\n```\n\n`dae-ssl run method=ae method.embedding=huber method.alpha=1`", None),
+        ("```python\ndef huber(z1, z2): ...\n```\n\n`dae-ssl run method=ae method.embedding=huber`", None),
         ("`dae-ssl run method=dae method.embedding=huber method.alpha=1`", "method.embedding='huber'"),
         ("```sh\ncp a mine.yaml\ndae-ssl plan tour --profile mine\n```", None),
     ],
