@@ -23,9 +23,8 @@ third. Here z1 and z2 are the embeddings of an image's two views, n x d for n im
 
 def page() -> str:
     """Return the page. Raises ValueError for a setting, a method or a loss without a note, or without a source."""
-    groups: dict[str, type[Any]] = {
-        name: kind for name, kind in get_type_hints(Cell).items() if is_dataclass(kind) and name != "method"
-    }
+    hints = get_type_hints(Cell)
+    groups = {name: hints[name] for name in hints if is_dataclass(hints[name]) and name != "method"}
     parts = [
         "## The cell",
         _table(Cell, "", lambda given: config.cell({"method": "dae"} | dict(given)), skipped=groups),
