@@ -18,8 +18,9 @@ _DOTS = re.compile(r"(\.\.\.|…)$")
 _KEY = re.compile(r"[0-9a-f]{3,16}")
 _UNKNOWN = re.compile(r"unknown setting (?P<setting>[\w.]+)|unknown experiment '(?P<experiment>[^']*)'"
                       r"|[\w.-]+='(?P<value>[^']*)': ")  # fmt: skip
-_STAND_IN = {"--profile": "local", "--device": "cpu", "--scale": "demo", "--only": "pretrain"}
-"""What stands for a placeholder behind a flag that takes one of some names; behind any other flag 1 does."""
+_STAND_IN = {"--profile": "local", "--device": "cpu", "--scale": "demo", "--only": "pretrain",
+             "method": "dae", "method.embedding": "l2"}  # fmt: skip
+"""What stands for a placeholder where one of some names is wanted; behind any other flag 1 does."""
 _OTHERS = ("which", "command", "type", "pip", "uv", "echo", "grep", "register-python-argcomplete")
 """Commands that may name `dae-ssl` without starting it."""
 _CONTAINERS = ("docker", "podman", "apptainer", "singularity")
@@ -187,7 +188,8 @@ def _filled(arguments: Sequence[str]) -> Iterator[str]:
         elif stands and flag:
             yield _STAND_IN.get(flag, "1")
         elif stands and equals:
-            yield from [f"{name}={_STAND_IN.get(name, '1')}"] if name.startswith("--") else []
+            known = name in _STAND_IN or name.startswith("--")
+            yield from [f"{name}={_STAND_IN.get(name, '1')}"] if known else []
         elif word == "EXPERIMENT":
             yield "tour"
         elif word and word != "name=value":

@@ -177,6 +177,7 @@ GOOD = [
     "dae-ssl logs CELL && dae-ssl submit EXPERIMENT --minutes N --profile NAME NAME=VALUE ...",
     "dae-ssl report \"$KEY\"; for seed in 1 2; do dae-ssl run method=ae seed=$seed; done",
     "cat > mine.yaml <<'EOF'\ndae-ssl is not started here\nEOF\ndae-ssl check tour --profile mine.yaml",
+    "dae-ssl run method=NAME method.embedding=NAME method.alpha=1 optimisation.epochs=N",
     "which dae-ssl\neval \"$(register-python-argcomplete dae-ssl)\"",
     "dae-ssl results save study FILE --scale small --weights\ndae-ssl results load FILE --no-weights",
 ]  # fmt: skip
