@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STORE ?= demo_store
 PIP = $(BIN)/python -m pip install --no-deps --require-hashes --disable-pip-version-check --progress-bar off
 
-.PHONY: demo test test-fast test-containers lint clean image sif
+.PHONY: demo test test-fast test-containers lint docs reference clean image sif
 .DEFAULT_GOAL := demo
 
 # The whole, hash-locked set of packages, so that nothing is resolved or guessed: by uv, itself from that set, in a
@@ -42,6 +42,13 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/installed  ## the site of these pages, build/docs/index.html; strict: no broken link, no warning
+	$(BIN)/sphinx-build -q -E -W -n --keep-going -c docs -d build/doctrees . build/docs
+	@echo "$(CURDIR)/build/docs/index.html"
+
+reference: $(VENV)/installed  ## docs/reference, generated from the code
+	$(BIN)/python -m docs.generate
+
 ENGINE ?= docker
 REQUIREMENTS ?= requirements.lock
 CODE = dae_ssl jobs slurm hydra_plugins
@@ -63,4 +70,4 @@ lock:  ## resolve pyproject.toml anew: what images have, the same with CUDA 12 f
 	echo 'torch<2.11' | $(COMPILE) --extra image -c - -o requirements-cuda12.lock
 
 clean:
-	rm -rf $(VENV) demo_store
+	rm -rf $(VENV) demo_store build

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from dae_ssl.training.weights import load_encoder
 
     __version__: str
+    """The version of the package that is installed."""
 
 __all__ = ["Store", "__version__", "cell", "load_encoder", "run", "scores"]
 

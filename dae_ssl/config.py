@@ -47,18 +47,42 @@ def closest(name: object, known: typing.Iterable[str], prefix: str = "") -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Which image sets a cell reads. Names, not paths: a prepared set's content never changes under its name."""
+    """Which image sets a cell reads. They are names, not paths: what a set holds never changes under its name."""
 
     pretrain: str = "cifar100"
+    """The name of the prepared set whose training images are pretrained on, without their labels.
+
+    Source: the paper, which pretrains on CIFAR-100.
+    """
     pretrain_images: int | None = None
-    """Use only this many training images for pretraining (a fixed random subset); None uses all."""
+    """The number of training images that are used for pretraining, a fixed random subset; null uses all of them.
+
+    Source: own choice; the paper uses all of them.
+    """
     evaluate: str = "cifar10"
+    """The name of the prepared set on which the frozen encoder is evaluated, by the probe and by k-means.
+
+    Source: the paper, which evaluates on CIFAR-10.
+    """
     evaluate_images: int | None = None
-    """Use only this many training images of the evaluation set (a fixed random subset); None uses all. Those held out
-    for validation are among them; test images are never left out."""
+    """The number of training images of the evaluation set that are used, a fixed random subset; null uses all of them.
+    The images held out for validation are among them, and test images are never left out.
+
+    Source: own choice; the paper uses all of them.
+    """
     validation_images: int = 5000
-    """Training images of the evaluation set held out for selection, stratified by class."""
+    """The number of training images of the evaluation set that are held out for validation, stratified by class. Every
+    choice between settings is made on them, never on test images.
+
+    Source: the paper chooses on a validation split and does not give its size, which is an own choice; the published
+    code has no such split and looks at the test set alone.
+    """
     split_seed: int = 0
+    """The seed that decides which images are held out. It is not the seed of the cell, so that cells with different
+    seeds are evaluated on the same images.
+
+    Source: own choice.
+    """
 
     def __post_init__(self) -> None:
         for name in ("pretrain", "evaluate"):
@@ -76,17 +100,43 @@ class Views:
     """Random augmentations, in the order of Table 1: crop, resize, flip, colour jitter, then the optional ones."""
 
     crop: int = 28
-    """Side of the random crop in pixels; resized back to the image's own size. The published code's default is 24."""
+    """The side of the square random crop in pixels, at most the side of the image; the crop is resized back to the
+    image's own size.
+
+    Source: the paper, Table 1; the published code crops 24 pixels.
+    """
     flip: float = 0.8
+    """The probability with which a view is mirrored, left to right.
+
+    Source: the paper, Table 1.
+    """
     jitter: float = 0.25
-    """Strength s: brightness, contrast and saturation 0.8 s, hue 0.2 s."""
+    """The strength s of the colour jitter: brightness, contrast and saturation change by at most 0.8 s, and hue by at
+    most 0.2 s.
+
+    Source: the paper, Table 1, where s is 0.25; its Figure 9 goes from 0 to 1.5.
+    """
     blur_kernel: int | None = None
-    """Gaussian blur with this odd kernel size and sigma uniform in [0.1, 2]; None leaves it out."""
+    """The side in pixels, an odd number, of the kernel of a Gaussian blur whose sigma is drawn uniformly from 0.1 to 2
+    pixels; null leaves the blur out.
+
+    Source: the paper, Table 1, where the blur is optional and its kernel is 3; the range of sigma is an own choice.
+    """
     solarize: float = 0.0
-    """Probability of solarizing; the study uses 0.2 where it solarizes."""
+    """The probability with which a view is solarized; 0 leaves it out.
+
+    Source: the paper, Table 1, where solarizing is optional and its probability is 0.2.
+    """
     solarize_threshold: float = 0.75
+    """The intensity, between 0 and 1, from which on solarizing inverts a pixel.
+
+    Source: the paper, Table 1.
+    """
     frozen: bool = False
-    """Draw each image's two views once and reuse them in every epoch, as the published code does."""
+    """Whether the two views of an image are drawn once and reused in every epoch, rather than drawn anew in each.
+
+    Source: the paper, which draws fresh views in every epoch; the published code reuses them, which is `true`.
+    """
 
     def __post_init__(self) -> None:
         require(self.crop >= 1, "views.crop", self.crop, "at least 1 pixel")
@@ -103,7 +153,10 @@ class Networks:
     """The study's tiny networks (Table 3)."""
 
     embedding_size: int = 64
-    """Width of the embedding z, the d of alpha/d. The study says 256 in one place and 64 everywhere else."""
+    """The width d of the embedding z, by which the weight alpha of the embedding loss is divided.
+
+    Source: the paper, Table 3; the paper says 256 in one place and 64 everywhere else, and the published code has 64.
+    """
 
     def __post_init__(self) -> None:
         require(self.embedding_size >= 1, "networks.embedding_size", self.embedding_size, "at least 1")
@@ -139,14 +192,32 @@ class Optimisation:
     """Pretraining: Adam, learning-rate schedule, batch size and length."""
 
     epochs: int = 300
+    """The number of epochs of pretraining.
+
+    Source: the paper; the published code's default is 200.
+    """
     batch_size: int = 512
-    """Images per step over all ranks together; an incomplete last batch is dropped."""
+    """The number of images in a step, over all ranks together. An incomplete last batch is dropped, so that every step
+    contrasts equally many images.
+
+    Source: the paper; the published code keeps the incomplete batch.
+    """
     learning_rate: float = 1e-4
+    """The learning rate of Adam in pretraining, from which the schedule starts.
+
+    Source: the paper.
+    """
     schedule: str = "cosine"
-    """`cosine` to zero over the run, or `constant` as in the published code."""
+    """How the learning rate goes on: `cosine` lets it fall to zero over the run, step by step, and `constant` keeps it.
+
+    Source: the paper, which has the cosine; the published code has no schedule, which is `constant`.
+    """
     checkpoints: tuple[int, ...] = (10, 25, 50, 100, 150, 200, 250, 300)
-    """Epochs after which the encoder and example pictures are kept; the last epoch always is. Being products of the
-    node, they are part of its key: choose them before a long run."""
+    """The epochs after which the encoder and example pictures are kept; those of the last epoch always are. They are
+    products of the node and so part of its key: choose them before a long run.
+
+    Source: own choice; the paper's Figure 10 needs some of them, among them 50, 100 and 300.
+    """
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "optimisation.epochs", self.epochs, "at least 1")
@@ -166,8 +237,16 @@ class Features:
     """Representations of the evaluation set, as stored in HDF5."""
 
     epoch: int | None = None
-    """Encoder checkpoint to use; None is the last epoch."""
+    """The epoch whose encoder is used, one of the kept ones; null uses the last.
+
+    Source: the paper, which evaluates the last epoch, and earlier ones in its Figure 10.
+    """
     dtype: str = "float16"
+    """The type in which features are stored; products are computed in float32 whatever it is.
+
+    Source: own choice, which halves the 2 GB that the features of 60,000 images take; the published code holds them in
+    memory as float32.
+    """
 
     def __post_init__(self) -> None:
         require(self.dtype in ("float16", "float32"), "features.dtype", self.dtype, "float16 or float32")
@@ -178,13 +257,32 @@ class Probe:
     """The linear classifier on frozen features."""
 
     epochs: int = 200
+    """The number of epochs for which the classifier is trained.
+
+    Source: the paper; the published code's default is 150.
+    """
     batch_size: int = 512
+    """The number of features in a step of the classifier.
+
+    Source: the paper.
+    """
     learning_rates: tuple[float, ...] = (1e-3,)
-    """All are trained; the one with the best validation accuracy is read on test."""
+    """The learning rates of Adam, without a schedule. A classifier is trained with each, and the one with the best
+    validation accuracy is read on test.
+
+    Source: the paper, whose learning rate is 0.001.
+    """
     seeds: tuple[int, ...] = (0,)
-    """Initial weights; all are trained in one pass and averaged."""
+    """The seeds of the classifier's initial weights; the order of its batches is the same for all. A classifier is
+    trained with each, in one pass, and their accuracies are averaged.
+
+    Source: own choice.
+    """
     labels_per_class: int | None = None
-    """Train on only this many labelled images of each class; None uses all."""
+    """The number of labelled images of each class that the classifier is trained on; null uses all of them.
+
+    Source: own choice; the paper uses all of them.
+    """
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "probe.epochs", self.epochs, "at least 1")
@@ -203,8 +301,20 @@ class KMeans:
     """Clustering of the test representations."""
 
     clusters: int = 10
+    """The number of centres.
+
+    Source: the paper, which has 10 centres.
+    """
     restarts: int = 10
+    """The number of starts by k-means++, of which the one with the least inertia is kept.
+
+    Source: own choice; the paper names scikit-learn's KMeans without it.
+    """
     seed: int = 0
+    """The seed of the starts.
+
+    Source: own choice; the published code has no seed.
+    """
 
     def __post_init__(self) -> None:
         require(self.clusters >= 2, "kmeans.clusters", self.clusters, "at least 2")
@@ -216,6 +326,10 @@ class Cell:
     """One complete setting, seed included. `method` has no default: it is what a study compares."""
 
     method: Method
+    """The name of what is trained, such as `dae`; a method's own settings are written `method.NAME`.
+
+    Source: the paper for `dae`, `ae` and `simclr`; for every other, what stands with the method.
+    """
     data: Data = field(default_factory=Data)
     views: Views = field(default_factory=Views)
     networks: Networks = field(default_factory=Networks)
@@ -224,8 +338,17 @@ class Cell:
     probe: Probe = field(default_factory=Probe)
     kmeans: KMeans = field(default_factory=KMeans)
     seed: int = 0
+    """The seed of pretraining: of the initial weights, of the order of the images and of every random view.
+
+    Source: own choice; the paper does not give one.
+    """
     precision: str = "fp32"
-    """In pretraining: `fp32`, `tf32` (float32 storage, TensorFloat-32 products on GPUs that have them) or `bf16`."""
+    """The arithmetic of pretraining: `fp32`; `tf32`, which stores float32 and multiplies in TensorFloat-32 on GPUs that
+    have it; or `bf16`. Features, probe and k-means are computed in float32 whatever it is.
+
+    Source: own choice; the paper does not say. The published code has PyTorch's default, which on its GPUs is
+    TensorFloat-32 in convolutions and float32 in matrix products.
+    """
 
     def __post_init__(self) -> None:
         require(self.precision in ("fp32", "tf32", "bf16"), "precision", self.precision, "fp32, tf32 or bf16")

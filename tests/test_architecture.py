@@ -33,6 +33,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "jobs": BELOW_JOBS,
     "hydra_plugins": (*BELOW_JOBS, "jobs", "hydra_plugins.hydra_submitit_launcher"),
     "benchmarks": (*BELOW_JOBS, "jobs"),
+    "docs": (*BELOW_JOBS, "jobs"),
 }
 CLOSER: dict[str, tuple[str, ...]] = {
     "dae_ssl.config": (),
@@ -49,7 +50,7 @@ CLOSER: dict[str, tuple[str, ...]] = {
     "dae_ssl.evaluation": (*GROUND, "data", "training.networks", "training.checkpoint"),
 }
 """What is held to less than its package: of dae_ssl, and of its own package, it may import this and nothing else."""
-PACKAGES = ("dae_ssl", "jobs", "benchmarks", "hydra_plugins")
+PACKAGES = ("dae_ssl", "jobs", "benchmarks", "hydra_plugins", "docs")
 PROJECT = (*PACKAGES, "tests", "slurm")
 
 # Libraries with one user in the product; benchmarks may measure them.

@@ -19,10 +19,13 @@ class Resources:
     """What one array task of a stage asks for."""
 
     machines: int = 1
+    """The number of machines that a task takes; several pretrain one cell together."""
     ranks_per_machine: int = 1
     """Processes that pretrain together on a machine; 4 with 4 GPUs. Other stages have one rank."""
     gpus_per_machine: int = 0
+    """The number of GPUs on each machine: none, or one for each rank or packed cell."""
     cpus_per_machine: int = 2
+    """The number of processors on each machine."""
     memory_gb: float = 8
     """Memory of each machine."""
     minutes: int = 60

@@ -44,11 +44,15 @@ class Profile:
     launcher: str = "slurm"
     """`slurm`, or `local` to run everything here, in order."""
     partition: str | None = None
+    """The partition that jobs are sent to, unless a stage names another; null leaves it to SLURM."""
     account: str | None = None
+    """The account that jobs are charged to; null leaves it to SLURM."""
     qos: str | None = None
+    """The quality of service that jobs ask for; null leaves it to SLURM."""
     sbatch: tuple[str, ...] = ()
     """Further options of sbatch for every stage."""
     device: str = "auto"
+    """The device that tasks compute on; `auto` takes a GPU where there is one."""
     stages: Stages = field(default_factory=Stages)
     array_parallelism: int = 16
     """Tasks of one array that run at the same time."""

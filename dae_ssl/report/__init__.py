@@ -9,7 +9,8 @@ A page can be drawn at any time: what was not measured is named as missing.
     standing        how far cells are, and what of it would be computed again
     significance    how sure a score is: intervals and tests
     numbers         how numbers read
-    table           tables, as HTML, Markdown and CSV
+    table           tables, as HTML, Markdown, LaTeX and CSV
+    latex           text and tables as LaTeX
     drawing         how figures look, and what they are written as
     mosaics         images in rows and columns: reconstructions, views
     beside          the files beside a page

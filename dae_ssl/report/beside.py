@@ -34,12 +34,13 @@ class Beside:
         yield tag("p", _links(name, "svg", "png", *(["csv"] if drawing.records else [])), class_="note")
 
     def table(self, name: str, table: Table, *note: Content) -> Iterator[Element]:
-        """Write a table as HTML, Markdown and CSV; yield it, and below it a note with links to the files."""
+        """Write a table as HTML, Markdown, LaTeX and CSV; yield it, and below it a note with links to the files."""
         self._write(name, "html", table.html())
         self._write(name, "md", table.markdown().encode())
+        self._write(name, "tex", table.latex().encode())
         self._write(name, "csv", comma_separated(table.records).encode())
         yield table.element()
-        yield tag("p", *note, _links(name, "html", "md", "csv"), class_="note")
+        yield tag("p", *note, _links(name, "html", "md", "tex", "csv"), class_="note")
 
     def _write(self, name: str, kind: str, content: bytes) -> None:
         write_bytes(self.folder / f"{name}.{kind}", content)

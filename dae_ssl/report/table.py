@@ -1,4 +1,4 @@
-"""Tables: for people as HTML and Markdown, for programs as CSV with every number in a column of its own."""
+"""Tables: for people as HTML, Markdown and LaTeX, for programs as CSV with every number in a column of its own."""
 
 import csv
 import io
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
+from dae_ssl.report.latex import escaped, tabular
 from dae_ssl.report.markup import Content, document, missing, tag
 from dae_ssl.report.significance import Estimate
 
@@ -39,9 +40,17 @@ class Entry:
 
     def plain(self) -> str:
         """Return it as Markdown, whose bars would end the cell."""
-        listed = [*self.lines, *(text for text, _ in self.links)]
         marked = f"*{self.text}*" if self.absent else f"`{self.text}`" if self.code else self.text
-        return f"{marked or ', '.join(listed)} {self.small}".strip().replace("|", "\\|")
+        return f"{marked or self._listed()} {self.small}".strip().replace("|", "\\|")
+
+    def latex(self) -> str:
+        """Return it as LaTeX."""
+        text = escaped(self.text)
+        marked = rf"\emph{{{text}}}" if self.absent else rf"\texttt{{{text}}}" if self.code else text
+        return f"{marked or escaped(self._listed())} {escaped(self.small)}".strip()
+
+    def _listed(self) -> str:
+        return ", ".join([*self.lines, *(text for text, _ in self.links)])
 
 
 NOTHING, DASH = Entry(), Entry(text="–")
@@ -64,6 +73,10 @@ class Line:
         name = tag("th", tag("code", self.name) if self.code else self.name, scope="row")
         cells = (tag("td", entry.element()) for entry in self.entries)
         return tag("tr", name, *cells, **({"class_": self.style} if self.style else {}))
+
+    def latex(self) -> list[str]:
+        """Return its name and its cells as LaTeX."""
+        return [Entry(text=self.name, code=self.code).latex(), *(entry.latex() for entry in self.entries)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +118,12 @@ class Table:
             name = line.name.replace("|", "\\|")
             lines.append("| " + " | ".join([name, *(entry.plain() for entry in line.entries)]) + " |")
         return "\n".join(lines) + "\n"
+
+    def latex(self) -> str:
+        """Return the table as LaTeX, for the package booktabs; links in it are their texts."""
+        rows = [line.latex() for line in self.lines]
+        plain = [[line.name, *(entry.plain() for entry in line.entries)] for line in self.lines]
+        return tabular(self.title, [escaped(name) for name in self.head], rows, [self.head, *plain])
 
 
 def comma_separated(records: Sequence[Record]) -> str:

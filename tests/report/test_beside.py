@@ -34,12 +34,12 @@ def test_figure_without_numbers_has_no_csv(tmp_path: Path) -> None:
     assert [link.get("href") for link in links.iter("a")] == ["f.svg", "f.png"]
 
 
-def test_table_is_written_in_three_forms_with_links_to_them_behind_the_note(tmp_path: Path) -> None:
+def test_table_is_written_in_four_forms_with_links_to_them_behind_the_note(tmp_path: Path) -> None:
     table = Table(title="T", head=["", "a"], lines=[Line(name="r", entries=[DASH])], records=[{"a": None}])
     shown, note = Beside(tmp_path).table("t", table, "A note. ")
-    assert names(tmp_path) == {"t.html", "t.md", "t.csv"}
+    assert names(tmp_path) == {"t.html", "t.md", "t.tex", "t.csv"}
     assert ElementTree.tostring(shown, method="html", encoding="utf-8") in (tmp_path / "t.html").read_bytes()
-    assert "".join(note.itertext()) == "A note. t: HTML MD CSV"
+    assert "".join(note.itertext()) == "A note. t: HTML MD TEX CSV"
 
 
 def test_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
     STORE/experiments/NAME/report.html                       the page, which needs nothing beside it
                            PART-EXHIBIT.svg .png .csv         a figure, and the numbers in it
-                           PART-EXHIBIT.html .md .csv         a table
-                           PART-claims.html .md .csv
-                           summary.html .md .csv
+                           PART-EXHIBIT.html .md .tex .csv    a table
+                           PART-claims.html .md .tex .csv
+                           summary.html .md .tex .csv
 
 It can be drawn at any time: what was not measured is named, and drawn, as missing.
 """

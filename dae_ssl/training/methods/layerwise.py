@@ -27,6 +27,10 @@ class LayerwiseDenoisingAutoencoder(SelfSupervised, name="layerwise_dae"):
     """
 
     reconstruction: str = "l2"
+    """The reconstruction loss: the name of a registered function.
+
+    Source: the paper, which has L2.
+    """
 
     def __post_init__(self) -> None:
         known = self.reconstruction in RECONSTRUCTION

@@ -26,10 +26,20 @@ class Siamese(SelfSupervised):
     """Whether a reconstruction is compared with the clean image, or with the view it was made from."""
 
     embedding: str = "none"
-    """Embedding loss: none, or the name of a function in `losses.py`."""
+    """The embedding loss: `none`, or the name of a registered function.
+
+    Source: the paper, which has none, L1, L2 and NCS; the others stand with their own sources among the losses.
+    """
     alpha: float = 0.0
-    """Weight of the embedding loss, divided by the embedding's width d."""
+    """The weight alpha of the embedding loss, which is divided by the embedding's width d; 0 is the plain autoencoder.
+
+    Source: the paper, which tries 0.0001 to 100; the default is its plain autoencoder.
+    """
     reconstruction: str = "l2"
+    """The reconstruction loss: the name of a registered function.
+
+    Source: the paper, which has L2.
+    """
 
     def __post_init__(self) -> None:
         choices = ["none", *EMBEDDING]

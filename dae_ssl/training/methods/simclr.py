@@ -21,9 +21,16 @@ class SimCLR(SelfSupervised, name="simclr"):
     """Contrasts the two views of an image with all other images of the global batch."""
 
     contrast: str = "nt_xent"
-    """`nt_xent` as written, or `published_contrast` as in the published code."""
+    """The contrastive loss: `nt_xent` or `published_contrast`.
+
+    Source: the paper, whose text has InfoNCE as in SimCLR (Chen et al. 2020); the published code has its own mixture,
+    which is `published_contrast`.
+    """
     temperature: float = CONTRAST_TEMPERATURE
-    """Of NT-Xent."""
+    """The temperature of NT-Xent, by which similarities are divided.
+
+    Source: Chen et al. 2020, appendix B.9, for CIFAR-10; the paper gives none.
+    """
 
     def __post_init__(self) -> None:
         require(self.contrast in CONTRAST, "method.contrast", self.contrast, ", ".join(CONTRAST))

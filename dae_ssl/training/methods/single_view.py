@@ -23,6 +23,10 @@ class SingleView(SelfSupervised):
     denoising: ClassVar[bool]
 
     reconstruction: str = "l2"
+    """The reconstruction loss: the name of a registered function.
+
+    Source: the paper, which has L2.
+    """
 
     def __post_init__(self) -> None:
         known = self.reconstruction in RECONSTRUCTION

@@ -1,6 +1,8 @@
 """The page of an experiment and its files: whole by itself, every part there, gaps shown as gaps."""
 
+import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from dae_ssl import experiments
 from dae_ssl.store import Store
 from tests.forged import Page
 from tests.report.experiment.conftest import drawn, records, sections
+from tests.report.test_latex import a_table, cells
 
 CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
             "--disable-component-update", "--disable-sync"]  # fmt: skip
@@ -19,17 +22,41 @@ def study(store: Store) -> Path:
     return drawn(store, "study")
 
 
-def test_every_figure_is_an_svg_and_a_png_and_every_table_html_markdown_and_csv(study: Path) -> None:
+def test_every_figure_is_an_svg_and_a_png_and_every_table_html_markdown_latex_and_csv(study: Path) -> None:
     kinds: dict[str, set[str]] = {}
     for path in study.parent.iterdir():
         kinds.setdefault(path.stem, set()).add(path.suffix)
     assert kinds.pop("report") == {".html"}
     tables = {name for name, found in kinds.items() if ".md" in found}
-    assert all(kinds[name] == {".html", ".md", ".csv"} for name in tables)
+    assert all(kinds[name] == {".html", ".md", ".tex", ".csv"} for name in tables)
     assert all({".svg", ".png"} <= suffixes for name, suffixes in kinds.items() if name not in tables)
     shown = {f"{section.name}-{exhibit.name}" for section in sections("study") for exhibit in section.exhibits}
     assert shown <= kinds.keys()
     assert {f"{section.name}-claims" for section in sections("study") if section.claims} <= tables
+
+
+def test_tables_say_in_latex_what_they_say_in_markdown_and_are_linked(study: Path) -> None:
+    tables = sorted(study.parent.glob("*.tex"))
+    for path in tables:
+        head, _, *lines = path.with_suffix(".md").read_text().splitlines()
+        rows = [[cell.strip().strip("*`") for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in (head, *lines)]
+        assert cells(path.read_text()) == [[cell.replace("\\|", "|") for cell in row] for row in rows], path.name
+    assert {path.name for path in tables} <= {*Page(study).addresses}
+
+
+@pytest.mark.slow
+def test_pdflatex_sets_every_table_with_booktabs_alone(study: Path, tmp_path: Path) -> None:
+    if shutil.which("pdflatex") is None or shutil.which("kpsewhich") is None:
+        pytest.skip("pdflatex is not installed: apt-get install texlive-latex-recommended")
+    if subprocess.run(["kpsewhich", "booktabs.sty"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("booktabs is not installed: apt-get install texlive-latex-recommended")
+    body = "\n\n".join([a_table().latex(), *(path.read_text() for path in sorted(study.parent.glob("*.tex")))])
+    document = "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n%s\n\\end{document}\n"
+    (tmp_path / "all.tex").write_text(document % body)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert not re.search("Missing character|Undefined", (tmp_path / "all.log").read_text(errors="replace"))
 
 
 def test_every_row_of_every_table_is_there_measured_or_not(study: Path) -> None:
