@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SimCLR(SelfSupervised, name="simclr"):
-    """Contrasts the two views of an image with all other images of the global batch."""
+    """The two views of an image are contrasted with the views of all other images of the global batch."""
 
     contrast: str = "nt_xent"
-    """`nt_xent` as written, or `published_contrast` as in the published code."""
+    """Contrastive loss: `nt_xent` as in its paper, or `published_contrast` as in the study's published code."""
     temperature: float = CONTRAST_TEMPERATURE
-    """Of NT-Xent."""
+    """Temperature of NT-Xent, by which its similarities are divided."""
 
     def __post_init__(self) -> None:
         require(self.contrast in CONTRAST, "method.contrast", self.contrast, ", ".join(CONTRAST))
         require(self.temperature > 0, "method.temperature", self.temperature, "a number above 0")
 
     def normalised(self) -> Self:
-        """Return the settings with the default temperature where the loss has none."""
+        """Return the settings, with the default temperature if the loss has no temperature."""
         return self if self.contrast == "nt_xent" else replace(self, temperature=SimCLR.temperature)
 
     @property
     def decodes(self) -> bool:
-        """There is no decoder."""
+        """False: there is no decoder."""
         return False
 
     def forward(

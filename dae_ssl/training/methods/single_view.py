@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SingleView(SelfSupervised):
-    """L = rec(clean, x̂1) when denoising; else the clean image is its own view, L = rec(clean, x̂)."""
+    """L = rec(clean, x̂1) with x̂1 made from a view when denoising; otherwise L = rec(clean, x̂), made from the clean."""
 
     denoising: ClassVar[bool]
+    """Whether the input is a view rather than the clean image."""
 
     reconstruction: str = "l2"
+    """Reconstruction loss: the name of a function in `losses.py`."""
 
     def __post_init__(self) -> None:
         known = self.reconstruction in RECONSTRUCTION
@@ -30,7 +32,7 @@ class SingleView(SelfSupervised):
 
     @property
     def exchanges(self) -> bool:
-        """Each image has its own loss."""
+        """False, since each image has a loss of its own."""
         return False
 
     def forward(
@@ -53,14 +55,14 @@ class SingleView(SelfSupervised):
 
 @dataclass(frozen=True, kw_only=True)
 class SingleViewDenoisingAutoencoder(SingleView, name="single_view_dae"):
-    """One view in, the clean image out."""
+    """The clean image is reconstructed from one view."""
 
     denoising: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class SingleViewAutoencoder(SingleView, name="single_view_ae"):
-    """The clean image in and out; no augmentation, as in the published code."""
+    """The clean image is reconstructed from itself, without augmentation, as in the published code."""
 
     denoising: ClassVar[bool] = False
     augments: ClassVar[bool] = False
