@@ -200,7 +200,7 @@ def _words(identity: dict[str, Any]) -> str:
 def _runs_here(identity: dict[str, Any]) -> bool | None:
     """Return whether the holder runs on this host; None if that cannot be known from here.
 
-    A container or a reboot numbers processes anew, and a cluster may hide other users' processes from /proc.
+    Containers and reboots start process ids again, and a cluster may hide other users' processes from /proc.
     """
     if (identity["host"], identity["space"]) != (socket.gethostname(), _process_space()):
         return None

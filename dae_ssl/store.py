@@ -107,7 +107,7 @@ class Store:
         return [Folder(path) for path in _visible(self.root / "launches") if (path / LAUNCH).exists()]
 
     def page(self, experiment: str) -> Path:
-        """Return the report page of an experiment; its figures and tables lie beside it."""
+        """Return the report page of an experiment; its figures and tables are in the same folder."""
         return self.root / "experiments" / experiment / REPORT
 
     @property

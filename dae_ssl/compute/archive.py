@@ -116,7 +116,7 @@ class Archive:
                 node = cells.nodes(cell, store)[stage]
                 more = (pictures_name(cell.optimisation.epochs),) if node.key in with_pictures else ()
                 entry = _packed(stage, node, record, (*BROUGHT, *more))
-                if _tells_more(entry, self.nodes.get((stage, node.key))):
+                if _has_more(entry, self.nodes.get((stage, node.key))):
                     self.nodes[stage, node.key] = entry
                     changed += 1
         return changed
@@ -185,7 +185,7 @@ def _as_of(path: Path) -> tuple[int, ...]:
     return identity(path) if path.exists() else _ABSENT
 
 
-def _tells_more(entry: Mapping[str, Any], known: Mapping[str, Any] | None) -> bool:
+def _has_more(entry: Mapping[str, Any], known: Mapping[str, Any] | None) -> bool:
     """Return whether an entry has other products or another parent than the known one, or more of the same products."""
     if known is None or products_digest(entry["record"]) != products_digest(known["record"]):
         return True

@@ -51,9 +51,8 @@ class Resources:
             gpus in (0, processes), "gpus_per_machine", gpus, f"0, or {processes}, one for each rank or packed cell"
         )
         for option in self.sbatch:
-            require(
-                re.fullmatch(r"[a-z][a-z-]*(=.+)?", option) is not None, "sbatch", option, "such as constraint=a100"
-            )
+            is_option = re.fullmatch(r"[a-z][a-z-]*(=.+)?", option) is not None
+            require(is_option, "sbatch", option, "an option such as constraint=a100")
 
     @property
     def ranks(self) -> int:

@@ -15,7 +15,7 @@ from dae_ssl.store import Store
 from dae_ssl.tracking.copying import CellRun, LiveCopy
 
 SHORT = {"embedding": "", "alpha": "α="}
-"""What precedes the value of a method's setting in the name of a run, where that is not the setting's name and `=`."""
+"""The text before the value of a setting in the name of a run, for settings that do not use `NAME=`."""
 
 
 def cell_run(cell: Cell, store: Store, experiment: str = MLFLOW_EXPERIMENT) -> CellRun:

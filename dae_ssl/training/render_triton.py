@@ -18,7 +18,7 @@ LARGEST_SIZE = 128
 """The side, in pixels, of the largest image that a program's registers hold."""
 PIXELS_A_WARP = 128
 
-# A batch's parameters begin at any address, and compiling the kernel anew for each alignment would gain nothing.
+# A batch's parameters begin at any address, and compiling the kernel for each alignment would gain nothing.
 _PARAMETERS = ["rows", "top", "left", "flip", "brightness", "contrast", "saturation", "hue", "order", "solarize"]
 
 

@@ -59,7 +59,7 @@ class SelfSupervised(Method, abc.ABC):
     def weights(self, settings: Networks) -> Mapping[str, float]:  # noqa: ARG002
         """Return, by name, the factors by which `forward` multiplies terms of the loss.
 
-        `forward` receives them as scalars on the device: a step with a constant would be compiled anew for each value.
+        `forward` receives them as scalars on the device: with a constant, each value would be compiled separately.
         """
         return {}
 
