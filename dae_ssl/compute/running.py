@@ -181,7 +181,7 @@ class Round:
     def to_the_end(self, stop: Callable[[], bool], beside: Callable[[Sequence[Node]], None]) -> None:
         """Compute until no node is free or under way, or for at most GRACE_SECONDS after a request to stop.
 
-        `beside` is called when the lanes have begun, and then, while they compute, with the nodes that have just finished.
+        `beside` is called when the lanes have begun, and then, while they compute, with the nodes that have just ended.
         """
         stopping: float | None = None
         done: list[Node] | None = []
