@@ -181,7 +181,9 @@ def _copied(node: Folder, encoder: Encoder, path: Path) -> bool:
         return False
     content = node.product(encoder.product).read_bytes()
     if sha256_of(content) != encoder.sha256:
-        raise StoreError(f"{node.product(encoder.product)} changed since it was committed: delete {node.path} and run again")
+        raise StoreError(
+            f"{node.product(encoder.product)} changed since it was committed: delete {node.path} and run again"
+        )
     write_bytes(path, content)
     return True
 
