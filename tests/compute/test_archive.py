@@ -328,13 +328,13 @@ def test_node_that_the_store_has_stays_as_it_is(measured: tuple[Store, Cell], tm
         (lambda entry: entry.update(key="0" * 16), "is not the key of its settings"),
         (lambda entry: entry["files"].update({"../probe.json": ""}), "is not a product's name"),
         (lambda entry: entry["files"].update({"record.json": ""}), "is not a product's name"),
-        (lambda entry: entry["files"].update({"probe.json": "bm90IGx6bWE="}), "a file in it is cut"),
+        (lambda entry: entry["files"].update({"probe.json": "bm90IGx6bWE="}), "a file in it is truncated"),
         (
             lambda entry: entry["files"].update({"probe.json": packed(b"not lzma, and longer")[:-4]}),
-            "a file in it is cut",
+            "a file in it is truncated",
         ),
         (lambda entry: entry["files"].update({"probe.json": "bm90IGx6bWEsIGJ1dCBsb25nZXI="}), "LZMAError"),
-        (lambda entry: entry["files"].update({"probe.json": packed(b"x", b"y")}), "followed by something"),
+        (lambda entry: entry["files"].update({"probe.json": packed(b"x", b"y")}), "followed by other data"),
         (lambda entry: entry["files"].update({"probe.json": 5}), "TypeError"),
         (lambda entry: entry["files"].update({"log.jsonl": 5}), "TypeError"),
         (lambda entry: entry["files"].update({"log.jsonl": None}), "TypeError"),
@@ -387,7 +387,7 @@ def test_node_that_the_store_has_stays_as_it_is(measured: tuple[Store, Cell], tm
         *(
             (
                 lambda entry, name=name: entry["record"].update(left_behind={name: {"bytes": 1, "sha256": "0" * 64}}),
-                "no product",
+                "is not a product's name",
             )
             for name in ("../a", "log.jsonl", "encoder-epoch" + "1" * 5000 + ".pt")
         ),
