@@ -1,4 +1,4 @@
-"""Ranks, the device each works on, the process group, and the exchanges between them."""
+"""Ranks and their devices, the process group, and the communication between ranks."""
 
 import contextlib
 import ctypes
@@ -19,7 +19,7 @@ from dae_ssl.config import require
 
 @dataclass(frozen=True)
 class World:
-    """The ranks that compute one thing together; a single process is a world of one."""
+    """The ranks that train one model together; a single process is a world of one rank."""
 
     rank: int
     size: int
@@ -27,11 +27,11 @@ class World:
 
     @property
     def first(self) -> bool:
-        """Whether this rank writes files and speaks."""
+        """Whether this is the rank that writes files and prints messages."""
         return self.rank == 0
 
     def share(self, batch_size: int) -> slice:
-        """Return this rank's part of a global batch. Raises ConfigError unless all parts are equal."""
+        """Return this rank's part of a global batch. Raises ConfigError unless the ranks divide it evenly."""
         choices = f"a multiple of the {self.size} ranks"
         require(batch_size % self.size == 0, "optimisation.batch_size", batch_size, choices)
         part = batch_size // self.size
@@ -44,7 +44,7 @@ class World:
         return value
 
     def any(self, flag: bool) -> bool:
-        """Return whether any rank says so; every rank gets the same answer."""
+        """Return whether the flag is set on any rank; every rank gets the same answer."""
         if self.size == 1:
             return flag
         return bool(self.sum(torch.tensor(int(flag), device=self.device)).item())
@@ -58,28 +58,28 @@ class World:
         return box[0]
 
     def barrier(self) -> None:
-        """Wait until every rank has come here."""
+        """Wait until every rank has reached this point."""
         if self.size > 1:
             dist.barrier()
 
 
 class Gradients:
-    """The gradients of some parameters; with several ranks they are views of one buffer, exchanged at once."""
+    """The gradients of some parameters; with several ranks they are views of one buffer, summed in one all-reduce."""
 
     def __init__(self, parameters: Sequence[torch.nn.Parameter], world: World) -> None:
-        """Take the parameters, dense and all of one type, on the rank's device."""
+        """Hold the parameters, which are dense, of one type and on the rank's device."""
         self.parameters, self.world = parameters, world
         self.buffer: Tensor | None = None
         self.views: list[Tensor] = []
         if world.size > 1:
             sizes = [parameter.numel() for parameter in parameters]
             self.buffer = torch.zeros(sum(sizes), dtype=parameters[0].dtype, device=world.device)
-            # Each view lies in memory as its parameter does: the fused update walks both by address.
+            # Each view has its parameter's strides: the fused update goes through both by address.
             for parameter, start in zip(parameters, itertools.accumulate(sizes, initial=0), strict=False):
                 self.views.append(self.buffer.as_strided(parameter.shape, parameter.stride(), start))
 
     def clear(self) -> None:
-        """Forget the gradients, before a loss is computed."""
+        """Clear the gradients before a loss is computed."""
         for parameter in self.parameters:
             parameter.grad = None
 
@@ -88,11 +88,11 @@ class Gradients:
         if self.buffer is None:
             loss.backward()
             return
-        # Taken as they come, and copied by one kernel: backward() would add them to the buffer one after another.
+        # One kernel copies all of them; backward() would add them to the buffer one after another.
         gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
         with_part = [index for index, gradient in enumerate(gradients) if gradient is not None]
         torch._foreach_copy_([self.views[index] for index in with_part], [gradients[index] for index in with_part])
-        for index in with_part:  # a parameter without a part in the loss has no gradient, as with one rank
+        for index in with_part:  # a parameter that the loss does not depend on has no gradient, as with one rank
             self.parameters[index].grad = self.views[index]
 
     def exchange(self) -> None:
@@ -105,7 +105,7 @@ class Gradients:
 def world(device: str = "auto") -> Iterator[World]:
     """Join the process group that torchrun describes in the environment, or be a world of one; leave it at the end.
 
-    `device` is `auto` (a GPU where there is one), `cpu` or `cuda`. Raises ConfigError when it cannot be had.
+    `device` is `auto` (a GPU if there is one), `cpu` or `cuda`. Raises ConfigError if this rank has no such device.
     """
     size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     chosen = _device(device)
@@ -130,15 +130,15 @@ def _device(name: str) -> torch.device:
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     local, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
-    require(local < count, "device", name, f"cpu, or fewer ranks: rank {local} of this machine finds {count} GPUs")
+    require(local < count, "device", name, f"cpu, or fewer ranks: each needs its own GPU, and there are {count}")
     return torch.device("cuda", local)
 
 
 @contextlib.contextmanager
 def arithmetic(device: torch.device, precision: str) -> Iterator[None]:
-    """Fix how a GPU computes while the block runs: repeatably, with TensorFloat-32 where the precision allows it.
+    """Make a GPU compute deterministically while the block runs, with TensorFloat-32 only for the precision `tf32`.
 
-    What is computed must not depend on what the process computed before, so all of it is put back.
+    The former settings are restored, so that results do not depend on what the process computed before.
     """
     if device.type != "cuda":
         yield
@@ -163,12 +163,12 @@ def arithmetic(device: torch.device, precision: str) -> Iterator[None]:
 def keep_freed_memory() -> None:
     """Let glibc keep freed blocks for the next training step instead of returning them to the kernel.
 
-    Activations of a batch are tens of megabytes each, which malloc maps and unmaps anew in every step; faulting the
+    Activations of a batch are tens of megabytes each, which malloc would map and unmap in every step; faulting their
     pages in again takes about half of a step on a CPU.
     """
     if not sys.platform.startswith("linux"):
         return
-    with contextlib.suppress(OSError, AttributeError):  # another C library: slower, otherwise the same
+    with contextlib.suppress(OSError, AttributeError):  # another C library lacks it: slower, but with the same results
         mallopt = ctypes.CDLL(None).mallopt
         m_mmap_threshold, m_trim_threshold = -3, -1
         mallopt(m_mmap_threshold, 1 << 30)
@@ -176,21 +176,21 @@ def keep_freed_memory() -> None:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Tell whether memory was asked for, of the machine or of its GPU, that there is none of."""
+    """Return whether an error means that the machine or its GPU has run out of memory."""
     on_cpu = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     return on_cpu or isinstance(error, MemoryError | torch.OutOfMemoryError)
 
 
 def lost_peer(error: BaseException) -> bool:
-    """Tell whether an exchange failed because another rank is gone, so that the reason is to be looked for there."""
+    """Return whether an error means that communication failed because another rank is gone, which has the reason."""
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo/" in str(error))
 
 
 class _GatherRows(torch.autograd.Function):
-    """The rows of all ranks, and back: the sum of what every rank's loss says about this rank's rows.
+    """Gathers the rows of all ranks; backward sums the gradients of every rank's loss by this rank's rows.
 
-    `torch.distributed.nn.functional.all_gather` is deprecated, refuses to be compiled, and from four ranks on sums in
-    another order; what takes its place in PyTorch, with the very same sums, is private and goes by another name in each
+    `torch.distributed.nn.functional.all_gather` is deprecated, cannot be compiled, and sums in another order from four
+    ranks on. Its replacement in PyTorch computes the very same sums, but is private and has another name in each
     version.
     """
 
@@ -203,14 +203,14 @@ class _GatherRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        # Every rank's loss depends on these rows: what they say is summed before this rank takes its part.
+        # Every rank's loss depends on these rows: all gradients are summed before this rank takes its part.
         total = gradients[0].contiguous().clone()
         dist.all_reduce(total)
         return total.chunk(ctx.size)[ctx.rank], None, None
 
 
 def gather_rows(rows: Tensor, world: World) -> Tensor:
-    """Return the rows (n, d) of all ranks, (size * n, d) in rank order, with gradient to every rank's own."""
+    """Return the rows (n, d) of all ranks, (size * n, d) in rank order; each rank's own rows receive gradients."""
     if world.size == 1:
         return rows
     gathered: Tensor = _GatherRows.apply(rows, world.rank, world.size)

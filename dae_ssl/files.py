@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and vanish the same way; and the SHA-256 by which they are told apart."""
+"""Files are written and removed as a whole, so that no process sees half of one, and identified by their SHA-256."""
 
 import contextlib
 import hashlib
@@ -16,22 +16,22 @@ from pathlib import Path
 from typing import BinaryIO
 
 LEFTOVER = re.compile(r"\..+\.\d+\.[0-9a-f]{8}", re.DOTALL)
-"""The name of what a process writes or removes: the name it is for, the process, and what no other has."""
+"""A temporary name: the final name, the process id and eight random hexadecimal digits."""
 
 
 class StoreError(RuntimeError):
-    """The store cannot give or take something; the message is one line that says what and what to do."""
+    """Something cannot be read from or written to the store; the message is one line that says what to do."""
 
 
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn a full, read-only or forbidden disk into one line that says what to do."""
+    """Turn an OSError, such as that of a full or read-only disk, into a StoreError that says what to do."""
     try:
         yield
     except OSError as error:
         advice = {
-            28: "the disk is full: free space, or name another store or file; nothing finished was lost",
-            122: "the disk quota is used up: free space, or name another store or file; nothing finished was lost",
+            28: "the disk is full: free space, or name another store or file; finished results are safe",
+            122: "the disk quota is used up: free space, or name another store or file; finished results are safe",
             30: "the file system is read-only: name a store or file that can be written",
             13: "permission denied: name a store or file that you can write",
             36: "the name is too long: choose a shorter one",
@@ -40,21 +40,21 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def require_replaceable(path: Path) -> None:
-    """Raise StoreError for what a file cannot take the place of: a folder, a device, a pipe, a name that cannot be."""
+    """Raise StoreError if a file cannot replace `path`: a folder, a device, a pipe, or a name that no file can have."""
     with explained(path):
         try:
             mode = path.stat().st_mode
         except FileNotFoundError:
             return
     if not stat.S_ISREG(mode):
-        raise StoreError(f"cannot write {path}: it is there and no regular file: name another file")
+        raise StoreError(f"cannot write {path}: it exists and is not a regular file: name another file")
 
 
 @contextlib.contextmanager
 def appearing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success it is synced to disk and renamed, on failure removed.
+    """Yield a temporary path in the same folder; on success it is synced and renamed to `path`, on failure removed.
 
-    Raises StoreError, before anything is written, where something other than a file has the name.
+    Raises StoreError, before anything is written, if `path` exists and is not a regular file.
     """
     require_replaceable(path)
     temporary = beside(path)
@@ -66,25 +66,25 @@ def appearing(path: Path) -> Iterator[Path]:
             temporary.replace(path)
             sync_folder(path.parent)
     finally:
-        with contextlib.suppress(OSError):  # a read-only file system refuses even to look, and would hide the reason
+        with contextlib.suppress(OSError):  # a read-only file system raises here too, which would hide the first error
             temporary.unlink(missing_ok=True)
 
 
 def beside(path: Path) -> Path:
-    """Return a path in the same folder that nothing has, by whose name it is known what a killed process left."""
+    """Return an unused path in the same folder, whose name shows that it is temporary if a killed process leaves it."""
     return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
 
 
 def discard(path: Path, still: Callable[[], bool] = lambda: True) -> bool:
-    """Remove a file, a link, or a folder with all that is in it, at once for whoever looks for its name.
+    """Remove a file, a link, or a folder with its contents; other processes see its name vanish at once.
 
-    `still` is asked when nobody can come to it any more: if it is not to be removed after all it is put back, and False
-    returned. Links are never followed. Raises StoreError for what cannot be removed.
+    After the name has vanished, `still` decides whether to go on: if it returns False, the path is put back and False
+    is returned. Links are never followed. Raises StoreError if the path cannot be removed.
     """
     with explained(path):
         aside = path.rename(beside(path))
         if not still():
-            with contextlib.suppress(OSError):  # somebody made it anew meanwhile, and this is no longer missed
+            with contextlib.suppress(OSError):  # another process has created the path again: then the old one goes
                 aside.rename(path)
                 return False
         delete(aside)
@@ -92,7 +92,7 @@ def discard(path: Path, still: Callable[[], bool] = lambda: True) -> bool:
 
 
 def delete(path: Path) -> None:
-    """Remove a file, a link, or a folder with all that is in it, which nobody else uses; links are never followed."""
+    """Remove a file, a link, or a folder with its contents that no other process uses; links are never followed."""
     with explained(path):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -101,9 +101,9 @@ def delete(path: Path) -> None:
 
 
 def weight(path: Path) -> int:
-    """Return the bytes of a file, or of all files in a folder and below; links are not followed.
+    """Return the size in bytes of a file, or of all files below a folder; links are not followed.
 
-    What vanishes while it is looked at, or may not be looked at, counts nothing.
+    Files that vanish meanwhile, or that this user may not see, count as 0 bytes.
     """
     total, waiting = 0, [path]
     with contextlib.suppress(OSError):
@@ -151,21 +151,21 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-# ---------------------------------------------------------------------------------- digests that are known already
+# ---------------------------------------------------------------------------------- digests computed once
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a file that was hashed while it was written holds."""
+    """The size and digest of a file that was hashed while it was written."""
 
     bytes: int
     sha256: str
 
 
 class Digests:
-    """The SHA-256 of files, each computed once for as long as the file is the same: its inode, size and times.
+    """The SHA-256 of files, each computed only once while the file's inode, size and times stay the same.
 
-    Held by one process for one run: whoever comes later reads anew what a disk gives back.
+    One process keeps them for one run; later processes hash the files again, so that damage on the disk is noticed.
     """
 
     def __init__(self) -> None:
@@ -173,13 +173,13 @@ class Digests:
 
     def of(self, path: Path) -> str:
         """Return the digest of a file."""
-        same = identity(path)  # as it was before it is read: if it changes meanwhile, it is read again next time
+        same = identity(path)  # taken before reading: if the file changes meanwhile, it is read again next time
         if same not in self._known:
             self._known[same] = sha256(path)
         return self._known[same]
 
     def note(self, path: Path, written: Written) -> None:
-        """Take over the digest of a file that was hashed while it was written. Raises StoreError for another size."""
+        """Store the digest of a file that was hashed while it was written. Raises StoreError if its size differs."""
         same = identity(path)
         if path.stat().st_size != written.bytes:
             raise StoreError(f"{path} changed while it was written: it should have {written.bytes} bytes; run again")
@@ -187,20 +187,20 @@ class Digests:
 
 
 def identity(path: Path) -> tuple[int, ...]:
-    """Return what changes with a file's content: where it is, its size and its times."""
-    found = path.stat()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    """Return a file's device, inode, size and times, some of which change whenever its content does."""
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 class Overwriting:
-    """Fills in a file that is laid out already, and hashes all of it on the way; `overwriting` makes one.
+    """Overwrites parts of an existing file and hashes the whole file in the same pass; `overwriting` opens one.
 
-    Parts come from front to back, and what lies between them is read from the file. A part that comes too late is
-    written all the same, and costs reading the whole file in the end. Hashing is done by a thread.
+    Parts are written from front to back, and the bytes between them are read from the file. A part out of order is
+    written too, but then the whole file is read again at the end. A thread computes the hash.
     """
 
     WAITING = 2
-    """Parts at most that are written and not yet hashed: a part must not change before that many others came."""
+    """At most so many written parts wait to be hashed: a part's memory must not change before as many have followed."""
 
     def __init__(self, path: Path, file: BinaryIO, hasher: ThreadPoolExecutor) -> None:
         self._path, self._file, self._hasher = path, file, hasher
@@ -218,7 +218,7 @@ class Overwriting:
         self._end = offset + part.nbytes
 
     def finish(self) -> Written:
-        """Return what the file holds now."""
+        """Return the size and digest of the whole file."""
         self._file.flush()
         size = self._path.stat().st_size
         if not self._in_order:
@@ -229,7 +229,7 @@ class Overwriting:
         return Written(self._end, self._sha.hexdigest())
 
     def _hash_file(self, end: int) -> None:
-        """Hash what the file has between the last part and an offset."""
+        """Hash the bytes of the file between the last part and an offset."""
         self._file.seek(self._end)
         while self._end < end and (content := self._file.read(min(1 << 20, end - self._end))):
             self._hash(memoryview(content))
@@ -243,6 +243,6 @@ class Overwriting:
 
 @contextlib.contextmanager
 def overwriting(path: Path) -> Iterator[Overwriting]:
-    """Open a file that is there to be filled in and hashed at once."""
+    """Open an existing file to overwrite parts of it and hash it in the same pass."""
     with path.open("r+b") as file, ThreadPoolExecutor(1) as hasher:
         yield Overwriting(path, file, hasher)

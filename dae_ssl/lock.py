@@ -1,12 +1,12 @@
-"""An exclusive lock per node that survives its holder: held by a file with a heartbeat, on any shared file system.
+"""An exclusive lock for each node, on any shared file system: a file with a heartbeat, recovered if its holder dies.
 
-Neither `flock` nor file existence alone is enough on a cluster: the first is missing or local on many parallel file
-systems, the second outlives a killed process. So the lock is a file created exclusively that names its holder, and a
-thread of the holder touches it. A holder on this host is dead when its process is gone; one elsewhere when its
-heartbeat has stood still for as long as *we* watched it, so clocks need not agree.
+Neither `flock` nor the existence of a file is enough on a cluster: `flock` is missing or local on many parallel file
+systems, and a file outlives a killed process. So the lock is a file that is created exclusively and names its holder,
+and a thread of the holder touches it. A holder on this host is dead if its process is gone; a holder on another host
+is dead if its heartbeat has stood still while *this* process watched it, so that clocks need not agree.
 
-`filelock.SoftFileLease` works alike, but recovers no lock at all where names cannot be exchanged, as on NFS, and none
-that a power cut has emptied: a dead holder would block its node for ever.
+`filelock.SoftFileLease` is similar, but recovers no lock on file systems that cannot exchange two names, such as NFS,
+and none that a power cut has emptied: a dead holder would block its node for ever.
 """
 
 import contextlib
@@ -30,21 +30,24 @@ POLL_SECONDS = 0.5
 
 
 class Locked(StoreError):
-    """Another process holds the lock; the message says which, and since when."""
+    """Another process holds the lock; the message names it and the time since when."""
 
 
 @dataclass(frozen=True)
 class Lock:
-    """A lock that is held; `check` tells whether it still is."""
+    """A lock that this process has acquired; `check` verifies that it still holds it."""
 
     path: Path
     token: str
 
     def check(self) -> None:
-        """Raise StoreError if another process took the lock over, as after a long suspension of this one."""
+        """Raise StoreError if another process took the lock over, for example while this one was suspended."""
         holder = _read(self.path)
         if holder is None or holder["token"] != self.token:
-            raise StoreError(f"{self.path} was taken over while this process stood still: stop, the other continues")
+            raise StoreError(
+                f"{self.path} was taken over by another process while this one was suspended: "
+                "this one stops, and the other continues"
+            )
 
 
 @contextlib.contextmanager
@@ -57,9 +60,9 @@ def held(
 ) -> Iterator[Lock]:
     """Hold the lock at `path` while the block runs.
 
-    When another process holds it, say so once with `tell` and wait, or raise Locked if not to `wait`, or once to
-    `give_up`. A lock left by a dead process is taken over; whether one on another host is dead shows in seconds to a
-    minute, waited for either way.
+    If another process holds it, `tell` receives one line and this process waits; it raises Locked instead if `wait` is
+    False, or as soon as `give_up` returns True. A lock left by a dead process is taken over; on another host it takes
+    seconds to a minute to see whether the holder is dead, which is waited for even if `wait` is False.
     """
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,39 +82,39 @@ def held(
 
 
 def holder(path: Path) -> str | None:
-    """Return who holds the lock, in words, or None when nobody does or the holder seems to be dead.
+    """Return a description of the lock's holder, or None if there is none or it seems to be dead.
 
-    Whether one on another host is dead is judged by one look at its heartbeat and this host's clock, which is good
-    enough to show people; `held` does not rely on it.
+    A holder on another host is judged by one look at its heartbeat and this host's clock, which is good enough for
+    display; `held` does not rely on it.
     """
-    there = _read(path)
-    if there is None or _runs_here(there) is False:
+    identity = _read(path)
+    if identity is None or _runs_here(identity) is False:
         return None
-    still = time.time() - there["beat"] / 1e9
-    return None if _runs_here(there) is None and still > STALE_SECONDS else _words(there)
+    silent_seconds = time.time() - identity["beat"] / 1e9
+    return None if _runs_here(identity) is None and silent_seconds > STALE_SECONDS else _words(identity)
 
 
 def _acquire(lock: Lock, wait: bool, tell: Callable[[str], None], give_up: Callable[[], bool]) -> None:
     seen: tuple[str, int] | None = None
     seen_since, waiting = time.monotonic(), False
     while not _create(lock):
-        there = _read(lock.path)
-        if there is None:
+        identity = _read(lock.path)
+        if identity is None:
             continue
-        running, pulse = _runs_here(there), (there["token"], there["beat"])
+        running, pulse = _runs_here(identity), (identity["token"], identity["beat"])
         if pulse != seen:
             if running is None and seen is not None:
-                running = True  # its heart beat while we watched
+                running = True  # its heartbeat moved while this process watched
             seen, seen_since = pulse, time.monotonic()
         if running is False or time.monotonic() - seen_since > STALE_SECONDS:
-            tell(f"recovering {lock.path.parent} from {_words(there)}, which is no longer running")
+            tell(f"recovering {lock.path.parent} from {_words(identity)}, which is no longer running")
             if _take_over(lock, pulse):
                 return
             continue
         if (running and not wait) or give_up():
-            raise Locked(f"{lock.path.parent} is being computed by {_words(there)}: wait for it, or stop it")
+            raise Locked(f"{lock.path.parent} is being computed by {_words(identity)}: wait for it, or stop it")
         if not waiting:
-            tell(f"waiting for {lock.path.parent}, which is being computed by {_words(there)}")
+            tell(f"waiting for {lock.path.parent}, which is being computed by {_words(identity)}")
             waiting = True
         time.sleep(POLL_SECONDS)
 
@@ -123,7 +126,7 @@ def _identity(token: str) -> dict[str, object]:
 
 
 def _create(lock: Lock) -> bool:
-    """Create the lock file, whole, only if there is none: written aside and linked, since a link never overwrites."""
+    """Create the lock file if there is none: written under another name and linked, since a link never overwrites."""
     aside = lock.path.with_name(f"{_hidden(lock.path)}.{lock.token}")
     with explained(lock.path):
         if lock.path.exists():
@@ -133,25 +136,25 @@ def _create(lock: Lock) -> bool:
                 file.write(json.dumps(_identity(lock.token)))
                 file.flush()
                 os.fsync(file.fileno())
-            with contextlib.suppress(FileExistsError):  # NFS may also say so of a link that it has made
+            with contextlib.suppress(FileExistsError):  # NFS may raise this although it has made the link
                 os.link(aside, lock.path)
         finally:
             with contextlib.suppress(OSError):
                 aside.unlink(missing_ok=True)
-    there = _read(lock.path)
-    return there is not None and there["token"] == lock.token
+    identity = _read(lock.path)
+    return identity is not None and identity["token"] == lock.token
 
 
 def _take_over(lock: Lock, stale: tuple[str, int]) -> bool:
-    """Put our lock in the place of a stale one, given its token and last beat; return whether it is ours now.
+    """Replace a stale lock, given its token and last beat, by this process's; return whether that succeeded.
 
-    Where many processes see the same stale lock, one at a time may try: the holder of a lock named after its token.
-    The place is never empty meanwhile, so that no newer lock can be overwritten and no two believe they hold it.
+    If many processes see the same stale lock, only one at a time may try: the holder of a lock named after its token.
+    The lock file exists all the time, so that no newer lock is overwritten and no two processes believe they hold it.
     """
     guard = lock.path.with_name(f"{_hidden(lock.path)}.stale.{stale[0]}")
     with held(guard, tell=lambda _text: None):
-        there = _read(lock.path)
-        if there is None or (there["token"], there["beat"]) != stale:
+        identity = _read(lock.path)
+        if identity is None or (identity["token"], identity["beat"]) != stale:
             return False
         write_json(lock.path, _identity(lock.token))
     return True
@@ -162,16 +165,16 @@ def _hidden(path: Path) -> str:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Return who holds the lock, as `_identity` tells it, and when its heart last beat; None if there is no lock."""
+    """Return the holder as `_identity` describes it, with the time of its last beat; None if there is no lock."""
     try:
         content, status = path.read_bytes(), path.stat()
     except FileNotFoundError:
         return None
     except OSError as error:
-        if error.errno == errno.ESTALE:  # NFS: removed by another host while we looked
+        if error.errno == errno.ESTALE:  # NFS: another host has removed it meanwhile
             return None
         raise
-    # One that a power cut emptied: nobody beats, so it grows stale like any other.
+    # A power cut may have emptied the file: nothing touches it any more, so it grows stale like any other.
     unreadable = {"token": f"unreadable-{status.st_ino}-{status.st_mtime_ns}", "host": "an unknown host", "space": "",
                   "pid": 0, "started": None, "since": "long ago"}  # fmt: skip
     try:
@@ -184,8 +187,8 @@ def _read(path: Path) -> dict[str, Any] | None:
 def _beat(lock: Lock, stop: threading.Event) -> None:
     while not stop.wait(BEAT_SECONDS):
         with contextlib.suppress(OSError):
-            there = _read(lock.path)
-            if there is None or there["token"] != lock.token:
+            identity = _read(lock.path)
+            if identity is None or identity["token"] != lock.token:
                 return
             os.utime(lock.path)
 
@@ -195,9 +198,9 @@ def _words(identity: dict[str, Any]) -> str:
 
 
 def _runs_here(identity: dict[str, Any]) -> bool | None:
-    """Tell whether the holder, if it is of this host, runs; None where that cannot be known from here.
+    """Return whether the holder runs on this host; None if that cannot be known from here.
 
-    A container or a reboot numbers processes anew, and a cluster may hide other users' processes from /proc.
+    Containers and reboots start process ids again, and a cluster may hide other users' processes from /proc.
     """
     if (identity["host"], identity["space"]) != (socket.gethostname(), _process_space()):
         return None
@@ -211,7 +214,7 @@ def _runs_here(identity: dict[str, Any]) -> bool | None:
 
 
 def _process_space() -> str:
-    """Return what process numbers are unique in: this boot of this machine, this process namespace."""
+    """Return an identifier of this boot and process namespace, within which process ids are unique."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
@@ -220,7 +223,7 @@ def _process_space() -> str:
 
 
 def _started(pid: int) -> str | None:
-    """Return when a process started, in clock ticks since boot, which tells it from a later one with its number."""
+    """Return when a process started, in clock ticks since boot; a later process with the same id started later."""
     try:
         state, *rest = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except (FileNotFoundError, ProcessLookupError):

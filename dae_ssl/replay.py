@@ -1,4 +1,4 @@
-"""Work on a GPU, captured once as a CUDA graph and replayed: thousands of small launches become one."""
+"""Work on a GPU is captured once as a CUDA graph and replayed: one launch takes the place of thousands."""
 
 import contextlib
 import functools
@@ -9,20 +9,20 @@ from torch import Tensor
 
 Work = Callable[[], object]
 Record = Callable[[Work], Work]
-"""Takes work without doing it, and returns what does it."""
+"""Captures work without doing it, and returns a function that does it."""
 Tell = Callable[[str | None], None]
-"""Takes None once a graph is in use, or the reason why none is."""
+"""Receives None once a graph is in use, or the reason why none can be used."""
 
 
 def record(work: Work) -> Work:
-    """Capture the launches of `work`, which are not run, and return what runs them all again on the same memory.
+    """Capture the launches of `work` without running them; return a function that replays them on the same memory.
 
-    They are captured on the current stream, where `own_stream` has set one, so that what autograd remembers of earlier
-    calls is of the same stream; else on one of PyTorch's.
+    They are captured on the current stream if `own_stream` has set one, since autograd remembers the stream of earlier
+    calls; otherwise on a stream that PyTorch chooses.
     """
     graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
     usual = stream == torch.cuda.default_stream()
-    # Other threads may go on allocating; the default mode would let them spoil the capture.
+    # Other threads may go on allocating; in the default mode that would spoil the capture.
     with torch.cuda.graph(graph, stream=None if usual else stream, capture_error_mode="thread_local"):
         work()
     return graph.replay
@@ -30,7 +30,7 @@ def record(work: Work) -> Work:
 
 @contextlib.contextmanager
 def own_stream(device: torch.device) -> Iterator[None]:
-    """Work on a stream other than the default one while the block runs, on a GPU: there nothing can be captured."""
+    """Run the block on a stream of its own on a GPU, since nothing can be captured on the default stream."""
     if device.type != "cuda":
         yield
         return
@@ -45,14 +45,14 @@ def own_stream(device: torch.device) -> Iterator[None]:
 
 @functools.cache
 def _stream(device: torch.device) -> torch.cuda.Stream:
-    """Return the process's one stream of its own: libraries keep memory for every stream that they have seen."""
+    """Return the one stream that this process uses: libraries keep memory for every stream that they have seen."""
     return torch.cuda.Stream(device)
 
 
 def capturable(optimizer: torch.optim.Optimizer) -> None:
-    """Let a fused optimizer's step be captured where one is captured just now.
+    """Mark a fused optimizer as capturable while a graph is being captured, and only then.
 
-    It changes no number: Adam refuses to be captured without it, and warns where it is idle.
+    The mark changes no number: without it Adam refuses to be captured, and with it Adam warns outside a capture.
     """
     for group in optimizer.param_groups:
         group["capturable"] = torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
@@ -61,17 +61,17 @@ def capturable(optimizer: torch.optim.Optimizer) -> None:
 def repeated(
     work: Work, state: Callable[[], Sequence[Tensor]], device: torch.device, tell: Tell, *, plain_calls: int = 1
 ) -> Work:
-    """Return what does `work` as fast as its device can: as it is on a CPU, `Replayed` on CUDA."""
+    """Return `work` itself for a CPU, and `Replayed` around it for CUDA."""
     return Replayed(work, state, tell, record, plain_calls=plain_calls) if device.type == "cuda" else work
 
 
 class Replayed:
-    """Does `work` each time it is called: at first plainly, then as a graph that was captured once.
+    """Does `work` at each call: the first calls run it directly, later ones replay a graph that was captured once.
 
-    The plain calls make what `work` makes only once, and load libraries, which a capture must not. The next one
-    captures, does the work plainly, goes back and replays: the graph is kept only if all of the state comes out the
-    same, bit for bit. Where it does not, or capturing raises, `tell` takes the reason, and every call is plain.
-    The state is always what as many plain calls leave.
+    The direct calls allocate and load what `work` sets up only once, which must not happen during a capture. The next
+    call captures a graph, does the work directly, restores the state and replays the graph, which is kept only if the
+    whole state comes out the same, bit for bit. Otherwise, or if capturing raises, `tell` receives the reason and
+    every call runs directly. In every case the state is that of as many direct calls.
     """
 
     def __init__(
@@ -83,10 +83,10 @@ class Replayed:
         *,
         plain_calls: int = 1,
     ) -> None:
-        """Hold work that reads and changes memory of the device only, at the same addresses each time.
+        """Hold work that reads and changes only memory of the device, at the same addresses each time.
 
-        `state` returns every tensor that one call leaves to the next, or to the caller; it is asked after the plain
-        calls, of which there is at least one.
+        `state` returns every tensor that a call passes on to the next call or to the caller. It is called after the
+        direct calls; `plain_calls`, their number, is at least 1.
         """
         self._work, self._state, self._tell, self._record = work, state, tell, record
         self._run, self._plain_calls, self._calls = work, plain_calls, 0
@@ -102,7 +102,7 @@ class Replayed:
             replay = self._record(self._work)
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            self._tell(f"capturing a CUDA graph failed, running without: {reason}")
+            self._tell(f"capturing a CUDA graph failed, so this runs without one: {reason}")
             _restore(state, before)
             self._work()
             return
@@ -115,7 +115,7 @@ class Replayed:
             self._tell(None)
         else:
             _restore(state, plain)
-            self._tell("a captured CUDA graph gives other bits than the work that it captured, running without")
+            self._tell("the captured CUDA graph computes other bits than the work itself, so this runs without one")
 
 
 def _copies(tensors: Iterable[Tensor]) -> list[Tensor]:
@@ -129,6 +129,6 @@ def _restore(tensors: Iterable[Tensor], copies: Iterable[Tensor]) -> None:
 
 
 def _same_bits(ones: Iterable[Tensor], others: Iterable[Tensor]) -> bool:
-    """Tell whether tensors are the same in every bit, so that not-a-number equals itself."""
+    """Return whether tensors are the same in every bit, so that not-a-number equals itself."""
     pairs = zip(ones, others, strict=True)
     return all(torch.equal(*(part.detach().reshape(-1).view(torch.uint8) for part in pair)) for pair in pairs)

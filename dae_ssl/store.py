@@ -1,15 +1,15 @@
-"""Where things are: nodes under their keys, atomic commits and validation. The one module that knows file names.
+"""The layout of a store: nodes under their keys, atomic commits and validation. No other module knows file names.
 
     STORE/data/NAME/            a prepared data set
     STORE/STAGE/KEY/            a node: its products, its log, and `record.json` once it is done
     STORE/cells/KEY/            a cell: its settings and nodes, its report
     STORE/experiments/NAME/     the report of an experiment: page, figures, tables
-    STORE/launches/NAME/        a submission: what was meant to be sent, what was sent, what came of it
+    STORE/launches/NAME/        a submission: its plan, the jobs it sent, and how its tasks ended
     STORE/snapshots/DIGEST/     the code that a submission runs
-    STORE/trials/               how long a step of training takes where
-    STORE/compiled/             what torch.compile made of training steps, found again by later processes
+    STORE/trials/               short timed runs: the seconds of a training step on each device
+    STORE/compiled/             the cache of torch.compile, which later processes share
 
-What a process is about to write or to remove is called `.NAME.PID.HEX` beside the name that it is for.
+While a process writes or removes NAME, its temporary name is `.NAME.PID.HEX` in the same folder.
 A node is done when `record.json`, written last, names the SHA-256 of every product and they match.
 """
 
@@ -28,46 +28,46 @@ from dae_ssl.files import Digests, StoreError, explained, write_json
 
 RECORD = "record.json"
 LEFT_BEHIND = "left_behind"
-"""In a record: products that the node had and has no more, since it was brought here from another store without them,
-or since they were dropped to free their room."""
+"""The field of a record that lists products the node no longer has, because it was loaded from a file of results
+without them, or because they were dropped to free disk space."""
 SCORES = "figures"
-"""In a record: the numbers that were measured, by name."""
+"""The field of a record that holds the measured scores, by name."""
 LOCK = "lock"
 LOG = "log.jsonl"
 STATE = "state"
 
 NETWORKS = "networks.safetensors"
-"""All networks of a training as they were in the end; `networks.pt` while these were PyTorch files."""
+"""All networks after the last epoch of a training; older stores have PyTorch files, `networks.pt`."""
 FEATURES = "features.h5"
 PROBE = "probe.json"
 CORRECT = "correct.npz"
-"""Which test images each classifier got right, for paired statistics."""
+"""Which test images each classifier predicts correctly, for paired statistics."""
 KMEANS = "kmeans.json"
 CELL = "cell.json"
 REPORT = "report.html"
 LAUNCH = "launch.json"
 OUTCOMES = "outcomes.jsonl"
-"""How each attempt at a task of a submission ended, a line each, appended by its batch script."""
+"""How each attempt at a task of a submission ended: the batch script appends one line for each."""
 
 
 def encoder_name(epoch: int) -> str:
-    """Return the product that holds the encoder as it was after an epoch; 0 is before the first."""
+    """Return the file name of the encoder after an epoch; epoch 0 is before training."""
     return f"encoder-epoch{epoch:04d}.safetensors"
 
 
 def encoder_names(epoch: int) -> tuple[str, ...]:
-    """Return every name that product may have: today's, and the one it had while encoders were PyTorch files."""
+    """Return both file names of an encoder: today's, and the one from when encoders were PyTorch files."""
     return encoder_name(epoch), f"encoder-epoch{epoch:04d}.pt"
 
 
 def encoder_epoch(name: str) -> int | None:
-    """Return the epoch of an encoder's product, or None for another product."""
+    """Return the epoch in an encoder's file name, or None for any other product."""
     match = re.fullmatch(r"encoder-epoch(\d{4,9})\.(?:safetensors|pt)", name, re.ASCII)
     return int(match[1]) if match else None
 
 
 def pictures_name(epoch: int) -> str:
-    """Return the product that holds example pictures, as arrays, of the networks after an epoch."""
+    """Return the file name of the example pictures, as arrays, of the networks after an epoch."""
     return f"pictures-epoch{epoch:04d}.npz"
 
 
@@ -78,7 +78,7 @@ class Store:
     root: Path
 
     def __post_init__(self) -> None:
-        """Raise StoreError for a name that no folder can have; whether there is one shows when it is used."""
+        """Raise StoreError for a name that no folder can have; the folder itself need not exist."""
         with explained(self.root), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             self.root.stat()
 
@@ -87,7 +87,7 @@ class Store:
         return Folder(self.root / stage / key)
 
     def data(self, name: str) -> "Folder":
-        """Return the folder of a prepared data set, which has a name for a key."""
+        """Return the folder of a prepared data set, whose key is its name."""
         return Folder(self.root / "data" / name)
 
     def cell(self, key: str) -> "Folder":
@@ -107,12 +107,12 @@ class Store:
         return [Folder(path) for path in _visible(self.root / "launches") if (path / LAUNCH).exists()]
 
     def page(self, experiment: str) -> Path:
-        """Return the report page of an experiment; its figures and tables lie beside it."""
+        """Return the report page of an experiment; its figures and tables are in the same folder."""
         return self.root / "experiments" / experiment / REPORT
 
     @property
     def launching(self) -> Path:
-        """The lock that is held by the one process that submits."""
+        """The lock that a process holds while it submits, so that only one submits at a time."""
         return self.root / "launches" / LOCK
 
     @property
@@ -126,15 +126,15 @@ class Store:
         return self.root / "compiled"
 
     def snapshot(self, digest: str) -> "Folder":
-        """Return the folder of the code that submissions run."""
+        """Return the folder of one snapshot of the code."""
         return Folder(self.root / "snapshots" / digest)
 
     def snapshots(self) -> list["Folder"]:
-        """Return every copy of the code."""
+        """Return the folder of every snapshot of the code."""
         return [Folder(path) for path in _visible(self.root / "snapshots") if path.is_dir()]
 
     def keys(self, stage: str) -> set[str]:
-        """Return the keys of all nodes of a stage that were ever begun."""
+        """Return the keys of all nodes of a stage that have a folder, finished or not."""
         folder = self.root / stage
         names = os.listdir(folder) if folder.is_dir() else []  # noqa: PTH208  (tens of thousands)
         return {name for name in names if not name.startswith(".")}
@@ -145,7 +145,7 @@ class Store:
 
 
 def _visible(folder: Path) -> list[Path]:
-    """Return what is in a folder, in order, without what a process is about to write or to remove."""
+    """Return the paths in a folder, sorted, without those that have temporary names."""
     return sorted(path for path in folder.glob("*") if not path.name.startswith("."))
 
 
@@ -157,7 +157,7 @@ class Folder:
 
     @property
     def key(self) -> str:
-        """The name it is stored under."""
+        """The key: the name of the folder."""
         return self.path.name
 
     @property
@@ -180,18 +180,18 @@ class Folder:
         return self.path / name
 
     def create(self) -> None:
-        """Make the folder. Raises StoreError when the store cannot be written."""
+        """Create the folder. Raises StoreError if the store cannot be written."""
         with explained(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
 
     def remove_leftovers(self) -> None:
-        """Remove temporary files of processes that were killed; only the holder of the lock may."""
+        """Remove temporary files of killed processes; the caller must hold the lock."""
         for path in self.path.glob(".*"):
             if path.is_file() and not path.name.startswith(f".{LOCK}."):
                 path.unlink(missing_ok=True)
 
     def record(self) -> dict[str, Any] | None:
-        """Return the commit record if there is one and every product has its recorded size, else None."""
+        """Return the commit record if it exists and every product has its recorded size; None otherwise."""
         try:
             record = json.loads((self.path / RECORD).read_text())
             folder = str(self.path)  # a plan asks for the sizes of tens of thousands of files
@@ -205,7 +205,7 @@ class Folder:
         return dict(record)
 
     def clear(self) -> None:
-        """Remove everything but the lock, which the caller holds; the record first, so that nothing looks done."""
+        """Remove all but the lock, which the caller holds; the record goes first, so that the node never looks done."""
         (self.path / RECORD).unlink(missing_ok=True)
         for path in self.path.iterdir():
             if path.is_dir():
@@ -214,9 +214,9 @@ class Folder:
                 path.unlink(missing_ok=True)
 
     def verify(self, digests: Digests | None = None) -> dict[str, Any]:
-        """Return the commit record after hashing every product that `digests` do not know to be as it was.
+        """Return the commit record after comparing every product's SHA-256; `digests` spares hashing unchanged files.
 
-        Raises StoreError if the node is not done, or a product is another than was committed.
+        Raises StoreError if the node is not done, or if a product differs from the committed one.
         """
         digests, record = digests or Digests(), self.record()
         if record is None:
@@ -227,9 +227,10 @@ class Folder:
         return record
 
     def commit(self, facts: Mapping[str, Any], digests: Digests | None = None) -> dict[str, Any]:
-        """Hash every product, then write the record that makes the node done; rolling checkpoints are removed after.
+        """Hash every product, write the record that makes the node done, then remove the rolling checkpoints.
 
-        `facts` is what else the record says: settings, versions, device, seconds. What `digests` know is not hashed.
+        `facts` are the record's other fields: settings, versions, device, seconds. `digests` spares hashing the files
+        that it knows.
         """
         keep_out, digests = {RECORD, LOCK, LOG}, digests or Digests()
         products = {}
@@ -244,7 +245,7 @@ class Folder:
 
 
 def products_digest(record: Mapping[str, Any]) -> str:
-    """Return what tells the products of one commit from those of another, wherever they are."""
+    """Return a digest of the names and hashes of all products of a commit, present or left behind."""
     every = record["products"] | record.get(LEFT_BEHIND, {})
     named = sorted((name, product["sha256"]) for name, product in every.items())
     return hashlib.sha256(json.dumps(named).encode()).hexdigest()

@@ -347,7 +347,7 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str, str]] = [
     ),
     ({"method": {"name": "dae", "embedding": "l3"}}, "method.embedding='l3'", "choose none, l1, "),
     ({"method": {"name": "dae", "alpha": -1}}, "method.alpha=-1.0", "0 or more"),
-    ({"method": {"name": "dae", "alpha": 1}}, "method.alpha=1.0", "an embedding loss to weigh: l1, "),
+    ({"method": {"name": "dae", "alpha": 1}}, "method.alpha=1.0", "set method.embedding too: l1, "),
     ({"method": {"name": "dae", "alpha": "much"}}, "method.alpha='much'", "a number"),
     ({"method": {"name": "dae", "reconstruction": "l7"}}, "method.reconstruction='l7'", "choose l2"),
     ({"method": {"name": "single_view_ae", "reconstruction": "l7"}}, "method.reconstruction='l7'", "choose l2"),

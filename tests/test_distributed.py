@@ -366,5 +366,5 @@ def test_an_unknown_device_is_refused() -> None:
 def test_a_rank_without_a_gpu_of_its_own_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("LOCAL_RANK", "2")
-    with pytest.raises(ValueError, match="rank 2 of this machine finds 2 GPUs"), world("cuda"):
+    with pytest.raises(ValueError, match="each needs its own GPU, and there are 2"), world("cuda"):
         pass

@@ -186,7 +186,7 @@ def test_what_is_no_regular_file_is_not_replaced(make: Callable[[Path], None], t
     make(tmp_path / "it")
     before = {path: path.lstat().st_ino for path in tmp_path.iterdir()}
     for write in (files.write_bytes, files.write_json):
-        with pytest.raises(StoreError, match="it is there and no regular file: name another file") as caught:
+        with pytest.raises(StoreError, match="it exists and is not a regular file: name another file") as caught:
             write(tmp_path / "it", b"" if write is files.write_bytes else "")
         assert "\n" not in str(caught.value)
     assert {path: path.lstat().st_ino for path in tmp_path.iterdir()} == before

@@ -1,4 +1,4 @@
-"""A cell in a store: what describes it, the folders and records of its nodes, its scores, the floors beside it."""
+"""A cell in a store: its description, the folders and records of its nodes, its scores and its floors."""
 
 import json
 from dataclasses import replace
@@ -14,7 +14,7 @@ MLFLOW_EXPERIMENT = "dae_ssl"
 
 
 def floors(cell: Cell) -> dict[str, Cell]:
-    """Return the cells that tell what a method's accuracy is worth, evaluated exactly as the cell itself is."""
+    """Return the floors, the cells that a method's accuracy is compared with, evaluated exactly as the cell is."""
     names = {"random encoder": "random", "raw pixels": "pixels"}
     features = replace(cell.features, epoch=None)
     return {
@@ -24,11 +24,11 @@ def floors(cell: Cell) -> dict[str, Cell]:
     }
 
 
-# ---------------------------------------------------------------------------------- what describes it
+# ---------------------------------------------------------------------------------- descriptions
 
 
 def describe(cell: Cell, store: Store) -> Folder:
-    """Write down what the cell is, so that it can be found, copied and reported later; return its folder."""
+    """Write the cell's settings and keys to the store, for later commands to find it; return its folder."""
     folder = store.cell(config.cell_key(cell))
     if not folder.product(CELL).exists():
         folder.create()
@@ -37,7 +37,7 @@ def describe(cell: Cell, store: Store) -> Folder:
 
 
 def described(folder: Folder) -> Cell:
-    """Return the cell that a folder describes. Raises ConfigError when this version knows no such cell."""
+    """Return the cell that a folder describes. Raises ConfigError if this version of the package does not know it."""
     try:
         return config.cell(json.loads(folder.product(CELL).read_text())["settings"])
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -45,46 +45,46 @@ def described(folder: Folder) -> Cell:
 
 
 def known(key: str, store: Store) -> Cell:
-    """Return the cell of a key. Raises StoreError if the store does not describe it, ConfigError as `described`."""
+    """Return the cell with a key. Raises StoreError if the store does not describe it, ConfigError as `described`."""
     folder = store.cell(key)
     if not folder.product(CELL).exists():
-        there = f"{len(store.cells())} cells are described there"
-        raise StoreError(f"cell {key} is not described in {store.root} ({there}): submit its experiment once")
+        others = f"which describes {len(store.cells())} cells"
+        raise StoreError(f"cell {key} is not described in {store.root}, {others}: submit its experiment once")
     return described(folder)
 
 
-# ---------------------------------------------------------------------------------- what was computed of it
+# ---------------------------------------------------------------------------------- nodes and scores
 
 
 def nodes(cell: Cell, store: Store) -> dict[str, Folder]:
-    """Return the folder of every stage's node, whether anything is in it or not."""
+    """Return the folder of each stage's node, whether it exists or not."""
     return {stage: store.node(stage, key) for stage, key in config.keys(cell).items()}
 
 
 def begun(cell: Cell, store: Store) -> bool:
-    """Tell whether anything of a cell was computed."""
+    """Return whether any node of a cell has a folder."""
     return any(node.path.exists() for node in nodes(cell, store).values())
 
 
 def committed_records(cell: Cell, store: Store) -> dict[str, dict[str, Any]]:
-    """Return the commit records of the stages that have one, also where its parent was computed anew since.
+    """Return the commit records of the committed stages, even if a parent was computed again since.
 
-    These are what pages show and MLflow gets: every score was measured.
+    Pages and MLflow show these, since every score was measured.
     """
-    found = {stage: node.record() for stage, node in nodes(cell, store).items()}
-    return {stage: record for stage, record in found.items() if record is not None}
+    records = {stage: node.record() for stage, node in nodes(cell, store).items()}
+    return {stage: record for stage, record in records.items() if record is not None}
 
 
 def current_records(cell: Cell, store: Store) -> dict[str, dict[str, Any]]:
-    """Return the commit records of the stages that have not to be computed: made from what their parents hold now.
+    """Return the commit records of the current stages: committed, and made from what their parents hold now.
 
-    These are what plans and `status` count as done, and what a file of results takes.
+    Plans and `status` count these as done, and a file of results holds these.
     """
     return done.counted(cell, committed_records(cell, store))
 
 
 def scores(cell: Cell, store: Store) -> dict[str, float]:
-    """Return the final scores of the committed stages, accuracies as shares between 0 and 1."""
+    """Return the final scores of the committed stages; accuracies are shares between 0 and 1."""
     merged: dict[str, float] = {}
     for record in committed_records(cell, store).values():
         merged |= {name: float(value) for name, value in record.get(SCORES, {}).items()}
@@ -92,6 +92,6 @@ def scores(cell: Cell, store: Store) -> dict[str, float]:
 
 
 def validation_accuracy(cell: Cell, store: Store) -> float | None:
-    """Return the probe's accuracy on validation images, a share; None until it is done."""
+    """Return the probe's accuracy on validation images, between 0 and 1; None until the probe is done."""
     record = nodes(cell, store)["probe"].record()
     return None if record is None else float(record[SCORES]["validation_accuracy"])

@@ -1,7 +1,7 @@
-"""What lies on the disk of a store: how much, what the described cells need of it, and features, which can be dropped.
+"""The disk space of a store: how much each kind takes, what the described cells need, and dropping features.
 
-The features of a cell are its largest product, 983 MB for 60,000 images, and a cache: what is computed from them is
-small, and they are computed again, the same to the byte, when something new is to be read from them.
+Features are the largest product of a cell, 983 MB for 60,000 images, and only a cache: what is computed from them is
+small, and they are computed again, the same to the byte, if another stage needs them later.
 """
 
 import contextlib
@@ -24,30 +24,30 @@ READERS = tuple(stage for stage, parent in config.PARENTS.items() if parent == "
 """The stages that read features."""
 KEY = re.compile(r"[0-9a-f]{16}")
 SPARE_BYTES = 10 * 10**9
-"""What a run leaves free on a disk beside the features that it keeps."""
+"""The bytes that a run leaves free on a disk in addition to the features that it keeps."""
 UNITS = {10**12: "TB", 10**9: "GB", 10**6: "MB", 10**3: "kB"}
 
 
 def said(size: float) -> str:
-    """Return a number of bytes for people, as in `983 MB`."""
+    """Return a number of bytes in readable form, such as `983 MB`."""
     unit = next((unit for unit in UNITS if abs(size) >= unit), None)
     return f"{size:.0f} bytes" if unit is None else f"{size / unit:.3g} {UNITS[unit]}"
 
 
 def shown(name: object) -> str:
-    """Return a name as a terminal may show it, whatever a disk has."""
+    """Return a name that is safe to print on a terminal, whatever characters it has."""
     return str(name) if str(name).isprintable() else ascii(str(name))
 
 
 def free(store: Store) -> int:
-    """Return the bytes that are free on the disk of a store, there already or not; of a quota it knows nothing."""
-    there = next(folder for folder in (store.root.absolute(), *store.root.absolute().parents) if folder.exists())
-    with explained(there):
-        return shutil.disk_usage(there).free
+    """Return the free bytes on the disk of a store, which need not exist yet; quotas are not considered."""
+    existing = next(folder for folder in (store.root.absolute(), *store.root.absolute().parents) if folder.exists())
+    with explained(existing):
+        return shutil.disk_usage(existing).free
 
 
 def plain(path: Path, store: Store) -> bool:
-    """Tell whether one comes to a path from the root of a store through no link, so that it may be removed there."""
+    """Return whether no part of a path below the root of a store is a link, so that it is safe to remove."""
     below = [part for part in (path, *path.parents) if store.root in part.parents]
     return not any(part.is_symlink() for part in below)
 
@@ -56,53 +56,53 @@ def plain(path: Path, store: Store) -> bool:
 
 
 Nodes = Mapping[str, str]
-"""A cell's key of each stage."""
+"""The key of each stage's node of a cell."""
 
 
 class Descriptions:
-    """What the cells that are described in a store need; `look` again reads only what is new."""
+    """The nodes that the described cells of a store need; `look` reads descriptions that were added since."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.cells: dict[str, Nodes] = {}
-        """By the cell's key."""
+        """The nodes of each cell, by the cell's key."""
         self.damaged: set[str] = set()
-        """Keys of cells whose descriptions cannot be read: they may need anything."""
+        """The keys of cells whose descriptions cannot be read, which may need any node."""
         self.look()
 
     def look(self) -> None:
-        """Take note of what was described since, and of what is described no more. Raises StoreError."""
+        """Read new descriptions and forget removed ones. Raises StoreError if the folder cannot be read."""
         folder = self.store.root / "cells"
         with explained(folder):
             paths = folder.iterdir() if folder.is_dir() else ()
-            there = {path.name: path for path in paths if not path.name.startswith(".")}
-        self.cells = {key: nodes for key, nodes in self.cells.items() if key in there}
+            folders = {path.name: path for path in paths if not path.name.startswith(".")}
+        self.cells = {key: nodes for key, nodes in self.cells.items() if key in folders}
         self.damaged = set()
-        for key in there.keys() - self.cells.keys():
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # which is not described, or not yet
+        for key in folders.keys() - self.cells.keys():
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # it has no description, or not yet
                 try:
-                    self.cells[key] = _nodes(there[key] / CELL)
+                    self.cells[key] = _nodes(folders[key] / CELL)
                 except ValueError:
                     self.damaged.add(key)
 
     def named(self) -> dict[tuple[str, str], list[str]]:
-        """Return the cells that need each node, by stage and key."""
-        found: dict[tuple[str, str], list[str]] = {}
+        """Return the keys of the cells that need each node, by the node's stage and key."""
+        users: dict[tuple[str, str], list[str]] = {}
         for cell, nodes in self.cells.items():
             for id in nodes.items():
-                found.setdefault(id, []).append(cell)
-        return found
+                users.setdefault(id, []).append(cell)
+        return users
 
     def readers(self) -> dict[str, list[Nodes]]:
-        """Return what the cells need that read the same features, by the key of these."""
-        found: dict[str, list[Nodes]] = {}
+        """Return the nodes of all cells that have the same features, by the key of these."""
+        readers: dict[str, list[Nodes]] = {}
         for nodes in self.cells.values():
             if "features" in nodes:
-                found.setdefault(nodes["features"], []).append(nodes)
-        return found
+                readers.setdefault(nodes["features"], []).append(nodes)
+        return readers
 
     def all_read(self, readers: list[Nodes]) -> bool:
-        """Tell whether every node is done that reads some features, given all cells that have these."""
+        """Return whether every node that reads some features is done, given the nodes of all cells that have these."""
         return bool(readers) and not self.damaged and all(map(self._read, readers))
 
     def _read(self, nodes: Nodes) -> bool:
@@ -113,7 +113,7 @@ class Descriptions:
 
 
 def _nodes(path: Path) -> Nodes:
-    """Return the nodes that a description names, parents first. Raises ValueError for what is no description."""
+    """Return the nodes that a description names, parents first. Raises ValueError if it is not a description."""
     try:
         nodes = json.loads(path.read_bytes())["nodes"]
         keys = {stage: nodes[stage] for stage in config.STAGES if stage in nodes}
@@ -129,20 +129,20 @@ def _nodes(path: Path) -> Nodes:
 
 
 def keeps_features(asked: bool | None, store: Store, budget: float | None, needed: int = 0) -> bool:
-    """Tell whether a run on this machine keeps features that no node reads any more.
+    """Return whether a run on this machine keeps features that no node reads any more.
 
-    asked: what its profile says; None leaves it to this: they are dropped where the run has a budget of minutes, and
-    where the disk has not room for the bytes that are `needed` and some more.
+    asked: what the run's profile says. If that is None, features are dropped if the run has a budget of minutes, or if
+    the disk has less room than the bytes that are `needed` and SPARE_BYTES.
     """
     return asked if asked is not None else budget is None and free(store) >= needed + SPARE_BYTES
 
 
 def drop_features(key: str, described: Descriptions) -> int:
-    """Remove features that every node has read which a described cell reads them for; return the bytes that freed.
+    """Remove features if all nodes that read them, of all described cells, are done; return the freed bytes.
 
-    The node stays done. Its record names them as left behind from then on, before they go, so that at every moment they
-    are either there or known to be missing; who describes a cell that needs them and looks for them afterwards will
-    find which. Raises Locked while the node is computed, StoreError where the disk cannot be written.
+    The node stays done. Its record names them as left behind before they are removed, so that at every moment they
+    either exist or are known to be missing, also for a process that describes a cell and then looks for them. Raises
+    Locked while the node is computed, StoreError if the disk cannot be written.
     """
     node = described.store.node("features", key)
     described.look()
@@ -155,7 +155,7 @@ def drop_features(key: str, described: Descriptions) -> int:
         if FEATURES in record["products"]:
             write_json(node.product(RECORD), _without(record, FEATURES))
             described.look()
-            if not described.all_read(described.readers().get(key, [])):  # described just now
+            if not described.all_read(described.readers().get(key, [])):  # a reader was described just now
                 write_json(node.product(RECORD), record)
                 return 0
         freed = weight(path)
@@ -164,13 +164,13 @@ def drop_features(key: str, described: Descriptions) -> int:
 
 
 def droppable(node: Folder, described: Descriptions, readers: list[Nodes]) -> bool:
-    """Tell whether a node has features that could be dropped, given all cells that have these."""
+    """Return whether a node has features that can be dropped, given the nodes of all cells that have these."""
     path = node.product(FEATURES)
     return path.is_file() and plain(path, described.store) and node.record() is not None and described.all_read(readers)
 
 
 def _without(record: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return a record that names a product as left behind."""
+    """Return a copy of a record that names a product as left behind."""
     products = dict(record["products"])
     left = record.get(LEFT_BEHIND, {}) | {name: products.pop(name)}
     return dict(record) | {"products": products, LEFT_BEHIND: left}
@@ -181,7 +181,7 @@ def _without(record: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 @dataclass
 class Held:
-    """How many things of a kind a store has, and their bytes."""
+    """The number of things of one kind in a store, and their size."""
 
     count: int = 0
     bytes: int = 0
@@ -192,26 +192,26 @@ class Held:
 
 KINDS = {"data": "data sets", "cells": "cells and pages", "experiments": "cells and pages", "launches": "submissions",
          "snapshots": "snapshots of the code", "compiled": "compiled steps"}  # fmt: skip
-"""What the folders of a store hold beside nodes."""
+"""What the folders of a store other than those of nodes hold."""
 STATES, ELSE = "rolling states", "all else"
 
 
 def holds(store: Store) -> dict[str, Held]:
     """Return what a store holds, by kind; links are not followed."""
-    found: dict[str, Held] = {}
+    kinds: dict[str, Held] = {}
     for stage in config.STAGES:
         for key in store.keys(stage):
             node = store.node(stage, key)
             size, states = weight(node.path), weight(node.states) if stage == "pretrain" else 0
-            found.setdefault(stage, Held()).add(size - states)
+            kinds.setdefault(stage, Held()).add(size - states)
             if states:
-                found.setdefault(STATES, Held()).add(states)
+                kinds.setdefault(STATES, Held()).add(states)
     for name in sorted(os.listdir(store.root)) if store.root.is_dir() else ():  # noqa: PTH208
         if name not in config.STAGES:
-            of_kind = found.setdefault(KINDS.get(name, ELSE), Held())
+            of_kind = kinds.setdefault(KINDS.get(name, ELSE), Held())
             for path in _inside(store.root / name):
                 of_kind.add(weight(path))
-    return found
+    return kinds
 
 
 def _inside(path: Path) -> list[Path]:
@@ -221,13 +221,13 @@ def _inside(path: Path) -> list[Path]:
 
 
 def lines(store: Store) -> list[str]:
-    """Return what a store holds and what is free beside it, for people."""
-    found = holds(store)
-    parts = [f"{kind} {said(held.bytes)} ({held.count})" for kind, held in _largest_first(found) if held.bytes]
-    total = sum(held.bytes for held in found.values())
+    """Return two lines for the user: what a store holds, and how much is free on its disk."""
+    kinds = holds(store)
+    parts = [f"{kind} {said(held.bytes)} ({held.count})" for kind, held in _largest_first(kinds) if held.bytes]
+    total = sum(held.bytes for held in kinds.values())
     return [f"{store.root} holds {said(total)}" + (f": {', '.join(parts)}" if parts else ""),
             f"{said(free(store))} are free on its disk"]  # fmt: skip
 
 
-def _largest_first(found: Mapping[str, Held]) -> list[tuple[str, Held]]:
-    return sorted(found.items(), key=lambda item: -item[1].bytes)
+def _largest_first(kinds: Mapping[str, Held]) -> list[tuple[str, Held]]:
+    return sorted(kinds.items(), key=lambda item: -item[1].bytes)

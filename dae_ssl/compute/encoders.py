@@ -1,9 +1,9 @@
-"""Finished nodes <-> a folder of encoders that lies beside a file of results.
+"""Finished nodes <-> a folder of encoders that belongs to a file of results.
 
-`KEY.safetensors` is the encoder after the last epoch of a pretraining, by its key, `KEY-epoch0050.safetensors` an
-earlier one. A file is the product that the record in the file of results names, byte for byte, and nothing else is
-taken for it: so a store knows a loaded encoder as the one its numbers were measured with. Encoders from when they were
-PyTorch files keep that form, as `KEY.pt`; another form would have a digest that no record names.
+`KEY.safetensors` is the encoder after the last epoch of the pretraining with that key, `KEY-epoch0050.safetensors` an
+earlier one. Each file must be, byte for byte, the product that the record in the file of results names: so a store
+knows that a loaded encoder is the one whose scores were measured. Encoders from when they were PyTorch files keep that
+form, as `KEY.pt`, since another form would have a digest that no record names.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,9 +21,9 @@ from dae_ssl.store import LEFT_BEHIND, RECORD, SCORES, Folder, Store, encoder_ep
 INDEX = "README.md"
 HEAD = """# Encoders
 
-What each was trained with is told by all that is not the study's; scores are percentages of the test images of the
-data set that they were measured on. `results load` of the file of results that lies beside this folder puts the
-encoders into a store with the numbers, where further measures find them. Elsewhere:
+The settings of each encoder are the study's, except for those in the table; scores are percentages of the test images
+of the data set on which they were measured. `dae-ssl results load` with the file of results next to this folder puts
+the encoders into a store together with the scores. To load an encoder without a store:
 
     from dae_ssl.training.weights import load_encoder
     encoder = load_encoder(Path("KEY.safetensors"))  # images (n, 3, 32, 32), floats in [0, 1] -> (n, 8192)
@@ -37,7 +37,7 @@ COLUMNS = ("file", "settings", "epoch", "scored on", *SHOWN, "precision", "devic
 
 @dataclass(frozen=True)
 class Encoder:
-    """An encoder that a record names."""
+    """An encoder that a commit record names."""
 
     key: str
     """The key of its pretraining."""
@@ -49,7 +49,7 @@ class Encoder:
 
 
 def named(archive: Archive) -> dict[str, Encoder]:
-    """Return every encoder of a training that an archive's records name, by the name of its file."""
+    """Return every trained encoder that an archive's records name, by its file name."""
     encoders: dict[str, Encoder] = {}
     for key, (cell, *_) in _trained(archive).items():
         if (entry := archive.nodes.get(("pretrain", key))) is not None:
@@ -60,41 +60,42 @@ def named(archive: Archive) -> dict[str, Encoder]:
 def save(
     archive: Archive, folder: Path, wanted: Iterable[Cell], store: Store, *, at_most: int | None = None
 ) -> tuple[int, int]:
-    """Write into a folder the encoders that some cells are told by, and its index.
+    """Write the encoders of some cells into a folder, with its index.
 
-    These are of each training the last one, and the one that the cell's features are made with. What the store does
-    not have, or has otherwise than the archive says, is left out; so is, in the order of the cells, what would make the
-    folder's encoders more than `at_most` bytes. Return how many are new there, and how many are left out for that.
+    These are, for each cell, the encoder after the last epoch and the one that its features are made with. Encoders
+    that the store lacks, or that differ from the archive's record, are left out; so are, in the order of the cells,
+    those that would make the folder larger than `at_most` bytes. Return how many encoders are new in the folder, and
+    how many are left out for their size.
     """
     require_own(folder)
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
     every = named(archive)
-    there = sum(encoder.bytes for name, encoder in every.items() if _is(folder / name, encoder))
+    size = sum(encoder.bytes for name, encoder in every.items() if _is(folder / name, encoder))
     new = left_out = 0
     for name, encoder in _in_order(every, wanted).items():
         if _is(folder / name, encoder):
             continue
-        if at_most is not None and there + encoder.bytes > at_most:
+        if at_most is not None and size + encoder.bytes > at_most:
             left_out += 1
         elif _copied(store.node("pretrain", encoder.key), encoder, folder / name):
-            new, there = new + 1, there + encoder.bytes
+            new, size = new + 1, size + encoder.bytes
     write_bytes(folder / INDEX, index(archive, folder).encode())
     return new, left_out
 
 
 def require_own(folder: Path) -> None:
-    """Raise StoreError, before anything is written, for a folder whose README.md is no index of encoders."""
+    """Raise StoreError, before anything is written, if a folder's README.md is not an index of encoders."""
     path, first = folder / INDEX, HEAD.partition("\n")[0]
     require_replaceable(path)
     with explained(path):
         if path.exists() and path.read_bytes().partition(b"\n")[0] != first.encode():
-            raise StoreError(f"{path} is no index of encoders, and would be overwritten: name another folder, "
-                             f"as --weights FOLDER")  # fmt: skip
+            raise StoreError(f"{path} is not an index of encoders, and would be overwritten: name another folder, "
+                             f"as in --weights FOLDER")  # fmt: skip
 
 
 def _in_order(every: Mapping[str, Encoder], wanted: Iterable[Cell]) -> dict[str, Encoder]:
-    """Return the encoders that some cells are told by, in the cells' order, by the names of their files."""
+    """Return the encoders of some cells, in the order of the cells, by their file names."""
     by_training = {(encoder.key, encoder.epoch): (name, encoder) for name, encoder in every.items()}
     trainings = (
         (config.key(cell, "pretrain"), epoch)
@@ -106,22 +107,22 @@ def _in_order(every: Mapping[str, Encoder], wanted: Iterable[Cell]) -> dict[str,
 
 
 def present(archive: Archive, folder: Path) -> dict[Path, Encoder]:
-    """Return the files of a folder that an archive names. Raises ArchiveError for one that is not what it names."""
-    there = {folder / name: encoder for name, encoder in named(archive).items() if (folder / name).is_file()}
-    for path, encoder in there.items():
+    """Return the files of a folder that an archive names. Raises ArchiveError if one differs from its record."""
+    files = {folder / name: encoder for name, encoder in named(archive).items() if (folder / name).is_file()}
+    for path, encoder in files.items():
         if not _is(path, encoder):
             raise ArchiveError(f"{path} is not the encoder that was measured, whose SHA-256 is {encoder.sha256}: "
                                f"delete it, or save it again")  # fmt: skip
-    return there
+    return files
 
 
 def load(files: Mapping[Path, Encoder], store: Store) -> int:
-    """Put encoders into the nodes of a store that came without them; return into how many."""
+    """Put encoders into those nodes of a store that were loaded without them; return the number of nodes."""
     return sum(_put(path, encoder, store.node("pretrain", encoder.key)) for path, encoder in files.items())
 
 
 def index(archive: Archive, folder: Path) -> str:
-    """Return the table of a folder's encoders: each with where it comes from and every score it has."""
+    """Return the table of a folder's encoders, with the provenance and the scores of each."""
     lines = [COLUMNS, ("---",) * len(COLUMNS)]
     trained = _trained(archive)
     for name, encoder in sorted(named(archive).items()):
@@ -131,7 +132,7 @@ def index(archive: Archive, folder: Path) -> str:
 
 
 def _rows(name: str, encoder: Encoder, same: list[Cell], archive: Archive) -> Iterator[tuple[str, ...]]:
-    """Yield a line for each cell whose features are this encoder's, or one without scores."""
+    """Yield a row for each cell whose features are made with this encoder, or one row without scores."""
     readers = [cell for cell in same if _epoch(cell) == encoder.epoch]
     record = encoder.record
     for cell in readers or same[:1]:
@@ -147,7 +148,7 @@ def _rows(name: str, encoder: Encoder, same: list[Cell], archive: Archive) -> It
 
 
 def _of(key: str, last: int, record: Mapping[str, Any]) -> Iterator[tuple[str, Encoder]]:
-    """Yield the encoders of a pretraining and their files' names."""
+    """Yield the file name and the encoder for each encoder of a pretraining."""
     for product, facts in (record["products"] | record.get(LEFT_BEHIND, {})).items():
         epoch = encoder_epoch(product)
         if epoch is not None:
@@ -156,7 +157,7 @@ def _of(key: str, last: int, record: Mapping[str, Any]) -> Iterator[tuple[str, E
 
 
 def _trained(archive: Archive) -> dict[str, list[Cell]]:
-    """Return the cells of an archive that have a training, by its key."""
+    """Return the cells of an archive that are trained, by the key of their pretraining."""
     trained: dict[str, list[Cell]] = {}
     for cell in archive.described():
         if cell.method.trains:
@@ -165,7 +166,7 @@ def _trained(archive: Archive) -> dict[str, list[Cell]]:
 
 
 def _epoch(cell: Cell) -> int:
-    """Return the epoch of the encoder that a cell's features are made with."""
+    """Return the epoch of the encoder with which a cell's features are made."""
     return cell.features.epoch or cell.optimisation.epochs
 
 
@@ -174,19 +175,21 @@ def _is(path: Path, encoder: Encoder) -> bool:
 
 
 def _copied(node: Folder, encoder: Encoder, path: Path) -> bool:
-    """Write a node's encoder; return False if the node does not have it."""
+    """Write a node's encoder to a path; return False if the node does not have it."""
     products = (node.record() or {}).get("products", {})
     if products.get(encoder.product, {}).get("sha256") != encoder.sha256:
         return False
     content = node.product(encoder.product).read_bytes()
     if sha256_of(content) != encoder.sha256:
-        raise StoreError(f"{node.product(encoder.product)} changed since it was committed: delete {node.path}")
+        raise StoreError(
+            f"{node.product(encoder.product)} changed since it was committed: delete {node.path} and run again"
+        )
     write_bytes(path, content)
     return True
 
 
 def _put(path: Path, encoder: Encoder, node: Folder) -> bool:
-    """Write an encoder into a node whose record names it as left behind; return False if there is none such."""
+    """Write an encoder into a node whose record names it as left behind; return False if it has none such."""
     if node.record() is None:
         return False
     try:

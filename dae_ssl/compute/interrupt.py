@@ -1,4 +1,4 @@
-"""Requests to stop: signals, noted and answered at the next step or raised where nothing can be saved; and a budget."""
+"""Requests to stop: signals that a training answers at its next step and other stages at once; and a time budget."""
 
 import contextlib
 import ctypes
@@ -13,7 +13,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 
 
 class Stopped(Exception):
-    """This process, or a rank it works with, was asked to stop by a signal, and did."""
+    """This process stopped, because it or another rank received a signal to stop."""
 
     def __init__(self, number: signal.Signals, what: str) -> None:
         super().__init__(what)
@@ -21,7 +21,7 @@ class Stopped(Exception):
 
     @property
     def code(self) -> int:
-        """The exit code that says so, as a shell would."""
+        """The exit code that a shell uses for this signal: 128 + its number."""
         return 128 + self.number
 
 
@@ -37,12 +37,12 @@ class StopRequest:
 
 @dataclass(frozen=True)
 class Budget:
-    """The minutes that a run may take, asked beside a request to stop; None is as long as it takes."""
+    """The minutes that a run may take; None means no limit. It returns True when called after they are over."""
 
     minutes: float | None = None
     clock: Callable[[], float] = time.monotonic
     began: float | None = None
-    """The time on the clock from which the minutes count; None is now."""
+    """The time on the clock from which the minutes count; None means now."""
     _ends: float = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -55,25 +55,27 @@ class Budget:
 
 @dataclass
 class _Note:
-    """A handler that notes a request."""
+    """A signal handler that notes the request to stop."""
 
     request: StopRequest
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
         if self.request.number == number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.request.number = self.request.number or signal.Signals(number)  # SIGTERM may follow what it was asked for
+        self.request.number = self.request.number or signal.Signals(
+            number
+        )  # the first signal counts: SLURM sends SIGTERM later
 
 
 def _noted_before() -> signal.Signals | None:
-    """Return the request that a block around this one has noted, which counts here too."""
+    """Return the signal that an enclosing block has noted, which counts here too."""
     handler = signal.getsignal(signal.SIGTERM)
     return handler.request.number if isinstance(handler, _Note) else None
 
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Note SIGTERM, SIGINT and SIGUSR2 instead of dying of them, while the block runs; a second SIGINT interrupts."""
+    """Note SIGTERM, SIGINT and SIGUSR2 while the block runs, instead of dying; a second SIGINT interrupts at once."""
     request = StopRequest(_noted_before())
     note = _Note(request)
     before = {number: signal.signal(number, note) for number in SIGNALS}
@@ -86,7 +88,7 @@ def stop_requests() -> Iterator[StopRequest]:
 
 @contextlib.contextmanager
 def stopping() -> Iterator[None]:
-    """Raise Stopped at SIGTERM, SIGINT and SIGUSR2 while the block runs, which has nothing to save."""
+    """Raise Stopped at SIGTERM, SIGINT and SIGUSR2 while the block runs: for work that cannot be saved."""
 
     def stop(number: int, _frame: FrameType | None) -> None:
         raise Stopped(signal.Signals(number), f"stopped by {signal.Signals(number).name} before this stage was done")
@@ -102,9 +104,9 @@ def stopping() -> Iterator[None]:
 
 
 def die_with_parent() -> None:
-    """Have this process killed when its parent ends, however that ends; where the system can do it.
+    """Make Linux kill this process when its parent ends for whatever reason; other systems cannot.
 
-    A killed launcher would otherwise leave ranks behind that compute on, and hold the lock of their node.
+    Otherwise the ranks of a killed launcher would go on computing, and hold the lock of their node.
     """
     if sys.platform.startswith("linux"):
         pr_set_pdeathsig = 1

@@ -1,13 +1,13 @@
-"""Inside a lane: a process that is given one node after another on its standard input, and answers on its output.
+"""The program of a lane: it reads one node after another from its standard input, computes it and answers.
 
-It is given   {"stage": …, "settings": …}       a node: its stage, and the settings of a cell that needs it
-it answers    ["tell", LINE]                    for the person who watches
-              ["progress", WHAT, DONE, TOTAL]   ten times a second at most
-              ["ended", CODE]                   as processes.py has it: DONE, FAILED, …
+It reads      {"stage": …, "settings": …}       a node: its stage, and the settings of a cell that needs it
+it answers    ["tell", LINE]                    a line for the user
+              ["progress", WHAT, DONE, TOTAL]   at most ten times a second
+              ["ended", CODE]                   the exit code of processes.py: DONE, FAILED, …
 
-all of it lines of JSON. Torch is imported and the GPU woken once, not once for each node. Asked to stop by a signal, it
-saves what can be saved and answers 128 + signal; it ends with its input, or with the process that started it. It is
-started as `python -m dae_ssl.compute.lane CONDITIONS`, and where a cell takes several ranks as each of these too.
+each as a line of JSON. So torch is imported and the GPU initialised only once, not for each node. When a signal asks it
+to stop, it saves what can be saved and answers 128 + signal; it ends with its input, or with the process that started
+it. It is started as `python -m dae_ssl.compute.lane CONDITIONS`, as is each rank if a cell takes several ranks.
 """
 
 import argparse
@@ -33,20 +33,20 @@ if TYPE_CHECKING:
 
 COMMAND = (sys.executable, "-m", "dae_ssl.compute.lane")
 EVERY_SECONDS = 0.1
-"""How often progress is answered at most."""
+"""The least time between two answers about progress."""
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of what a lane is started with."""
+    """Return the parser of a lane's arguments."""
     command = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     command.add_argument("conditions", type=json.loads, metavar="CONDITIONS", help="how nodes are computed, as JSON")
-    command.add_argument("--device", default="auto", help="where to compute")
-    command.add_argument("--gpu-share", type=float, default=1.0, help="how much of the GPU's memory it may take")
+    command.add_argument("--device", default="auto", help="the device to compute on: auto, cpu or cuda")
+    command.add_argument("--gpu-share", type=float, default=1.0, help="the share of the GPU's memory that it may take")
     command.add_argument(
         "--import", action="append", default=[], dest="imports", help="a module that registers methods"
     )
     command.add_argument("--rank-of", type=json.loads, metavar="NODE", help="compute a node as one of its ranks")
-    command.add_argument("--only", type=int, help="0, the one node: how a task starts its ranks")
+    command.add_argument("--only", type=int, help="0, the only node: a task starts its ranks with it")
     return command
 
 
@@ -55,9 +55,9 @@ def main(
     command: Sequence[str] = COMMAND,
     copying: Callable[[Store], Copying] = lambda _store: not_copied,
 ) -> int:
-    """Serve, or be one of the ranks that a lane starts; return the exit code.
+    """Compute nodes as a lane, or one node as one of the ranks that a lane starts; return the exit code.
 
-    command: what this process was started as, but for its arguments. copying: returns what copies cells of a store
+    command: how this process was started, without its arguments. copying: returns, for a store, what copies its cells
     while they are computed.
     """
     import dae_ssl.training.methods  # noqa: F401  (registers every method)
@@ -75,7 +75,7 @@ def main(
 
 
 def keep_to(share: float) -> None:
-    """Take no more than a share of the GPU's memory, so that no lane can starve another."""
+    """Limit this process to a share of the GPU's memory, so that no lane can starve another."""
     if share < 1:
         import torch
 
@@ -86,7 +86,7 @@ def keep_to(share: float) -> None:
 def serve(conditions: Conditions, ranks: Callable[[str], Sequence[str]], copying: Copying) -> int:
     """Compute the nodes that the standard input names until it ends; return 0.
 
-    ranks: the command that a node's ranks are started with where it has several, for the line that names it.
+    ranks: returns the command that starts the ranks of a node, given the line that names it.
     """
     with _answers() as answers, stop_requests() as request:
         output, memo = _output(answers, copying), processes.one_memo()
@@ -103,7 +103,7 @@ def _computed(
 ) -> int:
     try:
         task = Task(0, (_node(json.loads(line)),))
-    except ConfigError as error:  # as a method that only the process knows which wants it
+    except ConfigError as error:  # for example a method that only the process that asked for it knows
         print(f"error: {error}", file=sys.stderr, flush=True)
         return BAD_INPUT
     return processes.run(task, conditions, ranks(line), output, memo)
@@ -114,7 +114,7 @@ def _node(named: Mapping[str, Any]) -> Node:
 
 
 def _answers() -> TextIO:
-    """Return a way to what was the standard output, on which libraries now print nothing: that goes where errors go."""
+    """Return the standard output for answers only: from now on libraries that print there write to standard error."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     return answers
@@ -139,7 +139,7 @@ def _output(answers: TextIO, copying: Copying) -> Output:
 
 
 def _free_memory() -> None:
-    """Give the GPU back what the last node took of it, for the other lanes."""
+    """Free the GPU memory of the last node for the other lanes."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         gc.collect()

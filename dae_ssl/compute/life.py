@@ -1,4 +1,4 @@
-"""The life of a node: locked, logged, computed by its stage, committed; and a cell's nodes in order."""
+"""The life of a node: it is locked, logged, computed by its stage and committed; and a cell's nodes in order."""
 
 import contextlib
 import signal
@@ -25,8 +25,8 @@ from dae_ssl.training.pretrain import Interrupted
 def compute(cell: Cell, stage: str, context: Context) -> dict[str, Any]:
     """Compute one stage of a cell unless its node is done, and return the node's commit record.
 
-    The first rank calls it, the others of a pretraining call `follow`. Raises what the stage raises, after writing the
-    reason to the node's log; a later call goes on from what is there.
+    The first rank calls this; the other ranks of a pretraining call `follow`. Raises what the stage raises, after
+    writing the reason to the node's log; a later call resumes from what is saved.
     """
     record = _computed(cell, stage, context)
     if not context.keep_features and "features" in (stage, cell.parent(stage)):
@@ -38,12 +38,12 @@ def _computed(cell: Cell, stage: str, context: Context) -> dict[str, Any]:
     node, world = cells.nodes(cell, context.store)[stage], context.world
     record = _done(cell, stage, context)
     if record is None:
-        cells.describe(cell, context.store)  # before anything is read, by which others know what is needed
+        cells.describe(cell, context.store)  # before reading, so that other processes see which nodes are needed
         _bring_back(cell, stage, context)
     with contextlib.ExitStack() as stack:
         if record is None:
             node.create()
-            waiting = world.size == 1  # several ranks would wait in an exchange, and run into its time limit
+            waiting = world.size == 1  # several ranks would wait in a collective operation, and run into its time limit
             lock = stack.enter_context(held(node.lock, wait=waiting, tell=context.tell, give_up=context.stop))
             record = _done(cell, stage, context)  # another process may have finished it while this one waited
         record = world.broadcast(record)
@@ -51,7 +51,7 @@ def _computed(cell: Cell, stage: str, context: Context) -> dict[str, Any]:
             return dict(record)
         _tell_why(cell, stage, context)
         if node.record() is not None:
-            node.clear()  # made from products of its parent that are no longer there
+            node.clear()  # it was made from products that its parent no longer has
         node.remove_leftovers()
         log = stack.enter_context(Log(node.log))
         source = provenance(world.device, world.size)
@@ -73,33 +73,33 @@ def _computed(cell: Cell, stage: str, context: Context) -> dict[str, Any]:
 
 
 def _bring_back(cell: Cell, stage: str, context: Context) -> None:
-    """Have the features computed again that a stage reads, where they were dropped after this was planned."""
+    """Compute a stage's features again if they were dropped after the stage was planned."""
     above = parent_record(cell, stage, context.store) if cell.parent(stage) == "features" else None
     if above is not None and done.misses(cell, stage, above):
         compute(cell, "features", context)
 
 
 def _drop_features(cell: Cell, context: Context) -> None:
-    """Drop a cell's features if nobody needs them any more; what keeps them here is no reason to fail."""
+    """Drop a cell's features if no node needs them any more; a failure to drop them is only reported."""
     described = context.memo.once(("described", context.store.root), lambda: disk.Descriptions(context.store))
     try:
         if freed := disk.drop_features(config.key(cell, "features"), described):
-            context.tell(f"features dropped, {disk.said(freed)}: every node that reads them is done")
+            context.tell(f"dropped the features ({disk.said(freed)}), since every node that reads them is done")
     except Locked:
-        pass  # computed anew for somebody, who will see to it
+        pass  # another process computes them again, and will drop them
     except StoreError as error:
         context.tell(f"features are not dropped: {error}")
 
 
 def follow(cell: Cell, context: Context) -> None:
-    """Take part in the pretraining of a cell as one of the ranks that are not the first."""
+    """Take part in the pretraining of a cell as a rank other than the first."""
     if context.world.broadcast(None) is None:
         with arithmetic(context.world.device, cell.precision):
             stages.train(cell, cells.nodes(cell, context.store)["pretrain"], None, context)
 
 
 def parent_record(cell: Cell, stage: str, store: Store) -> dict[str, Any] | None:
-    """Return the commit record of the node that a stage reads; None if there is none or it is not done."""
+    """Return the commit record of the node that a stage reads; None if it reads none or that is not done."""
     parent = cell.parent(stage)
     return None if parent is None else cells.nodes(cell, store)[parent].record()
 
@@ -110,14 +110,14 @@ def _done(cell: Cell, stage: str, context: Context) -> dict[str, Any] | None:
     for name, digests in (record or {}).get("inputs", {}).items():
         if prepared.digests(context.store, name) not in (None, digests):
             raise StoreError(
-                f"{cells.nodes(cell, context.store)[stage].path} was computed from other images than those "
-                f"now prepared as {name!r}: prepare these under another name, or delete the nodes made from the others"
+                f"{cells.nodes(cell, context.store)[stage].path} was computed from other images than those now "
+                f"prepared as {name!r}: prepare these under another name, or delete the nodes made from the former ones"
             )
     return record
 
 
 def _tell_why(cell: Cell, stage: str, context: Context) -> None:
-    """Tell why a node that was committed before has to be computed again."""
+    """Report why a node that was committed before is computed again."""
     node = cells.nodes(cell, context.store)[stage]
     committed, parent = node.record(), parent_record(cell, stage, context.store)
     if committed is None:
@@ -126,11 +126,11 @@ def _tell_why(cell: Cell, stage: str, context: Context) -> None:
     elif done.outdated(committed, parent):
         context.tell(f"{node.path} was made from an earlier {cell.parent(stage)} of this cell: computing it again")
     elif committed.get(LEFT_BEHIND):
-        context.tell(f"{node.path} does not have what is to be read, which was left behind: computing it again")
+        context.tell(f"{node.path} lacks a product that is needed now, which was left behind: computing it again")
 
 
 def _worked_seconds(log: Path) -> float:
-    """Return the seconds worked on a node in all its attempts, each from its start to its last line in the log."""
+    """Return the seconds of work in all attempts at a node, each from its start to its last line in the log."""
     total = started = last = 0.0
     for entry in read(log):
         if entry.event == "started":
@@ -143,10 +143,9 @@ def _worked_seconds(log: Path) -> float:
 
 
 def pretrain(cell: Cell, context: Context) -> None:
-    """Pretrain on this rank, together with the others of its world.
+    """Pretrain on this rank, together with the other ranks of its world.
 
-    Raises Stopped when a rank was asked to stop, once the state is saved; also where the request came too late for the
-    loop to see.
+    Raises Stopped if a rank was asked to stop, after the state is saved; also if the request came after the last step.
     """
     with stop_requests() as request:
         asked = replace(context, stop=request)
@@ -155,14 +154,14 @@ def pretrain(cell: Cell, context: Context) -> None:
         except (Interrupted, Locked) as error:
             if isinstance(error, Locked) and not request():
                 raise
-            # Another rank may be the one that was asked.
+            # If no signal reached this rank, another one was asked to stop.
             raise Stopped(request.number or signal.SIGTERM, str(error)) from None
         if request.number is not None:
             raise Stopped(request.number, "stopped after pretraining")
 
 
 def evaluate(cell: Cell, context: Context) -> None:
-    """Compute the stages after pretraining, on one process; what is done already is not computed again."""
+    """Compute the stages after pretraining in one process; nodes that are done are not computed again."""
     alone = replace(context, world=World(0, 1, context.world.device))
     for stage in cell.stages():
         if stage != "pretrain" or not cell.method.trains:

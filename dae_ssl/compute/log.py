@@ -1,6 +1,6 @@
 """The append-only log of a node: the truth about what happened, on the store's own disk.
 
-JSON lines, one `write` each; whatever kills the process can tear only the last one.
+It consists of JSON lines, each written by one `write`, so that a process that is killed can tear only the last one.
 """
 
 import contextlib
@@ -17,16 +17,16 @@ from typing import Any, Self
 from dae_ssl.files import explained
 
 ASKED_TO = ("Interrupted", "Stopped", "KeyboardInterrupt", "SystemExit", "Locked")
-"""Errors of the event `stopped` that say a stage was stopped, not that it failed."""
+"""Names of errors in the event `stopped` that mean that a stage was asked to stop, not that it failed."""
 
 
 class Log:
-    """Appends to the log of a node; called with a step and its terms, it is the `log` of a training loop.
+    """Appends to the log of a node; it can be called with a step and its terms, as the `log` of a training loop.
 
     Each line is one `write` to a file opened for appending, so a killed process can tear only the last one; opening
     the log again ends that line. JSON has no NaN or infinity: they are written as the strings "NaN", "Infinity" and
-    "-Infinity", which any JSON reader accepts and `float` reads back. Raises StoreError, one line naming the path,
-    when the disk is full or the folder cannot be written.
+    "-Infinity", which any JSON reader accepts and `float` reads back. Raises StoreError, one line with the path, if
+    the disk is full or the folder cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,9 +43,9 @@ class Log:
         self._append({"time": time.time(), "step": int(step), "terms": {k: float(v) for k, v in terms.items()}})
 
     def event(self, kind: str, /, **fields: object) -> None:
-        """Append something that happened, with what is to be known about it; `time` and `event` are taken."""
-        if taken := {"time", "event"} & fields.keys():
-            raise ValueError(f"event field {min(taken)!r} is written by the log itself: choose another name")
+        """Append an event with its fields; the names `time` and `event` are reserved."""
+        if reserved := {"time", "event"} & fields.keys():
+            raise ValueError(f"event field {min(reserved)!r} is written by the log itself: choose another name")
         self._append({"time": time.time(), "event": kind} | fields)
 
     def close(self) -> None:
@@ -67,7 +67,7 @@ class Log:
         content = b"\n" + line if self._torn else line
         self._torn = True
         with explained(self.path):
-            if os.write(self._file, content) < len(content):  # the part that still fitted on the disk
+            if os.write(self._file, content) < len(content):  # the disk had room for a part only
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         self._torn = False
 
@@ -77,7 +77,7 @@ class Entry:
     """One line of a log: the terms of a step, or an event."""
 
     time: float
-    """In seconds since 1970."""
+    """Seconds since 1970."""
     step: int | None = None
     terms: Mapping[str, float] = field(default_factory=dict)
     event: str | None = None
@@ -85,25 +85,25 @@ class Entry:
 
 
 def read(path: Path) -> Iterator[Entry]:
-    """Yield the entries of a log in order; torn lines are passed over, and a log not begun has no entries."""
+    """Yield the entries of a log in order, without torn lines; a log that does not exist has none."""
     yield from Tail(path).entries()
 
 
 def curves(path: Path) -> dict[str, list[tuple[int, float, float]]]:
     """Return each term's points (step, value, time in seconds) in the order of the log, one for each step.
 
-    A resumed run logs some steps again, with the same values; the first is kept, so that a point never changes.
+    A resumed run logs some steps again, with the same values; the first entry is kept, so that a point never changes.
     """
-    found: dict[str, dict[int, tuple[int, float, float]]] = {}
+    by_term: dict[str, dict[int, tuple[int, float, float]]] = {}
     for entry in read(path):
         if entry.step is not None:
             for term, value in entry.terms.items():
-                found.setdefault(term, {}).setdefault(entry.step, (entry.step, value, entry.time))
-    return {term: list(points.values()) for term, points in found.items()}
+                by_term.setdefault(term, {}).setdefault(entry.step, (entry.step, value, entry.time))
+    return {term: list(points.values()) for term, points in by_term.items()}
 
 
 class Tail:
-    """Reads what a log has gained since it was last read."""
+    """Reads the entries that were added to a log since it was last read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -113,13 +113,13 @@ class Tail:
 
     def entries(self) -> Iterator[Entry]:
         with contextlib.suppress(FileNotFoundError), self.path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size < self._offset:  # the node was deleted and is computed anew
+            if os.fstat(file.fileno()).st_size < self._offset:  # the node was deleted and is computed again
                 self._offset = 0
             file.seek(self._offset)
             for line in file:
                 entry = _parsed(line)
                 if entry is None and not line.endswith(b"\n"):
-                    return  # being written, or torn: the next look will tell. No part of an object is an object.
+                    return  # being written, or torn: the next read will show. No part of a JSON object is an object.
                 self._offset += len(line)
                 if entry is not None:
                     self.first = entry.time if self.first is None else min(self.first, entry.time)
@@ -140,7 +140,7 @@ def _parsed(line: bytes) -> Entry | None:
 
 
 def _plain(value: object) -> object:
-    """Return the value as strict JSON can hold it."""
+    """Return the value in a form that strict JSON can hold."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, Mapping):

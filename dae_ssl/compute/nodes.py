@@ -1,4 +1,4 @@
-"""The nodes that cells need: one stage of one cell each, shared ones once; and the tasks that compute them."""
+"""The nodes that cells need, each shared node once, and the tasks that compute them."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,19 +10,19 @@ from dae_ssl.config import Cell
 from dae_ssl.store import Store
 
 NodeId = tuple[str, str]
-"""Stage and key."""
+"""The stage and the key of a node."""
 
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """A node that some cells need, with one of these cells to tell what it is."""
+    """A node that some cells need, with one of these cells, whose settings say how to compute it."""
 
     stage: str
     key: str
     parent: NodeId | None
     cell: Cell
     cells: int = 1
-    """How many of the cells share it."""
+    """The number of cells that share it."""
 
     @property
     def id(self) -> NodeId:
@@ -30,7 +30,7 @@ class Node:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], stage: str) -> Self:
-        """Return a stage's node of the cell that settings describe. Raises ConfigError if they describe none."""
+        """Return the node of one stage of the cell that settings describe. Raises ConfigError if they describe none."""
         cell = config.cell(settings)
         keys, parent = config.keys(cell), cell.parent(stage)
         return cls(stage, keys[stage], (parent, keys[parent]) if parent else None, cell)
@@ -38,7 +38,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Task:
-    """What one array task computes: one node, or the packed ones."""
+    """The nodes that one array task computes: one, or several that are packed."""
 
     index: int
     nodes: tuple[Node, ...]
@@ -46,60 +46,62 @@ class Task:
 
 def needed(cells: Iterable[Cell]) -> dict[NodeId, Node]:
     """Return every node that the cells need, each once, parents before children."""
-    found: dict[str, dict[str, list[tuple[Cell, NodeId | None]]]] = {stage: {} for stage in config.STAGES}
+    users: dict[str, dict[str, list[tuple[Cell, NodeId | None]]]] = {stage: {} for stage in config.STAGES}
     for cell in cells:
         keys = config.keys(cell)
         for stage, key in keys.items():
             parent = cell.parent(stage)
-            found[stage].setdefault(key, []).append((cell, (parent, keys[parent]) if parent else None))
+            users[stage].setdefault(key, []).append((cell, (parent, keys[parent]) if parent else None))
     return {
-        (stage, key): Node(stage, key, parent=asked[0][1], cell=asked[0][0], cells=len(asked))
-        for stage, by_key in found.items()
-        for key, asked in by_key.items()
+        (stage, key): Node(stage, key, parent=of_key[0][1], cell=of_key[0][0], cells=len(of_key))
+        for stage, by_key in users.items()
+        for key, of_key in by_key.items()
     }
 
 
 def finished(wanted: Mapping[NodeId, Node], store: Store) -> frozenset[NodeId]:
-    """Return the nodes that are done and were computed from what their parents hold now."""
+    """Return the nodes that are current: committed, and made from what their parents hold now."""
     return counted(wanted, committed(wanted, store))
 
 
 def committed(wanted: Mapping[NodeId, Node], store: Store) -> dict[NodeId, Record]:
-    """Return the commit records of nodes, of those that have one."""
+    """Return the commit records of those nodes that have one."""
     begun = {stage: store.keys(stage) for stage in config.STAGES}
     records = {id: store.node(*id).record() for id in wanted if id[1] in begun[id[0]]}
     return {id: record for id, record in records.items() if record is not None}
 
 
 def counted(wanted: Mapping[NodeId, Node], records: Mapping[NodeId, Record]) -> frozenset[NodeId]:
-    """Return those nodes that count as done, given the records of those that are committed."""
+    """Return the nodes that count as done, given the records of the committed ones."""
     parents = {id: node.parent for id, node in wanted.items()}
     return frozenset(done(parents, records, lambda id, parent: misses(wanted[id].cell, id[0], parent)))
 
 
 def for_their_readers(
-    wanted: Mapping[NodeId, Node], there: Collection[NodeId], records: Mapping[NodeId, Record]
+    wanted: Mapping[NodeId, Node], complete: Collection[NodeId], records: Mapping[NodeId, Record]
 ) -> dict[NodeId, Node]:
-    """Return the nodes; one that left behind what a missing node reads has that node's cell.
+    """Return the nodes; one that left behind a product that a missing node reads takes over that node's cell.
 
-    Who computes it can then see from that cell alone that it has to be there with that product.
+    The process that computes it then sees from this cell alone that the product is needed.
     """
-    found = dict(wanted)
+    nodes = dict(wanted)
     for id, node in reversed(list(wanted.items())):
-        above = None if node.parent is None else records.get(node.parent)
-        if id not in there and node.parent is not None and above is not None and misses(node.cell, node.stage, above):
-            found[node.parent] = replace(found[node.parent], cell=found[id].cell)
-    return found
+        if id in complete or node.parent is None:
+            continue
+        above = records.get(node.parent)
+        if above is not None and misses(node.cell, node.stage, above):
+            nodes[node.parent] = replace(nodes[node.parent], cell=nodes[id].cell)
+    return nodes
 
 
 @dataclass(frozen=True)
 class Missing:
-    """What a store lacks of some cells, as far as some stages can compute it."""
+    """The nodes that a store lacks of some cells, restricted to some stages."""
 
     nodes: tuple[Node, ...]
     """In the order of the cells that need them, parents before children."""
     left: str = ""
-    """A line on what else is missing and why that is not to be computed; "" where nothing is."""
+    """One line about missing nodes that the stages leave out, and why; "" if there are none."""
 
     @property
     def ids(self) -> frozenset[NodeId]:
@@ -107,26 +109,26 @@ class Missing:
 
 
 def missing(cells: Iterable[Cell], store: Store, stages: Collection[str] = config.STAGES) -> Missing:
-    """Return what a store lacks of cells, those of most worth first, as far as some stages can compute it."""
+    """Return the nodes of some stages that a store lacks of cells, in the order of the cells, most important first."""
     in_order = list(cells)
     wanted = needed(in_order)
     records = committed(wanted, store)
-    there = counted(wanted, records)
-    wanted = for_their_readers(wanted, there, records)
-    reads, found = {None, *there}, list[Node]()
+    complete = counted(wanted, records)
+    wanted = for_their_readers(wanted, complete, records)
+    available, lacking = {None, *complete}, list[Node]()
     for id, node in wanted.items():  # parents before children
-        if id not in there and node.stage in stages and node.parent in reads:
-            found.append(node)
-            reads.add(id)
+        if id not in complete and node.stage in stages and node.parent in available:
+            lacking.append(node)
+            available.add(id)
     first = {id: place for place, cell in reversed(list(enumerate(in_order))) for id in config.keys(cell).items()}
-    left = [stage for stage, _ in wanted.keys() - there - {node.id for node in found}]
-    return Missing(tuple(sorted(found, key=lambda node: first[node.id])), left_in_words(left, stages))
+    left = [stage for stage, _ in wanted.keys() - complete - {node.id for node in lacking}]
+    return Missing(tuple(sorted(lacking, key=lambda node: first[node.id])), left_in_words(left, stages))
 
 
 def left_in_words(left: Sequence[str], stages: Collection[str]) -> str:
-    """Return in a line what is missing and not to be computed, by its stages, of which only some were asked for."""
+    """Return one line about missing nodes that are left out, given their stages and the stages that were asked for."""
     unread = sum(stage in stages for stage in left)
     named = ",".join(stage for stage in config.STAGES if stage in stages)
-    counts = {"of other stages": len(left) - unread, "whose parents are not there": unread}
+    counts = {"of other stages": len(left) - unread, "whose parents are missing": unread}
     words = " and ".join(f"{count} {which}" for which, count in counts.items() if count)
-    return f"--only {named} leaves nodes that are missing: {words}" if left else ""
+    return f"--only {named} leaves out missing nodes: {words}" if left else ""

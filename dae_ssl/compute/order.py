@@ -1,4 +1,4 @@
-"""Nodes that are to be computed: which is next, what becomes of each, and which cells are finished by that."""
+"""Nodes to compute: which node is next, the state of each, and which cells are thereby finished."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -13,27 +13,27 @@ from dae_ssl.config import Cell
 
 @dataclass
 class Order:
-    """Nodes to be computed, those of most worth first, and what has become of each.
+    """Nodes to compute, the most important first, and the state of each.
 
-    A node is free once its parent is done. One that fails takes the nodes that would read it with it, and no others.
+    A node is free once its parent is done. If a node fails, the nodes that would read it are left out, and no others.
     """
 
     nodes: Sequence[Node]
     max_failures: int
-    """Times that a node's process may die before the node counts as failed."""
+    """How often a node's process may die before the node counts as failed."""
     begun: list[NodeId] = field(default_factory=list)
-    """In the order in which they were first begun."""
+    """The nodes that were begun, in that order."""
     deaths: Counter[NodeId] = field(default_factory=Counter)
     states: dict[NodeId, str] = field(default_factory=dict)
-    """waiting, under way, done, failed or left out."""
+    """The state of each node: waiting, under way, done, failed or left out."""
 
     def __post_init__(self) -> None:
         self.states = {node.id: "waiting" for node in self.nodes}
 
     def next(self, stages: AbstractSet[str], had: AbstractSet[NodeId]) -> Node | None:
-        """Return the next node of some stages, from now on under way; None if none is free.
+        """Return the next free node of some stages, which is under way from now on; None if none is free.
 
-        One whose parent is among those that a lane `had` comes before all others: it finishes the cell that it has.
+        A node whose parent is among those that a lane `had` comes first, so that the lane finishes its cell.
         """
         free = [
             node for node in self.nodes
@@ -47,7 +47,7 @@ class Order:
         return best
 
     def ended(self, node: Node, code: int) -> None:
-        """Take note of how a node ended: done or failed, else it is waiting again."""
+        """Record how a node ended: it is done, has failed, or waits again."""
         self.states[node.id] = {DONE: "done", FAILED: "failed", BAD_INPUT: "failed"}.get(code, "waiting")
         if self.states[node.id] == "failed":
             for other in self.nodes:  # parents before children
@@ -55,39 +55,39 @@ class Order:
                     self.states[other.id] = "left out"
 
     def died(self, node: Node) -> bool:
-        """Take note that a node's process died; return False if that is once too often."""
+        """Record that a node's process died; return whether it may be tried again."""
         self.deaths[node.id] += 1
         again = self.deaths[node.id] <= self.max_failures
         self.ended(node, TRY_AGAIN if again else FAILED)
         return again
 
     def count(self, *states: str) -> int:
-        """Return how many nodes are in some states."""
+        """Return how many nodes are in one of some states."""
         return sum(state in states for state in self.states.values())
 
 
 @dataclass
 class Finished:
-    """Which cells have more in the store than was handed on: first all that were there, then each as it is finished."""
+    """The cells with new results that were not yet handed on: at first all cells, then each when it is finished."""
 
     cells: Sequence[Cell]
     missing: set[NodeId]
-    """What none of them has yet."""
+    """The nodes that are not done."""
     due: dict[str, Cell] = field(default_factory=dict)
-    """Cells to be handed on, by key."""
+    """The cells to hand on, by key."""
     begun: dict[str, Cell] = field(default_factory=dict)
-    """Cells that have more than was handed on, and are not finished."""
+    """The unfinished cells with new results that were not handed on, by key."""
 
     def __post_init__(self) -> None:
         self.due = {config.cell_key(cell): cell for cell in self.cells}
 
     def note(self, done: Iterable[Node]) -> None:
-        """Take note of nodes that are done."""
-        fresh = {node.id for node in done}
-        self.missing -= fresh
-        for cell in self.cells if fresh else ():
+        """Record nodes that are newly done."""
+        new = {node.id for node in done}
+        self.missing -= new
+        for cell in self.cells if new else ():
             key, nodes = config.cell_key(cell), set(config.keys(cell).items())
-            if nodes & fresh:
+            if nodes & new:
                 self.begun[key] = cell
                 if not nodes & self.missing:
                     self.due[key] = self.begun.pop(key)

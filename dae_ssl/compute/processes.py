@@ -1,7 +1,7 @@
-"""A task, computed: ranks under torchrun, packed cells side by side, all else in this process.
+"""The processes of a task: ranks under torchrun, packed cells side by side, and everything else in this process.
 
-Its exit code is what `slurm/after_task.sh` acts on. The process that starts ranks imports no torch: it has to be awake
-within a second when SLURM tells it to stop.
+`slurm/after_task.sh` acts on the exit code of a task. The process that starts ranks does not import torch, because it
+must react within a second when SLURM tells it to stop.
 """
 
 import contextlib
@@ -33,20 +33,20 @@ if TYPE_CHECKING:
     from dae_ssl.data.sets import Memo
 
 DONE, FAILED, BAD_INPUT, TRY_AGAIN = 0, 1, 2, 75
-"""Exit codes, beside 128 + signal for a task that was asked to stop; as slurm/after_task.sh reads them."""
+"""Exit codes, as slurm/after_task.sh reads them; a task that was asked to stop has 128 + the number of the signal."""
 SAVE_SECONDS = 30.0
-"""How often pretraining saves its state, where no profile says so."""
+"""The seconds between two saved states of pretraining, unless the profile sets them."""
 LONGEST_REASON = 200
-"""Characters of what PyTorch says of memory that is not there."""
+"""The largest number of characters of PyTorch's message about lacking memory that is shown."""
 VERDICTS = "DAE_SSL_RANK_CODES"
-"""Names the folder in which each rank of this machine leaves its exit code, if it comes to have one."""
+"""Environment variable that names the folder in which each rank of this machine writes its exit code before it ends."""
 TASK_CODES = "DAE_SSL_TASK_CODES"
-"""Names the file to which a task's process on each machine adds its exit code, for the batch script."""
+"""Environment variable that names the file to which a task's process on each machine appends its exit code."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """How tasks are computed, none of which changes what is computed."""
+    """The conditions under which tasks are computed; none of them changes the results."""
 
     store: Path
     resources: Resources
@@ -54,18 +54,18 @@ class Conditions:
     save_seconds: float = SAVE_SECONDS
     mlflow_experiment: str = "dae_ssl"
     keep_features: bool = True
-    """False drops features once every node that a described cell reads them for is done."""
+    """If False, features are dropped once all nodes that read them, of all described cells, are done."""
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Self:
-        """Return what `plain` gave, also under the names of earlier versions."""
+        """Return the conditions that `plain` wrote, in this version or an earlier one."""
         resources = {FORMER.get(name, name): value for name, value in plain["resources"].items()}
         return cls(**{**plain, "resources": config.build(Resources, resources), "store": Path(plain["store"])})
 
     def plain(self) -> dict[str, Any]:
-        """Return them as JSON can hold them, for a process that is started."""
+        """Return the conditions in a form that JSON can hold, to pass them to another process."""
         stated = dataclasses.asdict(self) | {"store": str(self.store)}
-        if self.keep_features:  # a later condition, left out where all is as it was before
+        if self.keep_features:  # added later, and left out if it has its default
             del stated["keep_features"]
         return stated
 
@@ -79,21 +79,21 @@ def not_copied(_cell: Cell, _tell: Callable[[str], None]) -> AbstractContextMana
 
 @dataclass(frozen=True)
 class Output:
-    """Where what a task has to say goes."""
+    """Receives the messages and the progress of a task."""
 
     tell: Callable[[str], None] = print
     progress: Callable[[str, int, int], None] = lambda _what, _done, _total: None
     copying: Copying = not_copied
-    """Returns a block while which a cell's log is copied, as to MLflow."""
+    """Returns a context manager that copies a cell's log, for example to MLflow, while its block runs."""
 
 
 # ---------------------------------------------------------------------------------- one process of a task
 
 
 def accounted(compute: Callable[[], int]) -> int:
-    """Return a task's exit code, and add it to the file that its batch script reads, also when it raises.
+    """Return a task's exit code, and append it to the file that its batch script reads, also if the task raises.
 
-    That file also tells that the task began, so that one which was killed differs from one that cannot start.
+    The file also records that the task began, so that a killed task differs from one that cannot start.
     """
     code = FAILED
     if TASK_CODES in os.environ:
@@ -112,7 +112,7 @@ def accounted(compute: Callable[[], int]) -> int:
 
 
 def one_memo() -> Callable[[], "Memo"]:
-    """Return what gives a memo of what was read, always the same, made when first asked for: making it needs torch."""
+    """Return a function that returns always the same memo of what was read, and imports torch at its first call."""
 
     @functools.cache
     def made() -> "Memo":
@@ -130,11 +130,11 @@ def run(
     output: Output = Output(),
     memo: Callable[[], "Memo"] | None = None,
 ) -> int:
-    """Compute the task's nodes and return its exit code; with a memo, what earlier tasks read is not read again.
+    """Compute the task's nodes and return its exit code; `memo` spares reading again what earlier tasks have read.
 
-    `command` is how this process was started; with `--only N` added it computes the N-th node and no other, in as many
-    processes as that takes, each with its share of the processors unless OMP_NUM_THREADS is set. A node that fails
-    leaves the task's others alone.
+    `command` is how this process was started; with `--only N` it computes only the N-th node. A node runs in as many
+    processes as it needs, each with its share of the processors unless OMP_NUM_THREADS is set. If a node fails, the
+    task's other nodes are computed all the same.
     """
     share = conditions.resources.cpus_per_machine // _at_once(task, conditions.resources)
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, share))
@@ -160,12 +160,12 @@ def run_here(
     try:
         verdict = _computed(node, conditions, output, memo or one_memo())
     except Stopped as stopped:
-        output.tell(f"{stopped}: goes on when it is run again")
+        output.tell(f"{stopped}; run it again to continue")
         lost = node.stage != "pretrain" and stopped.number == signal.SIGUSR2
         verdict = TRY_AGAIN if lost else stopped.code
     except ConfigError as error:
         verdict = _failed(error, BAD_INPUT)
-    except lock.Locked as error:  # by a process that took it since this task began
+    except lock.Locked as error:  # by another process, since this task began
         verdict = _failed(error, TRY_AGAIN)
     except (StoreError, ArithmeticError) as error:
         verdict = _failed(error, FAILED)
@@ -205,14 +205,14 @@ def _computed(node: Node, conditions: Conditions, output: Output, memo: Callable
 
 
 def _unforeseen(error: Exception) -> int:
-    """Say what nobody expected to be raised, in a line where it is known and else with where it was raised."""
+    """Print an unexpected error, in one line if its cause is known and otherwise with a traceback; return a code."""
     from dae_ssl.distributed import lost_peer, out_of_memory
 
-    if lost_peer(error):  # that rank, or its death, tells the reason
+    if lost_peer(error):  # the other rank reports the reason, or was killed
         return _failed(error, TRY_AGAIN)
     if out_of_memory(error):
         reason = str(error).partition("\n")[0][:LONGEST_REASON]
-        advice = "out of memory, of which fewer at the same time (--parallel N) leave more for each"
+        advice = "out of memory: compute fewer nodes at the same time with --parallel N, or give each more memory"
         return _failed(MemoryError(f"{advice}: {reason}"), FAILED)
     traceback.print_exc()
     return FAILED
@@ -229,10 +229,10 @@ def _failed(error: Exception, code: int) -> int:
 def _run_ranks(
     task: Task, number: int, conditions: Conditions, command: Sequence[str], threads: str, output: Output
 ) -> int:
-    """Pretrain one node on all ranks of this machine, and of the others where there are more."""
+    """Pretrain one node on all ranks of this machine, together with those of other machines if there are several."""
     node, resources = task.nodes[number], conditions.resources
     with stop_requests() as request, tempfile.TemporaryDirectory() as verdicts:
-        # The ranks do not wait for a lock, since waiting in an exchange ends in its time limit; this process can.
+        # Ranks cannot wait for a lock, since a collective operation has a time limit; this process can.
         with (
             contextlib.suppress(lock.Locked),
             lock.held(Store(conditions.store).node(node.stage, node.key).lock, tell=output.tell, give_up=request),
@@ -243,17 +243,17 @@ def _run_ranks(
         launcher = [sys.executable, "-m", "torch.distributed.run", *_rendezvous(resources),
                     f"--nproc-per-node={resources.ranks_per_machine}", *command[1:], f"--only={number}"]  # fmt: skip
         (code,) = _watched([_start(launcher, {VERDICTS: verdicts, "OMP_NUM_THREADS": threads})], request)
-        said = [int(path.read_text()) for path in Path(verdicts).iterdir()]
+        rank_codes = [int(path.read_text()) for path in Path(verdicts).iterdir()]
     if code == 0:
         return DONE if request.number is None else 128 + request.number
-    if request.number is not None and not {FAILED, BAD_INPUT} & set(said):
+    if request.number is not None and not {FAILED, BAD_INPUT} & set(rank_codes):
         return 128 + request.number
-    # Without a word from the ranks that explains it, one was killed.
-    return max((verdict for verdict in said if verdict in (FAILED, BAD_INPUT)), default=TRY_AGAIN)
+    # If no rank has reported a failure, one was killed.
+    return max((verdict for verdict in rank_codes if verdict in (FAILED, BAD_INPUT)), default=TRY_AGAIN)
 
 
 def _rendezvous(resources: Resources) -> list[str]:
-    """Return how torchrun's ranks find each other; across machines at the place that the batch script chose."""
+    """Return the options by which torchrun's ranks find each other; the batch script chose the address for machines."""
     if resources.machines == 1:
         return ["--standalone"]
     attempt = f"{os.environ.get('SLURM_JOB_ID', '0')}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
@@ -267,8 +267,8 @@ def _run_packed(task: Task, conditions: Conditions, command: Sequence[str], thre
     with stop_requests() as request:
         processes = []
         for number, node in enumerate(task.nodes):
-            own = {"CUDA_VISIBLE_DEVICES": visible[number]} if has_gpus and visible[0] else {}
-            processes.append(_start([*command, f"--only={number}"], own | {"OMP_NUM_THREADS": threads}))
+            gpu = {"CUDA_VISIBLE_DEVICES": visible[number]} if has_gpus and visible[0] else {}
+            processes.append(_start([*command, f"--only={number}"], gpu | {"OMP_NUM_THREADS": threads}))
             output.tell(f"{node.stage} {node.key}: process {processes[-1].pid}")
         codes = _watched(processes, request)
     if request.number is not None and any(codes):
@@ -280,7 +280,7 @@ def _run_packed(task: Task, conditions: Conditions, command: Sequence[str], thre
 def _start(command: Sequence[str], variables: Mapping[str, str]) -> "subprocess.Popen[bytes]":
     def prepare() -> None:
         die_with_parent()
-        # Where SLURM signals every process of a task, torchrun would die of it before its ranks could save.
+        # If SLURM signals every process of a task, torchrun would die of it before its ranks could save.
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
     environment = {name: value for name, value in os.environ.items() if name != TASK_CODES} | dict(variables)
@@ -288,7 +288,7 @@ def _start(command: Sequence[str], variables: Mapping[str, str]) -> "subprocess.
 
 
 def _watched(processes: Sequence["subprocess.Popen[bytes]"], request: StopRequest) -> list[int]:
-    """Wait for all processes, passing a request to stop on once; return their exit codes."""
+    """Wait for all processes, passing on a request to stop once; return their exit codes."""
     asked = False
     while any(process.poll() is None for process in processes):
         if request() and not asked:
@@ -301,5 +301,5 @@ def _watched(processes: Sequence["subprocess.Popen[bytes]"], request: StopReques
 
 
 def _at_once(task: Task, resources: Resources) -> int:
-    """Return how many processes of a task compute at the same time on a machine."""
+    """Return the number of processes of a task that compute at the same time on one machine."""
     return max(resources.ranks_per_machine, min(resources.packing, len(task.nodes)))

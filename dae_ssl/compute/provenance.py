@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, commit, image, device, host, job."""
+"""The provenance of a result: versions, commit, image, device, host, job."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ SLURM = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RES
 
 
 def provenance(device: "torch.device", ranks: int) -> dict[str, Any]:
-    """Return what a commit record says about the process that computed the node."""
+    """Return the fields of a commit record about the process that computed the node."""
     return {
         "commit": git_commit(),
         "snapshot": os.environ.get("DAE_SSL_SNAPSHOT"),
@@ -36,20 +36,20 @@ def provenance(device: "torch.device", ranks: int) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python, this package and those that results depend on."""
+    """Return the versions of Python, of this package and of the packages that results depend on."""
     import importlib.metadata
 
     import torch
 
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for package in ("dae_ssl", *PACKAGES):
         try:
-            found[package] = importlib.metadata.version(package)
+            versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed as a package"
+            versions[package] = "not installed as a package"
     if torch.version.cuda and torch.cuda.is_available():
-        found |= {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version())}
-    return found
+        versions |= {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version())}
+    return versions
 
 
 def device_name(device: "torch.device") -> str:
@@ -67,30 +67,30 @@ def device_name(device: "torch.device") -> str:
 
 
 def image_digest(image: str) -> str | None:
-    """Return the digest in a reference to an image, if it is one by digest."""
-    found = re.search(r"@(sha256:[0-9a-f]{64})$", image)
-    return found and found[1]
+    """Return the digest in a reference to a container image, or None if it has none."""
+    match = re.search(r"@(sha256:[0-9a-f]{64})$", image)
+    return match and match[1]
 
 
 def image_identity(image: str) -> str:
-    """Return what tells a container image by its content: the digest in its reference, or the SHA-256 of its file.
+    """Return what identifies a container image's content: the digest in its reference, or the SHA-256 of its file.
 
-    Raises ConfigError for a name that may mean another content tomorrow.
+    Raises ConfigError for a name whose content may change.
     """
     if digest := image_digest(image):
         return digest
     try:
         return f"sha256:{sha256(Path(image))}"
     except OSError as error:
-        told = "the path of an image file, or a reference by digest, as in NAME@sha256:..."
-        raise ConfigError(f"image={image} cannot be read ({error.strerror}): give {told}") from error
+        choices = "the path of an image file, or a reference by digest, as in NAME@sha256:..."
+        raise ConfigError(f"image={image} cannot be read ({error.strerror}): give {choices}") from error
 
 
 def git_commit() -> str | None:
-    """Return the commit that the code was run from, marked when files differ from it; None outside a checkout.
+    """Return the commit of the code that runs, marked `-modified` if files differ from it; None outside a checkout.
 
-    DAE_SSL_COMMIT says it of a snapshot of the package, and a file COMMIT beside the package of a copy without .git, as
-    in a container image. What is not one printable word of at most 100 letters is no commit.
+    A snapshot of the package gets it from DAE_SSL_COMMIT, and a copy without .git, as in a container image, from a file
+    COMMIT next to the package. Text that is not one printable word of at most 100 letters is ignored.
     """
     folder = Path(dae_ssl.__file__).parent
     if stated := _word(os.environ.get("DAE_SSL_COMMIT", "")):

@@ -1,4 +1,4 @@
-"""What one task has: machines, processes, GPUs, processors, memory, time."""
+"""The resources of one task: machines, processes, GPUs, processors, memory, time."""
 
 import re
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ FORMER = {
     "gpus_per_node": "gpus_per_machine",
     "cpus_per_node": "cpus_per_machine",
 }
-"""Names that settings had in earlier versions, in profiles and in files of arrays, and what they are called now."""
+"""Names of settings in profiles and files of arrays from earlier versions, and their names now."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What one array task of a stage asks for."""
+    """The resources that one array task of a stage asks for."""
 
     machines: int = 1
     """The number of machines that a task takes; several pretrain one cell together."""
     ranks_per_machine: int = 1
-    """Processes that pretrain together on a machine; 4 with 4 GPUs. Other stages have one rank."""
+    """Ranks that pretrain one cell together on each machine, such as 4 with 4 GPUs. Other stages have one rank."""
     gpus_per_machine: int = 0
     """The number of GPUs on each machine: none, or one for each rank or packed cell."""
     cpus_per_machine: int = 2
@@ -29,13 +29,13 @@ class Resources:
     memory_gb: float = 8
     """Memory of each machine."""
     minutes: int = 60
-    """Time limit; pretraining goes on in a new attempt when it is over."""
+    """Time limit; pretraining that reaches it continues in a new attempt."""
     packing: int = 1
-    """Cells side by side in one task, each on its own single GPU; pays where one cell cannot fill four."""
+    """Cells side by side in one task, each on one GPU; worthwhile on machines whose GPUs one cell cannot all use."""
     partition: str | None = None
-    """Where this stage runs, if not in the profile's partition."""
+    """The partition of this stage, if it is not the profile's."""
     sbatch: tuple[str, ...] = ()
-    """Further options of sbatch, as in `constraint=a100`."""
+    """Further options of sbatch, such as `constraint=a100`."""
 
     def __post_init__(self) -> None:
         for name in ("machines", "ranks_per_machine", "cpus_per_machine", "minutes", "packing"):
@@ -54,14 +54,15 @@ class Resources:
             gpus in (0, processes), "gpus_per_machine", gpus, f"0, or {processes}, one for each rank or packed cell"
         )
         for option in self.sbatch:
-            require(re.fullmatch(r"[a-z][a-z-]*(=.+)?", option) is not None, "sbatch", option, "as in constraint=a100")
+            is_option = re.fullmatch(r"[a-z][a-z-]*(=.+)?", option) is not None
+            require(is_option, "sbatch", option, "an option such as constraint=a100")
 
     @property
     def ranks(self) -> int:
-        """Processes that pretrain one cell."""
+        """The number of processes that pretrain one cell."""
         return self.machines * self.ranks_per_machine
 
     @property
     def gpus(self) -> int:
-        """GPUs of one task; a task without any is counted by its machines."""
+        """The number of GPUs of one task, on all its machines."""
         return self.machines * self.gpus_per_machine

@@ -1,4 +1,4 @@
-"""Cells, computed on this machine: what a store lacks of them, on lanes side by side, and stopping in time.
+"""A run on this machine: lanes compute, side by side, what a store lacks of some cells, and stop in time.
 
 outcome = run(cells, Store(Path("store")), parallel=2, budget=Budget(minutes=25))
 """
@@ -31,9 +31,9 @@ from dae_ssl.files import StoreError
 from dae_ssl.store import Store
 
 GRACE_SECONDS = 20.0
-"""How long what is under way may take to end after a request to stop; a stage that saves nothing may finish in it."""
+"""How long running nodes may take to end after a request to stop; a stage that cannot save may finish in this time."""
 LAST_SECONDS = 3.0
-"""How long before the end of the grace a stage that saves nothing is asked to end as well."""
+"""How long before the end of the grace time a stage that cannot save is asked to stop too."""
 LOOK_SECONDS = 0.2
 ONE_PROCESS = Resources()
 
@@ -42,22 +42,22 @@ Keep = Callable[[Collection[Cell]], object]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a run."""
+    """The result of a run."""
 
     computed: bool = True
     """Whether there was anything to compute."""
     failed: int = 0
-    """Nodes that failed, and those that would have read them."""
+    """The number of nodes that failed, and of those that would have read them."""
     left: int = 0
-    """Nodes that are missing still, the failed ones among them."""
+    """The number of nodes that are still missing, including those that failed."""
     stopped: signal.Signals | None = None
-    """The signal that asked it to stop."""
+    """The signal that asked the run to stop."""
     over: bool = False
-    """Whether its budget was over before everything was there, which is no failure."""
+    """Whether the budget ended before everything was computed, which is not a failure."""
 
     @property
     def code(self) -> int:
-        """The exit code that says so."""
+        """The exit code of the run: 0, 1 if a node failed, or 128 + the signal that stopped it."""
         return 128 + self.stopped if self.stopped is not None else int(self.failed > 0)
 
 
@@ -78,17 +78,17 @@ def run(
     keep_features: bool = True,
     start: Sequence[str] = inside.COMMAND,
 ) -> Outcome:
-    """Compute what a store lacks of cells, those of most worth first; a node that fails leaves the others alone.
+    """Compute what a store lacks of cells, the first ones first; if a node fails, the others are computed all the same.
 
-    parallel: so many nodes at the same time; None is one on the processors, and two on each GPU.
-    stages: nothing of others is computed. budget: after these minutes it stops, with what is under way saved.
-    again: returns what is wanted once these cells are computed, since results may ask for more.
-    keep: takes cells of which the store has more, beside the lanes: what was there, then each that is finished.
-    resources: what pretraining takes. max_failures: times that a node's process may die before the node has failed.
-    keep_features: whether features stay once every node that reads them is done. start: the command of a lane.
+    parallel: the number of nodes at the same time; None means one on the processors, or two on each GPU.
+    stages: the stages to compute. budget: the time after which running nodes save their state and the run stops.
+    again: returns the cells that are wanted after these are computed, since results may ask for further cells.
+    keep: receives cells with new results while the lanes compute: at first all, then each that is finished.
+    resources: those of one pretraining. max_failures: how often a node's process may die before the node has failed.
+    keep_features: whether features stay after every node that reads them is done. start: the command of a lane.
 
-    SIGINT, SIGTERM and SIGUSR2 stop it as the budget does; a second SIGINT interrupts. Raises ConfigError or StoreError
-    for what cannot be, before anything is written.
+    SIGINT, SIGTERM and SIGUSR2 stop the run as the budget does; a second SIGINT interrupts it. Raises ConfigError or
+    StoreError, before anything is written, if the run is impossible.
     """
     asked, show, budget = list(cells), show or Lines(), budget or Budget()
     missing, before = nodes.missing(asked, store, stages), frozenset[NodeId]()
@@ -97,7 +97,7 @@ def run(
     conditions = Conditions(store=store.root.resolve(), resources=resources, device=device, save_seconds=save_seconds,
                             keep_features=keep_features)  # fmt: skip
     at_work = _lanes(parallel, missing, conditions, start)
-    keep(())  # what cannot be written is told before anything is computed
+    keep(())  # so that an error in writing shows before anything is computed
     with stop_requests() as request, contextlib.ExitStack() as stack:
         for lane in at_work:
             stack.enter_context(lane)
@@ -110,7 +110,8 @@ def run(
                 keep(asked)
                 return Outcome(computed=bool(before))
             if before == missing.ids:
-                raise StoreError(f"{store.root}: {len(before)} nodes were computed and are not there: {set(before)}")
+                lost = f"{len(before)} nodes were computed but are missing from {store.root}: {set(before)}"
+                raise StoreError(f"{lost}: see that nothing else removes nodes there, and run again")
             work = Round(Order(missing.nodes, max_failures), at_work, show, store)
             _compute(work, Finished(asked, set(missing.ids)), keep, lambda: request() or budget())
             failed, before = work.order.count("failed", "left out"), missing.ids
@@ -124,7 +125,7 @@ def run(
 
 
 def _lanes(parallel: int | None, missing: Missing, conditions: Conditions, start: Sequence[str]) -> list[Lane]:
-    """Return the lanes of this machine, whose processes start with the first node that each is given."""
+    """Return the lanes of this machine; each starts its process when it gets its first node."""
     visible, processors = shares.gpus(conditions.device), len(os.sched_getaffinity(0))
     kinds = shares.deal(parallel, conditions.resources, conditions.device, visible, processors)
     if len(kinds) > 1 and not visible:
@@ -138,17 +139,20 @@ def _lanes(parallel: int | None, missing: Missing, conditions: Conditions, start
 
 
 def _imports(missing: Missing) -> list[str]:
-    """Return what has a lane know the methods that are not the suite's. Raises ConfigError for one of a script."""
+    """Return the options by which a lane imports methods from outside this package.
+
+    Raises ConfigError for a method that is defined in a script, which no other process can import.
+    """
     methods = {type(node.cell.method) for node in missing.nodes}
     for method in methods:
-        choices = "a method that a module of its own defines, since the processes that compute it have to import it"
+        choices = "a method that is defined in a module, since the processes that compute it have to import it"
         config.require(method.__module__ != "__main__", "method", method.name, choices)
     modules = {method.__module__ for method in methods}
     return [f"--import={module}" for module in sorted(modules) if not module.startswith("dae_ssl.")]
 
 
 def _compute(work: "Round", finished: Finished, keep: Keep, stop: Callable[[], bool]) -> None:
-    """Compute a round, and hand on the cells that are finished while the lanes are at work on others."""
+    """Compute a round, and hand on finished cells while the lanes compute others."""
 
     def beside(done: Sequence[Node]) -> None:
         finished.note(done)
@@ -156,8 +160,8 @@ def _compute(work: "Round", finished: Finished, keep: Keep, stop: Callable[[], b
             try:
                 keep(finished.due.values())
                 finished.due.clear()
-            except StoreError as error:  # as a full disk, which is no reason to lose what is under way
-                work.show.warn(f"not kept yet: {error}")
+            except StoreError as error:  # such as a full disk, which is no reason to lose running nodes
+                work.show.warn(f"finished cells are not kept yet: {error}")
 
     work.to_the_end(stop, beside)
     keep([*finished.due.values(), *finished.begun.values()])
@@ -165,7 +169,7 @@ def _compute(work: "Round", finished: Finished, keep: Keep, stop: Callable[[], b
 
 @dataclass
 class Round:
-    """An order, the lanes that compute it, and for whom."""
+    """An order of nodes, the lanes that compute it, and what shows their progress."""
 
     order: Order
     lanes: Sequence[Lane]
@@ -175,17 +179,16 @@ class Round:
     began_at: dict[NodeId, float] = field(default_factory=dict)
 
     def to_the_end(self, stop: Callable[[], bool], beside: Callable[[Sequence[Node]], None]) -> None:
-        """Compute until nothing is free and nothing under way, or for GRACE_SECONDS at most after a request to stop.
+        """Compute until no node is free or under way, or for at most GRACE_SECONDS after a request to stop.
 
-        `beside` is called once the lanes have begun, and then with the nodes that are newly done, while the lanes are
-        at work on others.
+        `beside` is called when the lanes have begun, and then, while they compute, with the nodes that have just ended.
         """
         stopping: float | None = None
         done: list[Node] | None = []
         while True:
             if stopping is None and stop():
                 stopping = self.clock()
-                self.show.tell(f"stopping: what is under way is saved, within {GRACE_SECONDS:g} s")
+                self.show.tell(f"stopping: running nodes save their state, within {GRACE_SECONDS:g} s")
             if stopping is None:
                 self._give()
             else:
@@ -202,7 +205,7 @@ class Round:
             ] or None  # fmt: skip
 
     def _give(self) -> None:
-        """Give every lane that is free a node, if one is free for it."""
+        """Give a node to every free lane for which one is free."""
         for lane in self.lanes:
             if not lane.busy and (node := self.order.next(lane.kind.stages, lane.had)) is not None:
                 number = self.order.begun.index(node.id) + 1
@@ -211,7 +214,7 @@ class Round:
                 lane.give(node)
 
     def _end(self, seconds: float) -> None:
-        """Have the lanes end, so many seconds after the request: first what can be saved, at last whatever is left."""
+        """Stop lanes, given the seconds since the request: at once those that can save, at last all that are left."""
         for lane in self.lanes:
             if lane.busy and (lane.node.stage == "pretrain" or seconds >= GRACE_SECONDS - LAST_SECONDS):
                 lane.stop()
@@ -221,7 +224,7 @@ class Round:
                 self.order.ended(lane.node, TRY_AGAIN)
 
     def _hear(self, lane: Lane, answer: Sequence[Any], *, stopping: bool) -> bool:
-        """Act on an answer of a lane; return whether its node is done."""
+        """Act on a lane's answer; return whether its node is done."""
         label = self.show.called(lane.node)
         match answer:
             case ["tell", line]:
@@ -238,7 +241,7 @@ class Round:
         return False
 
     def _ended(self, lane: Lane, code: int | None, reason: str, *, stopping: bool) -> None:
-        """Take note of how a lane's node ended, with an exit code or by the death of its process."""
+        """Record how a lane's node ended: with an exit code, or with None because its process died."""
         node, show, order = lane.node, self.show, self.order
         called = show.called(node)
         show.still(lane.number)
@@ -254,12 +257,12 @@ class Round:
         elif stopping:
             order.ended(node, TRY_AGAIN)
         elif order.died(node):
-            times = f"{order.deaths[node.id]} of {order.max_failures} times"
-            show.warn(f"{called}: {node.stage}: {reason}; it goes on in a new process, {times}")
+            times = f"restart {order.deaths[node.id]} of {order.max_failures}"
+            show.warn(f"{called}: {node.stage}: {reason}; it continues in a new process ({times})")
         else:
-            ending = f"{reason}; given up after {order.deaths[node.id]} times"
+            ending = f"{reason}; given up after {order.deaths[node.id]} attempts"
             show.warn(f"{called}: {node.stage}: {ending}")
             folder = self.store.node(*node.id)
             folder.create()
-            with Log(folder.log) as log:  # where those look for reasons who are told of failures
+            with Log(folder.log) as log:  # where `dae-ssl logs` and `status` look for the reason
                 log.event("stopped", error="Killed", reason=ending)

@@ -1,8 +1,8 @@
-"""What each lane gets of this machine: its GPUs dealt round, its processors and memory shared out.
+"""The lanes of this machine: its GPUs, processors and memory are divided among them.
 
-On a GPU two lanes pretrain, extract features and probe, so that one's compiling, features and probe hide behind the
-other's steps; k-means, which is work for a CPU, has a lane of its own and runs beside the next cell's training. Without
-a GPU all lanes are alike, and there is one unless more are asked for.
+On each GPU two lanes pretrain, extract features and probe, so that one lane compiles, extracts and probes while the
+other trains; k-means runs on processors, in a lane of its own, during the training of the next cell. Without a GPU all
+lanes are alike, and there is one unless more are asked for.
 """
 
 import os
@@ -18,38 +18,38 @@ from dae_ssl.store import Store
 
 LANES_OF_A_GPU = 2
 MOST_OF_EACH = 4
-"""Lanes at most for each processor, or for each GPU where these are more."""
+"""The largest number of lanes for each processor, or for each GPU if there are more GPUs than processors."""
 ON_CPU = "kmeans"
 """The stage that uses no GPU."""
 SHARED_OUT = 0.95
-"""How much of a GPU's memory its lanes share; CUDA itself takes some for each process beside that."""
+"""The share of a GPU's memory that its lanes may use; CUDA itself takes some for each process."""
 
-# Measured with PyTorch 2.15 on two CPU cores, as the most that a process was resident with. Three steps of DAE
-# with the L2 embedding loss on 50,000 images (SimCLR takes less): 1.18 GB in batches of 64, 1.91 GB of 256, 2.70 GB of
-# 512. Training in batches of 512, then features of 8192 numbers in float16 for 60,000 images (0.98 GB), and then the
-# probe on them, in one process, which keeps some of what training took: 4.46 GB (without training 3.69 GB).
+# Measured with PyTorch 2.15 on two CPU cores, as the largest resident memory of a process. Three steps of DAE with the
+# L2 embedding loss on 50,000 images (SimCLR takes less): 1.18 GB in batches of 64, 1.91 GB of 256, 2.70 GB of 512.
+# Training in batches of 512, then features of 8192 numbers in float16 for 60,000 images (0.98 GB), then the probe on
+# them, in one process, which keeps some of the memory that training took: 4.46 GB (without training 3.69 GB).
 TRAINS_GB, TRAINS_GB_PER_IMAGE = 1.0, 0.0035
-"""What a process takes that pretrains, and what it takes more for each image of a batch."""
+"""The memory of a process that pretrains, and the additional memory for each image of a batch."""
 EVALUATES_GB, EVALUATES_TIMES = 1.5, 3
-"""What a process takes that evaluates, and how many times the bytes of the features it takes beside that."""
+"""The memory of a process that evaluates, and how many times the size of the features it takes in addition."""
 WIDTH = 8192
-"""Numbers in a representation of the study's encoder."""
+"""The number of features in a representation of the study's encoder."""
 MARGIN = 1.2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """What a lane computes and with what, which changes nothing of what is computed."""
+    """The stages that a lane computes, and its resources, which do not change the results."""
 
     stages: frozenset[str] = frozenset(config.STAGES)
     device: str = "auto"
     variables: Mapping[str, str] = field(default_factory=dict)
-    """Environment of its process, beside what this one has."""
+    """Environment variables of its process, in addition to those of this process."""
     gpu_share: float = 1.0
-    """How much of its GPU's memory it may take."""
+    """The share of its GPU's memory that it may take."""
 
 
-# ---------------------------------------------------------------------------------- what this machine has
+# ---------------------------------------------------------------------------------- the resources of this machine
 
 
 def gpus(device: str) -> list[str]:
@@ -63,9 +63,9 @@ def gpus(device: str) -> list[str]:
 
 
 def available_gb(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """Return the memory that processes can still take here, in GB; None where the system does not tell.
+    """Return the memory in GB that processes can still take here; None if the system does not report it.
 
-    The machine has it, and the container or job that this process is in, which Linux calls its control group, may.
+    It is what the machine has left, or what the limit of this process's container or job (its control group) leaves.
     """
     try:
         lines = (line.partition(":") for line in (proc / "meminfo").read_text().splitlines())
@@ -84,7 +84,7 @@ def available_gb(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup
 
 
 def _room(group: Path) -> list[int]:
-    """Return what a control group may still take, in bytes, beside files that it would drop; [] if it has no limit."""
+    """Return the bytes that a control group may still take, counting cached files as free; [] if it has no limit."""
     for most, used, dropped in (
         ("memory.max", "memory.current", "inactive_file"),
         ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),  # before Linux 4.5
@@ -95,20 +95,22 @@ def _room(group: Path) -> list[int]:
     return []
 
 
-# ---------------------------------------------------------------------------------- shared out
+# ---------------------------------------------------------------------------------- dividing them among lanes
 
 
 def deal(parallel: int | None, pretrain: Resources, device: str, visible: Sequence[str], processors: int) -> list[Kind]:
-    """Return the lanes of this machine: so many for training, dealt round over its GPUs, and on a GPU one for k-means.
+    """Return the lanes of this machine: `parallel` that train, spread over its GPUs; with GPUs also one for k-means.
 
-    None asks for `packing`, or two for each GPU, or one. Processors are shared evenly unless OMP_NUM_THREADS says what
-    each is to have, and the memory of a GPU among the lanes that it has. Raises ConfigError for several lanes where one
-    cell takes all ranks, and for more than the machine can be meant to have.
+    By default there are `packing` lanes, or two for each GPU, or one. Processors are divided evenly, unless
+    OMP_NUM_THREADS sets each lane's number; lanes of one GPU share its memory. Raises ConfigError for several lanes if
+    each cell takes several ranks, and for far more lanes than the machine has processors or GPUs.
     """
     alone = pretrain.ranks > 1
-    require(not alone or parallel in (None, 1), "--parallel", parallel, f"1 with {pretrain.ranks} ranks a cell")
+    require(
+        not alone or parallel in (None, 1), "--parallel", parallel, f"1, since each cell takes {pretrain.ranks} ranks"
+    )
     most = MOST_OF_EACH * max(processors, len(visible))
-    choices = f"{most} at most: {MOST_OF_EACH} for each of {processors} processors, or of {len(visible)} GPUs"
+    choices = f"at most {most}: {MOST_OF_EACH} for each of {processors} processors, or of {len(visible)} GPUs"
     require(parallel is None or 1 <= parallel <= most, "--parallel", parallel, choices)
     usual = 1 if alone else pretrain.packing if pretrain.packing > 1 else LANES_OF_A_GPU * len(visible) or 1
     count = parallel or usual
@@ -128,7 +130,7 @@ def deal(parallel: int | None, pretrain: Resources, device: str, visible: Sequen
 
 
 def takes_gb(cell: Cell, store: Store) -> float:
-    """Return what a process on a CPU takes at most for any stage of a cell, in GB: as measured, and some more."""
+    """Return the most memory, in GB, that a process on a CPU takes for any stage of a cell: measured, with a margin."""
     trains = TRAINS_GB + TRAINS_GB_PER_IMAGE * cell.optimisation.batch_size if cell.method.trains else 0.0
     images = sum(int(facts["images"]) for facts in prepared.splits(store, cell.data.evaluate).values())
     features_gb = images * WIDTH * {"float16": 2, "float32": 4}[cell.features.dtype] / 1e9
@@ -136,11 +138,11 @@ def takes_gb(cell: Cell, store: Store) -> float:
 
 
 def require_room(parallel: int, each: float, available: float | None) -> None:
-    """Raise ConfigError for more lanes than memory is available for, in GB, where each takes so much.
+    """Raise ConfigError if there are more lanes than the available memory allows; `each` and `available` are in GB.
 
-    One lane is never refused: it may do with less.
+    A single lane is never refused, since it may need less.
     """
     if available is not None:
         fits = max(1, int(available / each))
-        choices = f"{fits} at most: each process may take {each:.1f} GB, and {available:.1f} GB of memory are free"
+        choices = f"at most {fits}: each process may take {each:.1f} GB, and {available:.1f} GB of memory are free"
         require(parallel <= fits, "--parallel", parallel, choices)

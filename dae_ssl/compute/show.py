@@ -1,4 +1,4 @@
-"""What the person who watches a run is shown: what it takes for that, and plain lines."""
+"""The interface to whatever shows a run to the user, and plain lines as its simplest form."""
 
 import sys
 from typing import Protocol
@@ -8,26 +8,26 @@ from dae_ssl.compute.nodes import Node
 
 
 class Show(Protocol):
-    """What the person who watches is shown."""
+    """Shows a run to the user."""
 
     def called(self, node: Node) -> str:
-        """Return what people call a node."""
+        """Return the name of a node for the user."""
 
     def tell(self, line: str) -> None:
-        """Show what happens."""
+        """Show a message."""
 
     def warn(self, line: str) -> None:
-        """Show what goes wrong."""
+        """Show a warning."""
 
     def progress(self, lane: int, what: str, done: int, total: int) -> None:
-        """Show how far a lane is with what it does."""
+        """Show how many of `total` parts of its work a lane has done."""
 
     def still(self, lane: int) -> None:
-        """Show that a lane does nothing more of that."""
+        """Remove the progress of a lane, whose work has ended."""
 
 
 class Lines:
-    """Prints a line for whatever happens, and no progress."""
+    """Prints a line for each message and warning, and no progress."""
 
     def called(self, node: Node) -> str:
         return config.title(node.cell)
@@ -42,4 +42,4 @@ class Lines:
         """Print nothing: a line for every step would be too many."""
 
     def still(self, lane: int) -> None:
-        """There is nothing to take away."""
+        """Do nothing, as no progress is shown."""

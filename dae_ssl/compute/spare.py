@@ -1,4 +1,4 @@
-"""What of a store's nodes nobody needs, and freeing it: only what is known for what it is, and never what is locked."""
+"""What can be removed from a store because no cell needs it: only what is recognised, and nothing that is locked."""
 
 import stat
 import time
@@ -15,26 +15,26 @@ from dae_ssl.lock import Locked, held, holder
 from dae_ssl.store import FEATURES, Folder, Store
 
 DAY = 24 * 3600.0
-"""Seconds for which something is left alone that may still be in use."""
+"""Seconds for which a temporary file without a lock is left alone, since it may still be in use."""
 LEFTOVERS, STATES, COMPILED = "leftovers of killed processes", "rolling states of finished nodes", "compiled steps"
 UNNAMED, DROPPED = "nodes that no cell described here needs", "features that all their readers have read"
 HOUSEHOLD = ("cells", "experiments", "launches")
-"""Folders of a store whose own folders are no nodes; data sets are nobody's to clean."""
+"""Folders of a store whose subfolders are not nodes; data sets are never removed."""
 
 
 @dataclass(frozen=True)
 class Spare:
-    """Something that nobody needs."""
+    """Something in a store that no cell needs."""
 
     kind: str
     path: Path
     bytes: int
     free: Callable[[], int]
-    """Removes it and returns the bytes that freed, 0 if somebody came to need it. Raises Locked or StoreError."""
+    """Removes it and returns the freed bytes, 0 if a cell needs it by now. Raises Locked or StoreError."""
 
 
 def spare(store: Store, described: Descriptions) -> Iterator[Spare]:
-    """Yield what nobody needs: what is small first, so that a full disk has room for the records that tell the rest."""
+    """Yield what no cell needs, small things first: dropping features on a full disk needs room for new records."""
     yield from _leftovers(store)
     named, readers = described.named(), described.readers()
     nodes = list(_free_nodes(store))
@@ -56,12 +56,12 @@ def spare(store: Store, described: Descriptions) -> Iterator[Spare]:
 
 
 def may_tell(described: Descriptions) -> bool:
-    """Tell whether it is known which nodes the cells need: some are described, and all of these can be read."""
+    """Return whether it is known which nodes are needed: cells are described, and all descriptions can be read."""
     return bool(described.cells) and not described.damaged
 
 
 def free_node(stage: str, node: Folder, described: Descriptions, leaving: Iterable[str]) -> int:
-    """Remove a node unless a described cell needs it that is not `leaving`; return the bytes that freed."""
+    """Remove a node unless a described cell, other than those `leaving`, needs it; return the freed bytes."""
 
     def unneeded() -> bool:
         described.look()
@@ -71,22 +71,22 @@ def free_node(stage: str, node: Folder, described: Descriptions, leaving: Iterab
         return 0
     size = weight(node.path)
     with held(node.lock, wait=False):
-        # It is looked once more when the node is out of sight: whoever describes a cell later will not find it.
+        # `unneeded` is asked again after the node has vanished: a cell described later will not find it.
         return size if discard(node.path, unneeded) else 0
 
 
 def free_folder(path: Path) -> int:
-    """Remove a folder, at once for whoever looks, and return the bytes that freed."""
+    """Remove a folder, whose name vanishes at once for other processes, and return the freed bytes."""
     size = weight(path)
     discard(path)
     return size
 
 
-# ---------------------------------------------------------------------------------- which there are
+# ---------------------------------------------------------------------------------- finding it
 
 
 def _free_nodes(store: Store) -> Iterator[tuple[str, Folder]]:
-    """Yield the nodes of a store that are not locked; nothing that a link leads to, and nothing with another name."""
+    """Yield the nodes of a store that are not locked, without links and without folders that are not named by a key."""
     for stage in config.STAGES:
         for node in (store.node(stage, key) for key in sorted(store.keys(stage)) if KEY.fullmatch(key)):
             if disk.plain(node.path, store) and node.path.is_dir() and not _locked(node):
@@ -94,7 +94,7 @@ def _free_nodes(store: Store) -> Iterator[tuple[str, Folder]]:
 
 
 def _locked(node: Folder) -> bool:
-    """Tell whether a process computes a node, or may, as far as its lock can be read."""
+    """Return whether a process computes a node, or may do so because its lock cannot be read."""
     try:
         return holder(node.lock) is not None
     except OSError:
@@ -106,14 +106,14 @@ def _training(store: Store) -> bool:
 
 
 def _left_in(node: Folder) -> Iterator[Spare]:
-    """Yield what killed processes left in a node, which is known from its lock: that of a living one is held."""
+    """Yield what killed processes left in a node; a living process would hold the node's lock."""
     paths = [path for path in _named_so(node.path) if stat.S_ISREG(path.lstat().st_mode)]
     if paths:
         yield Spare(LEFTOVERS, node.path, sum(map(weight, paths)), partial(_free_left_in, node))
 
 
 def _leftovers(store: Store) -> Iterator[Spare]:
-    """Yield what processes left elsewhere, of which only its age tells that they are no more."""
+    """Yield what killed processes left outside nodes, where only its age shows that they are gone."""
     stages = [store.root / name for name in (*config.STAGES, *HOUSEHOLD, "trials", "snapshots")]
     inside = [path for name in HOUSEHOLD for path in _folders(store.root / name)]
     for folder in (*stages, *inside):
@@ -152,5 +152,5 @@ def _free_states(node: Folder) -> int:
 
 def _free_compiled(store: Store) -> int:
     if _training(store):
-        raise Locked(f"{store.compiled} is in use by a training")
+        raise Locked(f"{store.compiled} is in use: a pretraining is running")
     return free_folder(store.compiled)

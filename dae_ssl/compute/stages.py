@@ -1,4 +1,4 @@
-"""What each stage of a cell computes: inputs -> the products of a node. Training and evaluation meet here."""
+"""What each stage computes: its inputs -> the products of its node. Only here do training and evaluation meet."""
 
 import contextlib
 import dataclasses
@@ -47,31 +47,31 @@ from dae_ssl.training.weights import load_encoder, packed
 
 PICTURED_IMAGES = 16
 MATCHED_IMAGES = 1000
-"""Test images whose reconstructions are measured."""
+"""The number of test images whose reconstructions are measured."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """Where and for whom a stage runs; nothing here changes what it computes."""
+    """Where a stage runs and whom it informs; nothing here changes what it computes."""
 
     store: Store
     world: World
     tell: Callable[[str], None]
-    """Takes a line for the person who watches."""
+    """Shows a line to the user."""
     progress: Callable[[str, int, int], None] = lambda _what, _done, _total: None
-    """Takes what is going on, how far it is, and how far it goes."""
+    """Receives the name of the work, how many of its parts are done, and how many there are."""
     stop: Callable[[], bool] = lambda: False
-    """Tells whether this process was asked to stop."""
+    """Returns whether this process was asked to stop."""
     save_seconds: float = SAVE_SECONDS
-    """How often pretraining saves its state."""
+    """The seconds between two saved states of pretraining."""
     keep_features: bool = True
-    """False drops features once every node that a described cell reads them for is done."""
+    """If False, features are dropped once all nodes that read them, of all described cells, are done."""
     memo: sets.Memo = field(default_factory=sets.Memo)
-    """What this run has read and verified already; one process shares it between contexts, and drops it at the end."""
+    """What this run has already read and verified; the contexts of one process share it, until the run ends."""
 
 
 class _Parts(dict[str, float]):
-    """Seconds that the parts of a stage took, by name; the last of a part's work has to wait for its device."""
+    """The seconds of each part of a stage, by name; a part must end with work that waits for the device."""
 
     @contextlib.contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -96,7 +96,7 @@ def _pretrain_stage(cell: Cell, node: Folder, log: Log, context: Context) -> dic
 
 
 def _reconstruction_scores(cell: Cell, networks: nn.ModuleDict, context: Context) -> dict[str, float]:
-    """Return how well the first view's reconstructions match the view and the clean image, over test images."""
+    """Return how well reconstructions of the first view match that view and the clean image, on test images."""
     test = sets.load(context.store, cell.data.pretrain, "test", context.world.device, context.memo).images
     shown = passed_through(networks, cell, evenly(test, MATCHED_IMAGES))
     if "reconstruction1" not in shown:
@@ -112,7 +112,7 @@ def _reconstruction_scores(cell: Cell, networks: nn.ModuleDict, context: Context
 
 
 def _how(log: Path) -> dict[str, Any]:
-    """Return how the steps were computed, as last told in a log, and the seconds of all compiling."""
+    """Return the last logged facts about how the steps were computed, and the seconds of all compilations."""
     steps = [dict(entry.fields) for entry in read(log) if entry.event == "steps"]
     how = {name: value for facts in steps for name, value in facts.items()}
     seconds = [facts["compile_seconds"] for facts in steps if "compile_seconds" in facts]
@@ -120,7 +120,7 @@ def _how(log: Path) -> dict[str, Any]:
 
 
 def train(cell: Cell, node: Folder, log: Log | None, context: Context) -> nn.ModuleDict:
-    """Run the loop on this rank; the first one has a log."""
+    """Run the training loop on this rank; only the first rank has a log."""
     world = context.world
     images = sets.pretraining_images(context.store, cell.data, world.device, context.memo).images
     test = sets.load(context.store, cell.data.pretrain, "test", world.device, context.memo).images
@@ -132,14 +132,14 @@ def train(cell: Cell, node: Folder, log: Log | None, context: Context) -> nn.Mod
 
 @dataclass(frozen=True)
 class _Watch:
-    """Passes what the loop tells on to the node's log and to the person who watches."""
+    """Passes the reports of the training loop on to the node's log and to the user."""
 
     cell: Cell
     node: Folder
     logged: Log | None
     context: Context
     shown: Tensor
-    """Images to keep pictures of."""
+    """The images of which example pictures are kept."""
 
     def log(self, epoch: int, terms: Mapping[str, float]) -> None:
         assert self.logged is not None
@@ -194,7 +194,7 @@ def _features_stage(cell: Cell, node: Folder, log: Log, context: Context) -> dic
 
 
 def _encoder(cell: Cell, context: Context) -> Callable[[Tensor], Tensor]:
-    """Return what makes representations of uint8 images: the cell's encoder, frozen, or the pixels as they are."""
+    """Return the function from uint8 images to representations: the cell's frozen encoder, or the raw pixels."""
     if not cell.method.has_encoder:
         return nets.pixels
     node = cells.nodes(cell, context.store)["pretrain"]
@@ -203,7 +203,7 @@ def _encoder(cell: Cell, context: Context) -> Callable[[Tensor], Tensor]:
         if name in products:
             return nets.frozen(load_encoder(node.product(name)), context.world.device)
     missing = node.product(names[0])
-    raise StoreError(f"{missing} is not there, though pretraining is done: delete {node.path} and run again")
+    raise StoreError(f"{missing} is missing, although pretraining is done: delete {node.path} and run again")
 
 
 def _probe_stage(cell: Cell, node: Folder, log: Log, context: Context) -> dict[str, Any]:
@@ -220,7 +220,7 @@ def _probe_stage(cell: Cell, node: Folder, log: Log, context: Context) -> dict[s
 
     with parts.timed("read"):
         path, expected, classes = _features(cell, context)
-        kept = context.memo.take(context.memo.digests.of(path))  # of a stage that has just written the file in this run
+        kept = context.memo.take(context.memo.digests.of(path))  # if an earlier stage of this run wrote them
         read = partial(features.read, path, expect=expected, device=device)
         split = read if kept is None else kept.__getitem__
         train, validation = split("train"), split("validation")
@@ -236,7 +236,7 @@ def _probe_stage(cell: Cell, node: Folder, log: Log, context: Context) -> dict[s
         logistic = logistic_regression(train.representations, train.labels, classes=classes)
         logistic_validation = logistic.classifier.accuracy(validation.representations, validation.labels)
     del train, validation
-    # The one look at the test split: nothing above depends on it, nothing below goes back.
+    # The test split is read only here: nothing above depends on it, and nothing is chosen below.
     with parts.timed("test"):
         test = split("test")
         correct = selection.classifier.correct(test.representations, test.labels)
@@ -263,7 +263,7 @@ def _write_arrays(path: Path, **arrays: Tensor) -> None:
 
 
 def _kmeans_stage(cell: Cell, node: Folder, _log: Log, context: Context) -> dict[str, Any]:
-    from dae_ssl.evaluation.kmeans import kmeans  # scikit-learn takes longer to import than most stages to begin
+    from dae_ssl.evaluation.kmeans import kmeans  # scikit-learn takes longer to import than most stages take to start
 
     parts = _Parts()
     with parts.timed("read"):
@@ -291,13 +291,13 @@ def _random_encoder(cell: Cell) -> nn.Module:
 
 
 def _write_weights(path: Path, cell: Cell, epoch: int, network: nn.Module) -> None:
-    """Write a network with what it is, so that the file can be told without the record beside it."""
+    """Write a network with its settings and epoch, so that the file is understood without its commit record."""
     settings = json.dumps(config.stage_settings(cell, "pretrain"), sort_keys=True)
     write_bytes(path, packed(network.state_dict(), {"format": "pt", "settings": settings, "epoch": str(epoch)}))
 
 
 def _features(cell: Cell, context: Context) -> tuple[Path, Mapping[str, str], int]:
-    """Return a cell's features file, verified, the attributes it must have, and how many classes it knows."""
+    """Return a cell's verified features file, the attributes that it must have, and its number of classes."""
     node = cells.nodes(cell, context.store)["features"]
     node.verify(context.memo.digests)
     path = node.product(FEATURES)
@@ -305,5 +305,5 @@ def _features(cell: Cell, context: Context) -> tuple[Path, Mapping[str, str], in
 
 
 def _inputs(store: Store, name: str) -> dict[str, Any]:
-    """Return the digests of a data set's splits, by which a record tells what it was computed from."""
+    """Return the digests of a data set's splits, which a record keeps to name the images it was computed from."""
     return {name: prepared.digests(store, name) or {}}

@@ -5,8 +5,8 @@
 /SPLIT/labels           (n,) int64
 /SPLIT/ids              (n,) int64, the images' numbers in the data set
 
-A file is laid out by HDF5 first, representations still missing; these are then put in their places from front to back,
-so that all of it is hashed while it is written. It appears under its name when it is whole.
+HDF5 first lays out the file without the representations; these are then written in place from front to back, so that
+the whole file is hashed while it is written. It appears under its name when it is complete.
 """
 
 import itertools
@@ -32,11 +32,11 @@ Attribute = str | int | float | bool
 
 
 class FeaturesError(StoreError):
-    """A features file that cannot be written or trusted; the message is one line with the reason."""
+    """A features file cannot be written or trusted; the message is one line with the reason."""
 
 
 class ImageSplit(Protocol):
-    """What `write` needs of a split, on any device."""
+    """What `write` needs from a split, on any device."""
 
     @property
     def images(self) -> Tensor:
@@ -61,13 +61,13 @@ class FeatureSet:
 
 
 class Kept:
-    """Representations that stay on the GPU that makes them while they are written, exactly as they are stored.
+    """Keeps representations, exactly as they are stored, on the GPU that computes them.
 
-    Where a GPU has no room for them, or there is none, nothing is kept.
+    Without a GPU, or if its memory is too small for them, nothing is kept.
     """
 
     SPARE = 8
-    """Times what they take has to be free: the readings hold float32 copies, and others may use the GPU too."""
+    """This many times their size must be free: probes hold float32 copies, and other processes may use the GPU."""
 
     def __init__(self, splits: Mapping[str, ImageSplit]) -> None:
         self._splits, self._memory = splits, dict[str, Tensor]()
@@ -82,12 +82,12 @@ class Kept:
             self._memory[split][start : start + len(rows)] = rows
 
     def fits(self, rows: Tensor) -> bool:
-        """Tell whether all representations fit where these are."""
+        """Return whether the representations of all splits fit on the device of these rows."""
         needed = sum(len(split.images) for split in self._splits.values()) * rows[0].nbytes
         return rows.is_cuda and torch.cuda.mem_get_info(rows.device)[0] >= self.SPARE * needed
 
     def sets(self) -> dict[str, FeatureSet] | None:
-        """Return what was kept, all splits or None."""
+        """Return all splits if they were kept; None otherwise."""
         if not self._memory:
             return None
         return {
@@ -108,12 +108,12 @@ def write(
 ) -> Written:
     """Write the representations of all splits to a new file, which appears when it is whole; return its digest.
 
-    `encode` takes uint8 images (b, channels, height, width) and returns floats (b, d), the same d each time; a frozen
-    encoder, a random one or the pixels themselves. `attributes` say what the file is, as its node and settings; `read`
-    can be told to insist on them. Memory holds a few batches, whatever the number of images: while one is written and
-    others are hashed, the device computes the next. `kept` takes what is written, where it fits.
+    `encode` takes uint8 images (b, channels, height, width) and returns floats (b, d), with the same d each time: a
+    frozen encoder, a random one, or the pixels themselves. `attributes` describe the file, for example its node and
+    settings; `read` can require them. Memory holds a few batches, whatever the number of images: while one is written
+    and others are hashed, the device computes the next. `kept` receives the representations too, if they fit.
 
-    Raises FeaturesError for a representation that is not finite in `dtype`, and for names that are not known.
+    Raises FeaturesError for a representation that is not finite in `dtype`, and for an unknown dtype or split.
     """
     if dtype not in DTYPES:
         raise FeaturesError(f"dtype={dtype!r}: choose {' or '.join(DTYPES)}")
@@ -135,7 +135,7 @@ def write(
 def _lay_out(
     path: Path, splits: Mapping[str, ImageSplit], width: int, dtype: str, attributes: Mapping[str, Attribute]
 ) -> dict[str, int]:
-    """Write a file with all but the representations, and return at which byte those of each split are to start."""
+    """Write a file without the representations; return the offset in bytes at which those of each split start."""
     early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
@@ -149,13 +149,13 @@ def _lay_out(
             stored = group.create_dataset("representations", (len(split.images), width), dtype, dcpl=early)
             places[name] = stored.id.get_offset()
     if None in places.values():
-        raise FeaturesError(f"{path}: HDF5 {h5py.version.hdf5_version} does not tell where it stores contiguous data")
+        raise FeaturesError(f"{path}: HDF5 {h5py.version.hdf5_version} gives no offset of contiguous data: update h5py")
     return places
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """Representations of a split's images from `start` on, (b, d), in memory that later batches come to use too."""
+    """Representations (b, d) of a split's images from `start` on, in memory that later batches will reuse."""
 
     split: str
     start: int
@@ -163,7 +163,7 @@ class _Batch:
 
 
 class _Landing:
-    """Host memory in which a batch lands while its device goes on; pinned for CUDA, where copies run by themselves."""
+    """Host memory to which a batch is copied while its device goes on; pinned for CUDA, which copies asynchronously."""
 
     def __init__(self, rows: Tensor, batch_size: int) -> None:
         self.memory = torch.empty(batch_size, rows.shape[1], dtype=rows.dtype, pin_memory=rows.is_cuda)
@@ -171,7 +171,7 @@ class _Landing:
         self.landed = torch.cuda.Event() if rows.is_cuda else None
 
     def start(self, rows: Tensor) -> None:
-        """Begin to copy representations (b, d), and whether all of them are finite."""
+        """Start to copy representations (b, d), and the answer whether all of them are finite."""
         if rows.shape[1:] != self.memory.shape[1:]:
             raise ValueError(f"representations are {tuple(rows.shape)}: the first had {self.memory.shape[1]} features")
         self.memory[: len(rows)].copy_(rows, non_blocking=True)
@@ -180,7 +180,7 @@ class _Landing:
             self.landed.record()
 
     def wait(self) -> bool:
-        """Wait until they are here, and return whether they are finite."""
+        """Wait until the copy is complete, and return whether all representations are finite."""
         if self.landed is not None:
             self.landed.synchronize()
         return bool(self.finite)
@@ -193,9 +193,9 @@ def _encoded(
     batch_size: int,
     kept: Kept | None,
 ) -> Iterator[_Batch]:
-    """Yield all batches in order, each when the one after it is under way.
+    """Yield all batches in order, each while the next one is being computed.
 
-    Its memory is used again after `Overwriting.WAITING` more: by then it is hashed.
+    A batch's memory is reused after `Overwriting.WAITING` further batches, by which time it is hashed.
     """
     landings: list[_Landing] = []
     under_way = None
@@ -221,7 +221,7 @@ def _encoded(
 def _landed(
     name: str, start: int, encoded: Tensor, landing: _Landing, splits: Mapping[str, ImageSplit], dtype: str
 ) -> _Batch:
-    """Return a batch that has landed. Raises FeaturesError unless all of it is finite."""
+    """Return a batch once its copy is complete. Raises FeaturesError unless all of it is finite."""
     rows, finite = landing.memory[: len(encoded)], landing.wait()
     if not finite:
         row = int((~rows.isfinite()).any(1).nonzero()[0])
@@ -236,10 +236,10 @@ def _landed(
 def read(
     path: Path, split: str, *, expect: Mapping[str, Attribute] | None = None, device: str | torch.device = "cpu"
 ) -> FeatureSet:
-    """Read one split, straight into the memory it stays in, at about the speed of the file.
+    """Read one split directly into the memory that is returned, at about the speed of the file.
 
-    `expect` names attributes the file must have with these values, as {"node": KEY}. Raises FeaturesError for a file
-    that is missing, foreign, truncated, incomplete, or another than expected, and for a split it does not hold.
+    `expect` gives attributes that the file must have, for example {"node": KEY}. Raises FeaturesError for a file that
+    is missing, of another format, truncated, incomplete or not the expected one, and for a split that it lacks.
     """
     with _opened(path) as file:
         _require_expected(path, file, expect or {})
@@ -261,31 +261,33 @@ def attributes(path: Path) -> dict[str, Attribute]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """Open a finished features file; whatever HDF5 finds wrong while it is open becomes one line."""
+    """Open a finished features file; every error of HDF5 in the block becomes a FeaturesError of one line."""
     try:
         with h5py.File(path, "r") as file:
             if file.attrs.get("format") != FORMAT:
-                raise FeaturesError(f"{path} is HDF5, but not a features file: write it anew with the features stage")
+                raise FeaturesError(f"{path} is HDF5, but not a features file: delete it and run the cell again")
             if file.attrs.get("version") != VERSION:
                 version = file.attrs.get("version")
-                raise FeaturesError(f"{path} has format version {version}, this program reads {VERSION}: write it anew")
+                advice = f"this program reads {VERSION}: delete it and run the cell again"
+                raise FeaturesError(f"{path} has format version {version}, {advice}")
             if not file.attrs.get("complete", False):
-                raise FeaturesError(f"{path} is incomplete, its writer was interrupted: delete it and write it anew")
+                raise FeaturesError(f"{path} is incomplete: delete it and run the cell again")
             yield file
     except FileNotFoundError:
-        raise FeaturesError(f"{path} does not exist: run the features stage first") from None
+        raise FeaturesError(f"{path} does not exist: run the cell again, which computes its features") from None
     except (OSError, KeyError, RuntimeError) as error:
         if isinstance(error, FeaturesError):
             raise
         reason = " ".join(str(error).split())
-        raise FeaturesError(f"{path} is truncated, damaged or no HDF5 file ({reason}): write it anew") from None
+        advice = "delete it and run the cell again"
+        raise FeaturesError(f"{path} is truncated, damaged or not an HDF5 file ({reason}): {advice}") from None
 
 
 def _require_expected(path: Path, file: Any, expect: Mapping[str, Attribute]) -> None:
     for name, value in expect.items():
-        found = file.attrs.get(name, "none")
-        if found != value:
-            raise FeaturesError(f"{path} is of another {name}: {found} where {value} is expected")
+        stored = file.attrs.get(name, "none")
+        if stored != value:
+            raise FeaturesError(f"{path} has {name}={stored}, where {value} is expected: delete it and run again")
 
 
 def _array(dataset: Any) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Arrays -> clustering scores: how well k-means on representations recovers the classes, at no labels' cost."""
+"""Arrays -> clustering scores: how well k-means on representations recovers the classes without using labels."""
 
 from dataclasses import asdict, dataclass
 
@@ -14,7 +14,7 @@ from dae_ssl import config
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 BLOCK_ROWS = 256
-"""Rows taken at a time where float64 is needed, so that the whole never exists in it."""
+"""Rows that are converted to float64 at a time, so that the whole array never is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,17 +28,17 @@ class Clustering:
     ari: float
     """Adjusted Rand index, 1 for equal partitions, about 0 for unrelated ones."""
     matched_accuracy: float
-    """Share of points in their class when clusters and classes are paired in the best way."""
+    """Share of points whose cluster is paired with their class, in the best one-to-one pairing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """The clustering of representations as they are, and of standardised ones."""
+    """The scores of clustering the representations as they are, and standardised."""
 
     plain: Clustering
-    """As the study has it (Figure 7). Its inertia grows with the square of the representation's scale."""
+    """As in the study (Figure 7). Its inertia grows with the square of the representations' scale."""
     standardised: Clustering
-    """Every feature at mean 0 and variance 1: the same for any scale, so it compares methods."""
+    """With every feature at mean 0 and variance 1: independent of the scale, so that methods can be compared."""
 
     def terms(self) -> dict[str, float]:
         """Return all scores by name, the standardised ones as `standardised_NAME`."""
@@ -48,18 +48,20 @@ class Scores:
 def kmeans(representations: npt.ArrayLike, labels: npt.ArrayLike, *, settings: config.KMeans) -> Scores:
     """Cluster representations (n, d), plain and standardised, and score both against the labels (n,).
 
-    scikit-learn's KMeans (Lloyd) in float32, k-means++ starts, the best of `settings.restarts` by inertia, seeded. The
-    inertia is recomputed in float64, as scikit-learn sums it in float32.
+    The algorithm is scikit-learn's KMeans (Lloyd) in float32 with seeded k-means++ starts; of `settings.restarts` runs
+    the one with the least inertia counts. The inertia is recomputed in float64, as scikit-learn sums it in float32.
 
-    Holds two float32 copies of the representations. Raises ValueError for arrays that cannot be clustered.
+    It holds two float32 copies of the representations. Raises ValueError for arrays that cannot be clustered.
     """
     x, y = np.asarray(representations), np.asarray(labels)
     if x.ndim != 2 or y.shape != x.shape[:1]:
         raise ValueError(f"representations {x.shape} and labels {y.shape}: give (n, d) and (n,)")
     if len(x) < settings.clusters:
-        raise ValueError(f"{len(x)} points for kmeans.clusters={settings.clusters}: give at least one point a cluster")
+        raise ValueError(
+            f"{len(x)} points for kmeans.clusters={settings.clusters}: give at least one point for each cluster"
+        )
     if not all(np.isfinite(x[rows]).all() for rows in _slices(len(x))):
-        raise ValueError("representations are not all finite: look for a pretraining that diverged")
+        raise ValueError("some representations are not finite: the encoder may have diverged in pretraining")
     centred, deviation = _centre(x)
     plain = _cluster(centred, y, settings)
     centred *= np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 0)
@@ -76,7 +78,7 @@ def matched_accuracy(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> float:
 
 
 def _cluster(x: Floats, labels: Integers, settings: config.KMeans) -> Clustering:
-    """Cluster centred x (n, d), which is changed and changed back by less than its rounding."""
+    """Cluster centred x (n, d), which scikit-learn changes in place and restores to within rounding."""
     fitted = KMeans(settings.clusters, n_init=settings.restarts, random_state=settings.seed, copy_x=False).fit(x)
     squares = sum(
         np.square(x[rows].astype(np.float64) - fitted.cluster_centers_[fitted.labels_[rows]]).sum()
@@ -100,7 +102,7 @@ def _centre(x: npt.NDArray[np.floating]) -> tuple[Floats, Floats]:
         squares += np.square(block).sum(0)
         constant &= (block == block[0]).all(0) & (x[rows.start] == x[0])
         centred[rows] = block
-    # The mean of equal values may be rounded, which would leave a deviation that is all rounding.
+    # The mean of equal values may be rounded, which would leave a deviation that is only rounding error.
     return centred, np.where(constant, 0, np.sqrt(squares / len(x))).astype(np.float32)
 
 

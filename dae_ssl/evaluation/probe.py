@@ -1,8 +1,8 @@
-"""Arrays -> accuracy: the study's linear probe, and a tuning-free logistic regression beside it.
+"""Arrays -> accuracy: the study's linear probe, and a logistic regression that needs no tuning.
 
-Every learning rate and seed of the probe is trained in one pass: the learners' weights are the rows of one matrix, so a
-batch of features is fetched once for all of them. Selection sees train and validation arrays only; what it returns is a
-`Classifier`, and the test arrays are given to that, once.
+All learning rates and seeds of the probe are trained in one pass: the learners' weights are the rows of one matrix, so
+a batch of features is fetched once for all of them. Selection sees only train and validation arrays; it returns a
+`Classifier`, which is given the test arrays once.
 """
 
 import math
@@ -17,22 +17,22 @@ from dae_ssl import config
 from dae_ssl.replay import Tell, capturable, repeated
 
 BATCH_ORDER_SEED = 0
-"""The order of the batches is the same for every probe; probe seeds vary the initial weights."""
+"""The order of the batches is the same for every probe; the seeds of a probe vary only the initial weights."""
 FEW_LABELS_SEED = 0
 PENALTY = 1e-2
-"""Of `logistic_regression`: fixed, so that nothing is tuned. scikit-learn calls it C = 1 / (images x penalty)."""
+"""L2 penalty of `logistic_regression`, fixed so that nothing is tuned; scikit-learn's C is 1 / (images x penalty)."""
 BLOCK_ROWS = 128
-"""Rows fetched at a time on a CPU: 4 MB of 8192-d float32, still in cache for the second of its two products."""
+"""Rows fetched at a time on a CPU: 4 MB of 8192-d float32, which stay in cache for the second of two products."""
 
 SAMPLE = 2048
-"""Images at most whose main directions `logistic_regression` uses to converge in fewer steps."""
+"""The largest number of images whose principal directions `logistic_regression` uses to converge in fewer steps."""
 
 Log = Callable[[int, Mapping[str, float]], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Classifier:
-    """Linear classifiers that differ in their seed: weight (seeds, classes, d), bias (seeds, classes), float32."""
+    """One linear classifier for each seed: weight (seeds, classes, d), bias (seeds, classes), float32."""
 
     weight: Tensor
     bias: Tensor
@@ -62,19 +62,19 @@ class Accuracy:
 
     @classmethod
     def counted(cls, correct: Sequence[float], images: int) -> "Accuracy":
-        """Summarise how many predictions, of so many images, were right for each seed."""
+        """Summarise, for each seed, how many predictions for `images` images were correct."""
         seeds = tuple(count / images for count in correct)
         return cls(seeds=seeds, mean=math.fsum(seeds) / len(seeds))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """The probe at the learning rate that validation chose, and the validation accuracies it was chosen by."""
+    """The probe with the learning rate that has the highest validation accuracy, and all validation accuracies."""
 
     classifier: Classifier
     learning_rate: float
     validation: dict[float, Accuracy]
-    """By learning rate, after the last epoch."""
+    """The accuracy after the last epoch for each learning rate."""
 
 
 def train_probe(
@@ -93,11 +93,11 @@ def train_probe(
     Cross-entropy, Adam, no schedule, no weight decay, on raw features (the study, section on linear evaluation). Every
     learner equals a `torch.nn.Linear` made after `torch.manual_seed(seed)` and trained alone by `torch.optim.Adam` on
     the batches of `batch_order`. The learning rate with the highest validation accuracy after the last epoch, averaged
-    over seeds, is chosen; of equals, the first.
+    over seeds, is chosen; the first one if several are equal.
 
     x (n, d) float16 or float32, y (n,) int64 in [0, classes), all on one device; products are computed in float32.
     `log(epoch, terms)` is called after every epoch, from 1, with each learning rate's training loss and validation
-    accuracy. On CUDA an epoch is one captured graph; `tell` takes None when it is, or why it cannot be.
+    accuracy. On CUDA an epoch is one captured graph; `tell` receives None once it is, or the reason why it cannot be.
     Raises ValueError for arrays that do not fit together.
     """
     _check(train_x, train_y, classes, "train")
@@ -113,7 +113,7 @@ def train_probe(
     while order is not None:
         learners.order.copy_(order)
         work()
-        epoch, order = epoch + 1, next(orders, None)  # drawn here while the device works
+        epoch, order = epoch + 1, next(orders, None)  # drawn on the host while the device computes
         losses, validation = learners.scores()
         if log is not None:
             log(epoch, _terms(losses, validation))
@@ -128,14 +128,14 @@ def train_probe(
 
 
 def batch_order(images: int, epoch: int) -> Tensor:
-    """Return the order in which an epoch visits `images` rows: a uniform permutation, a pure function of the two."""
+    """Return the order in which an epoch visits `images` rows: a permutation that depends only on the arguments."""
     return torch.randperm(images, generator=_generator(BATCH_ORDER_SEED, epoch))
 
 
 def few_labels(labels: Tensor, per_class: int, *, classes: int, seed: int = FEW_LABELS_SEED) -> Tensor:
-    """Return the ascending rows (classes x per_class,) of a random subset with `per_class` images of each class.
+    """Return the rows (classes x per_class,), ascending, of a random subset with `per_class` images of each class.
 
-    A pure function of the labels and the seed. Raises ConfigError where a class has fewer images.
+    The subset depends only on the labels and the seed. Raises ConfigError if a class has fewer images.
     """
     labels = labels.cpu()
     order = torch.randperm(len(labels), generator=_generator(seed))
@@ -149,12 +149,12 @@ def few_labels(labels: Tensor, per_class: int, *, classes: int, seed: int = FEW_
 
 
 def _generator(*words: int) -> torch.Generator:
-    """Return a CPU generator seeded by all words; torch's own seeding keeps the lower 32 bits only."""
+    """Return a CPU generator seeded by all words; torch's own seeding keeps only the lower 32 bits."""
     return torch.Generator().manual_seed(int(np.random.SeedSequence(words).generate_state(1)[0]))
 
 
 def _initial(seed: int, width: int, classes: int) -> tuple[Tensor, Tensor]:
-    """Return the weight (classes, d) and bias (classes,) of `torch.nn.Linear` made after `torch.manual_seed(seed)`."""
+    """Return weight (classes, d) and bias (classes,) of a `torch.nn.Linear` made after `torch.manual_seed(seed)`."""
     generator = torch.Generator().manual_seed(seed)
     weight = torch.nn.init.kaiming_uniform_(torch.empty(classes, width), a=math.sqrt(5), generator=generator)
     bound = 1 / math.sqrt(width)
@@ -172,12 +172,12 @@ def _terms(losses: Mapping[float, float], validation: Mapping[float, Accuracy]) 
 class _Stack:
     """Linear learners as the rows of one matrix, and the gradients of their cross-entropies.
 
-    Outputs are (learners, classes, b), images last: as W x^T, the narrow product is up to four times faster on a CPU
-    than as x W^T.
+    Outputs are (learners, classes, b), with images last: as W x^T, the narrow product is up to four times faster on a
+    CPU than as x W^T.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        """Hold weight (learners, classes, d) and bias (learners, classes), changed in place."""
+        """Hold weight (learners, classes, d) and bias (learners, classes), which are updated in place."""
         self.shape = (*bias.shape, -1)
         self.weight, self.bias = weight.flatten(0, 1), bias.flatten()
         self.weight_gradient, self.bias_gradient = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
@@ -196,7 +196,7 @@ class _Stack:
         log_probability = self.logits(x).log_softmax(1)
         target = y.expand(self.shape[0], 1, -1)
         at_target = log_probability.gather(1, target)
-        # Adding -1 at the targets gives the same bits, but is some twenty launches where a GPU has to be repeatable.
+        # Adding -1 at the targets gives the same bits, but takes some twenty launches on a deterministic GPU.
         one_hot = (self.classes == y).to(log_probability.dtype)
         error = log_probability.exp_().sub_(one_hot).div_(images).flatten(0, 1)
         self.weight_gradient.addmm_(error, x)
@@ -205,7 +205,7 @@ class _Stack:
 
 
 class _Learners:
-    """The probe's learners, ordered by learning rate, then seed, their optimiser, and what an epoch is computed in."""
+    """The probe's learners, ordered by learning rate and then seed, their optimiser, and the buffers of an epoch."""
 
     def __init__(
         self,
@@ -218,7 +218,7 @@ class _Learners:
         images: int,
         classes: int,
     ) -> None:
-        """Hold training rows, of which an epoch visits `images`, and validation rows."""
+        """Hold training rows, `images` of which an epoch visits, and validation rows."""
         self.settings, width = settings, x.shape[1]
         self.x, self.y, self.validation_x, self.validation_y = x, y, validation_x, validation_y
         initial = [_initial(seed, width, classes) for seed in settings.seeds]
@@ -239,12 +239,12 @@ class _Learners:
         self.order = torch.empty(images, dtype=torch.int64, device=x.device)
         """The training rows in the order in which the next epoch visits them."""
         self.sums = torch.zeros(2, rates * seeds, dtype=torch.float64, device=x.device)
-        """Results of the last epoch by learner: sum of cross-entropies, and count of validation images got right."""
+        """Results of the last epoch for each learner: sum of cross-entropies, number of correct validation images."""
         self.loss, self.correct = self.sums
 
     @torch.no_grad()
     def epoch(self) -> None:
-        """Take one pass over the rows in `order`, then validate. Nothing leaves the device or waits for it."""
+        """Take one pass over the rows in `order`, then validate, without synchronising with the host."""
         capturable(self.optimiser)
         self.sums.zero_()
         for batch in self.order.split(self.settings.batch_size):
@@ -261,12 +261,12 @@ class _Learners:
             self.correct += predicted.eq(self.validation_y[part]).sum(1)
 
     def state(self) -> list[Tensor]:
-        """Return all that an epoch leaves to the next, or to its reader; complete once there was one."""
-        moments = [value for of_one in self.optimiser.state.values() for value in of_one.values()]
+        """Return every tensor that an epoch passes on to the next one or to `scores`; call it after the first epoch."""
+        moments = [value for state in self.optimiser.state.values() for value in state.values()]
         return [self.stack.weight, self.stack.bias, self.sums, *moments]
 
     def scores(self) -> tuple[dict[float, float], dict[float, Accuracy]]:
-        """Return the last epoch's mean training loss and validation accuracy by learning rate: one read of a device."""
+        """Return the last epoch's mean training loss and validation accuracy by learning rate, read from it at once."""
         losses, accuracies, seeds = dict[float, float](), dict[float, Accuracy](), len(self.settings.seeds)
         sums, correct = self.sums.tolist()
         for i, rate in enumerate(self.settings.learning_rates):
@@ -276,23 +276,23 @@ class _Learners:
         return losses, accuracies
 
     def classifier(self) -> Classifier:
-        """Return every learner as it is now, as if each were a seed."""
+        """Return a copy of all learners in one classifier, as if each were a seed."""
         weight, bias = (
             part.unflatten(0, self.stack.shape[:2]).clone() for part in (self.stack.weight, self.stack.bias)
         )
         return Classifier(weight=weight, bias=bias)
 
 
-# ---------------------------------------------------------------------------------- the reading without tuning
+# ---------------------------------------------------------------------------------- logistic regression
 
 
 @dataclass(frozen=True, kw_only=True)
 class LogisticRegression:
-    """A fitted logistic regression: its classifier takes features as they are, the standardising folded in."""
+    """A fitted logistic regression; its classifier takes raw features, since it includes their standardisation."""
 
     classifier: Classifier
     converged: bool
-    """Whether the largest gradient component fell to the tolerance."""
+    """Whether the largest component of the gradient fell to the tolerance."""
     iterations: int
     loss: float
     """Mean cross-entropy plus penalty, on the training images."""
@@ -309,11 +309,11 @@ def logistic_regression(
 ) -> LogisticRegression:
     """Minimise mean cross-entropy + penalty / 2 * |weights|^2 over features standardised by train statistics.
 
-    No learning rate, length or seed: a second reading that owes nothing to tuning. L-BFGS (Byrd, Lu, Nocedal & Zhu
-    1995, as in SciPy and scikit-learn), from zero, until the largest gradient component is at most `tolerance`; the
-    bias is not penalised; features that are constant over the training images are ignored.
+    It has no learning rate, number of epochs or seed, so its accuracy owes nothing to tuning. L-BFGS (Byrd, Lu, Nocedal
+    & Zhu 1995, as in SciPy and scikit-learn) starts from zero and runs until the largest component of the gradient is
+    at most `tolerance`. The bias is not penalised; features that are constant over the training images are ignored.
 
-    x (n, d) float16 or float32, y (n,) int64 in [0, classes), on one device. Holds one standardised float32 copy of x.
+    x (n, d) float16 or float32, y (n,) int64 in [0, classes), on one device. It holds a standardised float32 copy of x.
     Raises ValueError for arrays that do not fit together.
     """
     from scipy.optimize import minimize
@@ -329,34 +329,34 @@ def logistic_regression(
         if objective.steepest <= tolerance:
             raise StopIteration
 
-    # The loss is float32 work: SciPy's test of the loss's last digits would end the search by luck, so it is off.
+    # The loss is float32: SciPy's test of its last digits would end the search by chance, so it is off.
     options = {"gtol": 0, "ftol": 0, "maxiter": max_iterations, "maxfun": 4 * max_iterations, "maxls": 50}
     start = np.zeros(classes * (z.shape[1] + 1))
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", options=options, callback=stop_when_flat)
-    loss, _ = objective(found.x)
+    minimum = minimize(objective, start, jac=True, method="L-BFGS-B", options=options, callback=stop_when_flat)
+    loss, _ = objective(minimum.x)
     weight = objective.stack.weight * scale
     return LogisticRegression(
         classifier=Classifier(weight=weight[None], bias=(objective.stack.bias - weight @ mean)[None]),
         converged=objective.steepest <= tolerance,
-        iterations=int(found.nit),
+        iterations=int(minimum.nit),
         loss=loss,
     )
 
 
 class _Objective:
-    """The penalised loss of standardised z (n, d), and its gradient, as SciPy wants them.
+    """The penalised loss of standardised z (n, d) and its gradient, in SciPy's form.
 
-    Features of one encoder are strongly correlated, so the loss is hundreds of times steeper along their main
-    directions than across, and L-BFGS would take many hundreds of steps. It is given other variables: the weights,
-    stretched along the main directions of a sample of the images, so that the loss curves alike. The minimum is the
-    same, and `steepest`, which decides when to stop, is of the weights as they are.
+    Features of one encoder are strongly correlated, so the loss is hundreds of times steeper along their principal
+    directions than across, and L-BFGS would take many hundreds of steps. So it is preconditioned: its variables are the
+    weights, stretched along the principal directions of a sample of the images, so that the loss curves equally in all
+    directions. The minimum is the same, and `steepest`, which decides when to stop, belongs to the weights themselves.
     """
 
     def __init__(self, z: Tensor, y: Tensor, classes: int, penalty: float) -> None:
         self.z, self.y, self.penalty = z, y, penalty
         self.stack = _Stack(z.new_zeros(1, classes, z.shape[1]), z.new_zeros(1, classes))
         self.steepest = math.inf
-        """Largest component of the gradient by weights and biases, where last evaluated."""
+        """The largest component of the gradient by weights and biases, at the last evaluation."""
         sample = z[:: math.ceil(len(z) / SAMPLE)]
         variances, left = torch.linalg.eigh(sample @ sample.T / len(sample))
         kept = (variances > 1e-4 * variances[-1]) & (torch.arange(len(sample), device=z.device) >= len(sample) - 128)
@@ -367,7 +367,7 @@ class _Objective:
 
     @torch.no_grad()
     def __call__(self, flat: np.ndarray) -> tuple[float, np.ndarray]:
-        """Set the stack to the variables `flat` (classes x (d + 1),); return the loss there and its gradient."""
+        """Set the stack to the variables `flat` (classes x (d + 1),); return the loss at them and its gradient."""
         values = torch.from_numpy(flat.astype(np.float32)).to(self.z.device).view(len(self.stack.bias), -1)
         weight = self.stack.weight.copy_(self._stretched(values[:, :-1]))
         self.stack.bias.copy_(values[:, -1])
@@ -379,12 +379,12 @@ class _Objective:
         numbers = steepest.double(), torch.cat(losses).sum(), weight.double().square().sum()
         read = (
             torch.cat([torch.stack(numbers), both.flatten().double()]).cpu().numpy()
-        )  # once: a device waits each time
+        )  # read once, since the device waits at each read
         self.steepest, loss, square = read[:3].tolist()
         return loss / len(self.z) + self.penalty / 2 * square, read[3:]
 
     def _stretched(self, weight: Tensor) -> Tensor:
-        """Return weight (classes, d) with its parts along the directions shrunk; symmetric, so gradients go alike."""
+        """Return weight (classes, d), shrunk along the directions; the map is symmetric, so gradients use it too."""
         along = weight @ self.directions.T
         return torch.addmm(weight, along * (self.shrink - 1), self.directions)
 
@@ -395,7 +395,7 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
     mean = (torch.as_tensor(total) / len(x)).float()
     squares = sum((x[rows].float() - mean).square_().sum(0).double() for rows in _slices(x))
     deviation = (torch.as_tensor(squares) / len(x)).sqrt().float()
-    # A constant feature's mean may round, which leaves a deviation of the order of float32's resolution.
+    # The mean of a constant feature may be rounded, which leaves a deviation of the order of float32's resolution.
     constant = deviation <= 1e-6 * mean.abs()
     return mean, torch.where(constant, 0, 1 / deviation)
 
@@ -404,7 +404,7 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _slices(x: Tensor) -> Iterator[slice]:
-    """Yield blocks of rows: cache-sized on a CPU, large elsewhere, where each costs a launch."""
+    """Yield blocks of rows that fit in the cache of a CPU; large ones on other devices, where each costs a launch."""
     step = BLOCK_ROWS if x.device.type == "cpu" else 8192
     for start in range(0, len(x), step):
         yield slice(start, min(start + step, len(x)))

@@ -1,4 +1,4 @@
-"""Arrays -> how well reconstructions match what they were made from and what they should be: Figure 5 in numbers."""
+"""Arrays -> how well reconstructions match the view they were made from and the clean image: Figure 5 in numbers."""
 
 from dataclasses import dataclass
 
@@ -8,23 +8,23 @@ from torch.nn import functional
 
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
 SSIM_CONSTANTS = 0.01**2, 0.03**2
-"""Of Wang, Bovik, Sheikh & Simoncelli 2004, section III.C, for values in [0, 1]."""
+"""The constants of Wang, Bovik, Sheikh & Simoncelli 2004, section III.C, for values in [0, 1]."""
 REACH_PIXELS = 4
-"""How far apart two images are looked for; a crop of 28 of 32 pixels moves an object by at most 2 and enlarges it."""
+"""The largest shift that `offset` tries; a crop of 28 of 32 pixels moves an object by at most 2 and enlarges it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """How well images match others, means over the images."""
+    """How well images match others: means over the images."""
 
     psnr: float
-    """Peak signal-to-noise ratio in dB, of each image, averaged."""
+    """Peak signal-to-noise ratio in dB."""
     ssim: float
     """Structural similarity, 1 for equal images."""
     offset: float
-    """Pixels between the two, where they, or one and the other's mirror image, correlate best; 0 is centred alike."""
+    """Shift in pixels at which an image and the other, or the other's mirror image, correlate best; 0 if centred."""
     sharpness: float
-    """Mean difference of neighbouring pixels as a share of the others'; below 1 is hazier."""
+    """Mean difference of neighbouring pixels, divided by that of the other images; below 1 is blurrier."""
 
 
 def match(images: Tensor, others: Tensor) -> Match:
@@ -52,7 +52,7 @@ def psnr(images: Tensor, others: Tensor) -> Tensor:
 def ssim(images: Tensor, others: Tensor) -> Tensor:
     """Return each image's structural similarity (Wang et al. 2004, equation 13), (n,), the mean over its channels.
 
-    Gaussian window of 11 pixels and sigma 1.5 where it fits wholly into the image.
+    The window is a Gaussian of 11 pixels with sigma 1.5, at every position where it lies wholly inside the image.
     """
     x, y = images.double(), others.double()
     mean_x, mean_y = _smoothed(x), _smoothed(y)
@@ -67,8 +67,8 @@ def ssim(images: Tensor, others: Tensor) -> Tensor:
 def offset(images: Tensor, others: Tensor, *, reach: int = REACH_PIXELS) -> Tensor:
     """Return how many pixels each image lies from the other, (n,).
 
-    That is the length of the shift, at most `reach` pixels each way and going round at the border, at which the two
-    correlate best, the other taken as it is or mirrored left to right, whichever is better.
+    It is the length of the shift, of at most `reach` pixels in each direction and cyclic at the border, at which the
+    image correlates best with the other one, as it is or mirrored left to right.
     """
     shifts = torch.arange(-reach, reach + 1, device=images.device)
     best = []

@@ -1,9 +1,9 @@
-"""The copy in MLflow of what the log says; without a server nothing waits and nothing is lost.
+"""The copy of the logs in MLflow; without a server nothing waits and nothing is lost.
 
-    server      the client, the experiment, and how its page opens
-    runs        a cell, as far as it was computed, as a run
-    lane        a process that computes nodes and copies them
-    copying     a run's logs, settings and files, brought up to date as often as one likes
+    server      MLflow's client, the experiment, and the view in which its page opens
+    runs        a cell, as far as it is computed, as an MLflow run
+    lane        a process that computes nodes and copies them to MLflow
+    copying     brings a run's metrics, settings and files up to date, as often as needed
 
-MLflow is imported here and nowhere else, and only where something is copied.
+Only this package imports MLflow, and only in the functions that copy.
 """

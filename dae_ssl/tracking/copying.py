@@ -1,8 +1,8 @@
 """The copy of a cell's logs, settings and files in MLflow.
 
-The log is the truth: JSON lines, one `write` each, on the store's own disk. MLflow holds a copy of it that can be made
-at any time, any number of times, by any process: `copy` sends what a run lacks, `LiveCopy` does so from a thread while
-training goes on. A server that is dead, slow or failing costs a line of warning, never a point or a training step.
+The log is the truth: JSON lines, one `write` each, on the store's own disk. MLflow holds a copy, which any process can
+make at any time and any number of times: `copy` sends what a run lacks, and `LiveCopy` does so from a thread during
+training. A server that is dead, slow or failing costs a line of warning, but never a point or a training step.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ from dae_ssl.config import require
 from dae_ssl.tracking import server
 
 CELL_TAG = "dae_ssl.cell"
-"""The MLflow tag by which a cell's run is found again."""
+"""The MLflow tag that holds a cell's key, by which its run is found."""
 
 STATUSES = ("RUNNING", "FINISHED", "FAILED", "KILLED")
 """MLflow's words for the state of a run."""
 
-# MLflow's limits on one request (mlflow/utils/validation.py); a tag's value was limited to 5000 before version 3.
+# MLflow's limits for one request (mlflow/utils/validation.py); before version 3 a tag's value was limited to 5000.
 METRICS_PER_BATCH, PARAMS_PER_BATCH = 1000, 100
 NAME_LENGTH, PARAM_LENGTH, TAG_LENGTH = 250, 6000, 5000
 
@@ -40,22 +40,22 @@ LONGEST_WAIT_SECONDS = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class CellRun:
-    """A cell as its MLflow run is to show it."""
+    """The contents of a cell's MLflow run."""
 
     experiment: str
     key: str
-    """The cell's key, by which its run is found again."""
+    """The cell's key, by which its run is found."""
     name: str
     params: Mapping[str, object]
     """Resolved settings, flat."""
     logs: Mapping[str, Path]
-    """Log of each stage; its terms become metrics named STAGE/TERM. A log that does not exist yet is empty."""
+    """The log of each stage; its terms become metrics named STAGE/TERM. A log that does not exist counts as empty."""
     tags: Mapping[str, object] = field(default_factory=dict)
     """Where it ran: commit, image, device, host, job."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Final scores."""
     artifacts: Mapping[str, Sequence[Path]] = field(default_factory=dict)
-    """Files by the artifact folder they go to ("" is the top one); no two of one name in a folder."""
+    """Files by their artifact folder ("" is the top one); no two files of a folder have the same name."""
     status: str = "RUNNING"
 
     def __post_init__(self) -> None:
@@ -64,7 +64,7 @@ class CellRun:
 
 @dataclass(frozen=True)
 class CopyResult:
-    """What a copy had to send; a second copy of the same cell sends nothing."""
+    """How much a copy sent; a second copy of the same cell sends nothing."""
 
     run_id: str
     points_sent: int
@@ -75,23 +75,23 @@ class CopyResult:
 def copy(run: CellRun, uri: str) -> CopyResult:
     """Bring the cell's run in MLflow up to date, creating it if there is none.
 
-    Only what the run lacks is sent, with the log's own steps and times, so copying twice doubles nothing, and a copy
-    that was cut short is completed by the next. With an SQLite URI artifacts go to `mlartifacts` beside the database.
-    Raises server.TrackError, one line, when MLflow does not take all of it.
+    Only what the run lacks is sent, with the steps and times of the log, so copying twice doubles nothing, and the next
+    copy completes one that was interrupted. With an SQLite URI, artifacts go to `mlartifacts` next to the database.
+    Raises server.TrackError, one line, if MLflow does not accept all of it.
     """
     with server.settings(server.TIMEOUT_SECONDS):
         return _Copier(uri).copy(run)
 
 
 class _Copier:
-    """Copies one cell again and again, and remembers what its run has."""
+    """Copies one cell repeatedly, and remembers what its run has."""
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
         self._forget()
 
     def copy(self, run: CellRun) -> CopyResult:
-        """Send what is new. After a failure all that was remembered is asked again of the server."""
+        """Send what is new. After a failure, everything that was remembered is requested from the server again."""
         for attempt in range(3):
             try:
                 return self._send(run)
@@ -102,7 +102,7 @@ class _Copier:
                 self._forget()
                 if attempt == 2 or not _worth_another_try(error):
                     raise server.TrackError(
-                        server.failure(self._uri, f"did not take all of cell {run.key}: {error}")
+                        server.failure(self._uri, f"did not accept all of cell {run.key}: {error}")
                     ) from None
         raise AssertionError("unreachable")
 
@@ -115,7 +115,7 @@ class _Copier:
     def _send(self, run: CellRun) -> CopyResult:
         opening = self._client is None
         if opening:
-            self._client = server.client(self._uri)  # before reading the logs, which is in vain while MLflow is away
+            self._client = server.client(self._uri)  # before reading the logs, which would be in vain without MLflow
         new = {stage: list(self._tails.setdefault(stage, Tail(path)).entries()) for stage, path in run.logs.items()}
         if opening:
             self._open(run)
@@ -132,11 +132,11 @@ class _Copier:
     def _open(self, run: CellRun) -> None:
         experiment_id = server.experiment(self._client, run.experiment, self._uri)
         began = min((tail.first for tail in self._tails.values() if tail.first is not None), default=time.time())
-        found = _run(self._client, experiment_id, run, _milliseconds(began))
-        self._run_id = str(found.info.run_id)
-        self._state = (found.info.status, found.info.end_time)
-        self._params, self._tags = set(found.data.params), dict(found.data.tags)
-        self._metric_names = set(found.data.metrics)
+        existing = _run(self._client, experiment_id, run, _milliseconds(began))
+        self._run_id = str(existing.info.run_id)
+        self._state = (existing.info.status, existing.info.end_time)
+        self._params, self._tags = set(existing.data.params), dict(existing.data.tags)
+        self._metric_names = set(existing.data.metrics)
 
     def _has(self, name: str) -> dict[int, float]:
         """Return the values of a metric that the run has, by step."""
@@ -200,7 +200,7 @@ class _Copier:
         return sent
 
     def _ended(self) -> int:
-        """Return the time of the last log line in milliseconds, the same whenever it is asked."""
+        """Return the time of the last log line in milliseconds since 1970, so that a later copy sends the same."""
         ends = [tail.last for tail in self._tails.values() if tail.last is not None]
         return _milliseconds(max(ends)) if ends else self._state[1] or _milliseconds(time.time())
 
@@ -218,31 +218,31 @@ class _Copier:
 def _run(client: Any, experiment_id: str, run: CellRun, start_milliseconds: int) -> Any:
     """Return the cell's one run, creating it if there is none.
 
-    Processes that find none at the same time create several. Every one searches again after creating, keeps the same
-    run and deletes the others, so the one that searches last leaves one run, which its copy then makes complete.
+    Processes that find none at the same time create several. Each searches again after creating, keeps the same run as
+    the others do and deletes the rest, so the one that searches last leaves one run, which its copy completes.
     """
     tags = {CELL_TAG: run.key}
     condition = f"tags.`{CELL_TAG}` = '{run.key}'"
-    found = client.search_runs([experiment_id], condition)
-    if not found:
+    runs = client.search_runs([experiment_id], condition)
+    if not runs:
         client.create_run(experiment_id, start_time=start_milliseconds, tags=tags, run_name=_cut(run.name, NAME_LENGTH))
-        found = client.search_runs([experiment_id], condition)
-    kept, *others = sorted(found, key=lambda one: (one.info.start_time, one.info.run_id))
+        runs = client.search_runs([experiment_id], condition)
+    kept, *others = sorted(runs, key=lambda listed: (listed.info.start_time, listed.info.run_id))
     for other in others:
         client.delete_run(other.info.run_id)
     return kept
 
 
 def _worth_another_try(error: Exception) -> bool:
-    """Tell whether MLflow answered and refused, as when another process removed this run as one too many.
+    """Return whether MLflow answered and refused, for example because another process deleted this surplus run.
 
-    Transport errors, and what a server says when it fails, come as INTERNAL_ERROR.
+    Transport errors and failures of the server have the code INTERNAL_ERROR, and are not worth it.
     """
     return getattr(error, "error_code", "INTERNAL_ERROR") != "INTERNAL_ERROR"
 
 
 def _name(name: str) -> str:
-    """Return a name that MLflow allows; one that had to be changed ends in a digest, so that two never become one."""
+    """Return a name that MLflow allows; a changed name ends in a digest, so that no two names become the same."""
     parts = re.sub(r"[^\w.\-/ ]", "_", name, flags=re.ASCII).split("/")
     allowed = "/".join(part for part in parts if part.strip("."))
     if allowed == name and len(name) <= NAME_LENGTH:
@@ -255,7 +255,7 @@ def _cut(value: str, length: int) -> str:
 
 
 def _same(stored: float | None, value: float) -> bool:
-    """Compare with a value from MLflow, whose databases keep an infinity as the largest number."""
+    """Return whether MLflow has stored this value; its databases store infinity as the largest finite number."""
     if stored is None or math.isnan(stored) or math.isnan(value):
         return stored is not None and math.isnan(stored) and math.isnan(value)
     largest = sys.float_info.max
@@ -277,9 +277,9 @@ def _batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
 class LiveCopy:
     """Copies a cell to MLflow from a thread while the block runs, and once more when it ends.
 
-    `describe` is called in that thread before each copy. Nothing that fails or hangs there reaches the block: a failure
-    is told in one line, repeated only after MLflow had answered again, and the next attempts come at growing intervals.
-    Leaving the block waits for the last copy at most `exit_seconds`.
+    The thread calls `describe` before each copy. No failure or hang of the thread reaches the block: `tell` receives
+    one line about a failure, and another only after MLflow has answered in between; the attempts after a failure come
+    at growing intervals. Leaving the block waits at most `exit_seconds` for the last copy.
     """
 
     def __init__(
@@ -308,7 +308,7 @@ class LiveCopy:
         self._thread.join(self._exit_seconds)
         if not self._thread.is_alive():
             self._environment.close()
-        else:  # given up on; it may still be sending, so it keeps the settings that make it silent
+        else:  # the thread is abandoned, but may still be sending: it keeps the settings that make MLflow silent
             self._failed(server.failure(self._uri, f"did not finish within {self._exit_seconds:g} s"))
 
     def _work(self) -> None:
@@ -324,7 +324,7 @@ class LiveCopy:
                 self._failed(str(error))
             except Exception as error:
                 wait = min(2 * wait, LONGEST_WAIT_SECONDS)
-                reason = f"is not sent this cell, which could not be described: {error!r}"
+                reason = f"did not get a copy of this cell, which could not be read: {error!r}"
                 self._failed(server.failure(self._uri, reason))
             if last:
                 return

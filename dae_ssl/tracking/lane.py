@@ -1,4 +1,4 @@
-"""A lane whose cells are copied to MLflow while they are computed, to the server that the environment names."""
+"""A lane that also copies its cells, while it computes them, to the MLflow server that the environment names."""
 
 import sys
 
@@ -7,12 +7,12 @@ from dae_ssl.tracking import runs
 
 
 def command(experiment: str) -> tuple[str, ...]:
-    """Return what starts such a lane, for an experiment of MLflow."""
+    """Return the command that starts such a lane; `experiment` is the name of MLflow's experiment."""
     return sys.executable, "-m", "dae_ssl.tracking.lane", experiment
 
 
 def main(experiment: str, *arguments: str) -> int:
-    """Do what `compute.lane` does, and copy."""
+    """Run `compute.lane`, and copy each cell while it is computed."""
     return lane.main(arguments, command(experiment), lambda store: runs.copying(store, experiment))
 
 

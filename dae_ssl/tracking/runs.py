@@ -1,4 +1,4 @@
-"""A cell, as far as it was computed -> its MLflow run."""
+"""A cell, as far as it is computed -> its MLflow run."""
 
 import contextlib
 import os
@@ -15,11 +15,11 @@ from dae_ssl.store import Store
 from dae_ssl.tracking.copying import CellRun, LiveCopy
 
 SHORT = {"embedding": "", "alpha": "α="}
-"""What stands before the value of a method's setting in the name of a run, where it is not the setting's own name."""
+"""The text before the value of a setting in the name of a run, for settings that do not use `NAME=`."""
 
 
 def cell_run(cell: Cell, store: Store, experiment: str = MLFLOW_EXPERIMENT) -> CellRun:
-    """Return the cell as one MLflow run: settings, tags, curves, scores and files, as far as they are there."""
+    """Return the cell as one MLflow run: its settings, tags, curves, scores and files, as far as they exist."""
     settings = config.flat(config.settings(cell))
     done, folder = cells.committed_records(cell, store), store.cell(config.cell_key(cell))
     nodes = cells.nodes(cell, store)
@@ -46,22 +46,22 @@ def cell_run(cell: Cell, store: Store, experiment: str = MLFLOW_EXPERIMENT) -> C
 
 
 def _run_name(cell: Cell) -> str:
-    """Return what tells a cell from others, as "dae l2 α=1 seed=0": MLflow's table shows twenty letters of it.
+    """Return a name that distinguishes a cell, such as "dae l2 α=1 seed=0"; MLflow's table shows 20 letters of it.
 
-    The method with those of its settings that are not the study's, the seed, then all else that is not the study's.
+    It has the method, its settings that differ from the study's, the seed, then all other settings that differ.
     """
     of_method, others = config.unusual(cell)
-    own = (f"{SHORT.get(name, f'{name}=')}{_short(value)}" for name, value in of_method.items())
-    return " ".join([cell.method.name, *own, f"seed={cell.seed}", *(f"{name}={others[name]}" for name in others)])
+    settings = (f"{SHORT.get(name, f'{name}=')}{_short(value)}" for name, value in of_method.items())
+    return " ".join([cell.method.name, *settings, f"seed={cell.seed}", *(f"{name}={others[name]}" for name in others)])
 
 
 def _short(value: object) -> str:
-    """Return a setting as people write it: 1 for 1.0."""
+    """Return a setting as people write it, such as 1 for 1.0."""
     return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def _unfinished(events: dict[str, list[Entry]]) -> str:
-    """Return MLflow's word for a cell that is not done, from the last event of its logs."""
+    """Return MLflow's status for an unfinished cell, from the last event in its logs."""
     happened = [entry for entries in events.values() for entry in entries]
     last = max(happened, key=lambda entry: entry.time, default=None)
     if last is None or last.event != "stopped":
@@ -70,12 +70,12 @@ def _unfinished(events: dict[str, list[Entry]]) -> str:
 
 
 def live(cell: Cell, store: Store, uri: str, experiment: str, tell: Callable[[str], None]) -> LiveCopy:
-    """Return a block while which a cell is copied to MLflow as it is computed."""
+    """Return a context manager that copies a cell to MLflow while its block computes it."""
     return LiveCopy(lambda: cell_run(cell, store, experiment), uri, tell=tell)
 
 
 def copying(store: Store, experiment: str) -> Copying:
-    """Return what copies a cell to the server that the environment names, if it names one, while it is computed."""
+    """Return what copies a cell, while it is computed, to the server in MLFLOW_TRACKING_URI, if that is set."""
     uri = os.environ.get("MLFLOW_TRACKING_URI")
 
     def copied(cell: Cell, tell: Callable[[str], None]) -> AbstractContextManager[object]:

@@ -7,9 +7,9 @@
     methods         what is trained, one file each
     step            one training step, compiled and captured where that helps
     pretrain        the loop, and only the loop
-    monitor         what is looked at while training: signs of collapse, example pictures
-    checkpoint      the whole training state, from which a run goes on bit for bit
+    monitor         what is observed during training: signs of collapse, example pictures
+    checkpoint      the whole training state, from which a run resumes bit for bit
     weights         networks as safetensors
 
-Nothing here knows a store: what becomes of a network is said to a `Watch`.
+Nothing here knows the store: the caller's `Watch` receives scores and networks and decides what is kept.
 """

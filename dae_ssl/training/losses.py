@@ -1,10 +1,10 @@
 """Reconstruction, embedding and contrastive losses.
 
-A loss returns what this rank adds, such that the *mean over ranks* is the loss of the global batch; so do gradients
-averaged over ranks. Embedding losses that compare an image's two views are written per image and registered with the
-way a batch of them is reduced; those that look at the whole batch gather it.
+A loss returns this rank's part, such that the *mean over ranks* is the loss of the global batch; the same holds for
+gradients averaged over ranks. Embedding losses that compare the two views of an image are written per image and
+registered with their reduction over the batch; losses over the whole batch gather it from all ranks.
 
-torch is imported by the functions that compute: which losses there are is known without it.
+The functions that compute import torch themselves, so that the names of the losses are known without it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Pairwise:
 def in_full(outputs: Tensor) -> torch.autocast:
     """Return the context in which losses of these outputs are computed in float32, whatever the networks' precision.
 
-    Autocast would make the products of a contrastive loss bf16 again: 8 bits for logits that differ by little.
+    Autocast would compute the products of a contrastive loss in bf16 again: 8 bits for logits that differ little.
     """
     import torch
 
@@ -163,7 +163,7 @@ def published_contrast(z1: Tensor, z2: Tensor, temperature: float, world: World)
     return (0.5 * (spread[0] + spread[1]) - across.gather(1, own)[:, 0]).mean()
 
 
-# ---------------------------------------------------------------------------------- of a whole batch, beside a decoder
+# ---------------------------------------------------------------------------------- embedding losses over a batch
 
 
 @_batch_embedding

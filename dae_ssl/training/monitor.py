@@ -1,4 +1,4 @@
-"""What is looked at while training: signs of collapse, and example pictures."""
+"""What is observed during training: signs of collapse, and example pictures."""
 
 import math
 
@@ -14,21 +14,21 @@ EVERY_EPOCH_AT_FIRST, EPOCHS_BETWEEN = 20, 10
 
 
 def evenly(images: Tensor, count: int) -> Tensor:
-    """Return `count` images (fewer where there are fewer) spread over a set, which is sorted by class."""
+    """Return `count` images (all, if there are fewer) spread evenly over a set, which is sorted by class."""
     return images[:: max(1, len(images) // count)][:count]
 
 
 def is_looked_at(epoch: int, settings: Optimisation) -> bool:
-    """Tell whether signs of collapse are looked for after an epoch: at first after each, later where they change less.
+    """Return whether signs of collapse are computed after an epoch: after each early epoch, later after every tenth.
 
-    Collapse comes early or slowly, and what is looked at stops the GPU for longer than a step does.
+    Collapse happens early or slowly, and computing its signs stops the GPU for longer than a step takes.
     """
     return epoch <= EVERY_EPOCH_AT_FIRST or epoch % EPOCHS_BETWEEN == 0 or epoch in settings.kept_epochs()
 
 
 @torch.no_grad()
 def collapse_signs(networks: nn.ModuleDict, images: Tensor) -> dict[str, float]:
-    """Return how spread the embeddings and representations of clean images are; images: uint8 (n, 3, 32, 32).
+    """Return how spread out embeddings and representations of clean images are; images: uint8 (n, 3, 32, 32).
 
     `embedding_std`: standard deviation of the normalised embeddings over images, times sqrt(d): 1 when they fill the
     sphere, 0 when all are one point (Chen & He 2021, section 4.1). Effective ranks: exponential of the entropy of the
@@ -49,12 +49,12 @@ def effective_rank(rows: Tensor) -> float:
     rows = rows.double()
     centred = rows - rows.mean(0)
     gram = centred @ centred.T if len(rows) < rows.shape[1] else centred.T @ centred
-    # The products, most of the work, stay where the rows are; eigenvalues of so small a matrix are a CPU's work.
+    # The matrix products, most of the work, run where the rows are; eigenvalues of so small a matrix are left to a CPU.
     gram, norm = gram.cpu(), rows.norm().item()
     if not math.isfinite(norm):
         return math.nan
     values = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt()
-    # What is below the rounding of the vectors themselves is no spread.
+    # Singular values below the rounding error of the vectors are noise.
     values = values[values > 1e-7 * norm]
     shares = values / values.sum()
     return float(torch.exp(-(shares * shares.log()).sum())) if len(values) else 0.0
@@ -74,10 +74,10 @@ def pictures(networks: nn.ModuleDict, cell: Cell, images: Tensor) -> dict[str, n
 
 @torch.no_grad()
 def passed_through(networks: nn.ModuleDict, cell: Cell, images: Tensor) -> dict[str, Tensor]:
-    """Return what goes in and comes out for images: clean, view1 and view2, reconstruction1 and reconstruction2.
+    """Return inputs and outputs of the networks: clean, view1 and view2, reconstruction1 and reconstruction2.
 
-    images: uint8 (n, 3, 32, 32) on the networks' device; each value float (n, 3, 32, 32) in [0, 1]. Without views where
-    the method takes none, its reconstruction being of the clean image; without reconstructions where nothing decodes.
+    images: uint8 (n, 3, 32, 32) on the networks' device; each value float (n, 3, 32, 32) in [0, 1]. A method that takes
+    no views has only `clean`, and `reconstruction1` is made from that; without a decoder there are no reconstructions.
     """
     rows, side = torch.arange(len(images), device=images.device), images.shape[-1]
     shown = {"clean": unit_interval(images)}

@@ -12,15 +12,15 @@ REPRESENTATION_SIZE = 512 * 4 * 4
 
 
 class Encoder(nn.Sequential):
-    """A sequence of layers which, where it is compiled, adds a convolution's bias after the pooling behind it.
+    """A sequence of layers that, when compiled, adds a convolution's bias after the max-pooling that follows it.
 
-    A quarter as many sums are then written. The values are the same, since adding one number keeps their order; but
-    where rounding makes two sums of a window equal, the gradient goes to the one that was larger before, and not to the
-    first. Uncompiled, the layers are run as they stand, so that what was measured on CPUs keeps its bits.
+    This writes a quarter as many sums. The values are the same, since adding one number to all keeps their order; but
+    where rounding makes two sums of a window equal, the gradient goes to the one that was larger before, not to the
+    first. Uncompiled, the layers run one after another, so that results measured on CPUs keep their bits.
     """
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return what comes out of the last layer."""
+        """Return the output of the last layer."""
         h, layers = images, list(self.children())
         late: Tensor | None = None
         for layer, behind in zip(layers, [*layers[1:], nn.Identity()], strict=True):
@@ -73,11 +73,11 @@ def decoder(settings: Networks) -> nn.Sequential:
 def symmetric_decoder(settings: Networks) -> nn.Sequential:
     """Return the decoder of layer-wise training, (n, d) -> (n, 3, 32, 32): a layer for each layer of the encoder.
 
-    The published code's; each layer is two modules, as are the encoder's with the projector behind it.
+    It is the published code's decoder. Each layer is two modules, as are the layers of the encoder and projector.
     """
 
-    def wider(of: int, to: int) -> nn.ConvTranspose2d:
-        return nn.ConvTranspose2d(of, to, 3, stride=2, padding=1, output_padding=1)
+    def wider(inputs: int, outputs: int) -> nn.ConvTranspose2d:
+        return nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1)
 
     return nn.Sequential(
         nn.Linear(settings.embedding_size, REPRESENTATION_SIZE),
@@ -96,7 +96,7 @@ def symmetric_decoder(settings: Networks) -> nn.Sequential:
 
 
 def initialise(network: nn.Module, generator: torch.Generator) -> None:
-    """Set every weight Xavier-normal and every bias zero, as the published code does."""
+    """Draw every weight from the Xavier-normal distribution and set every bias to zero, as the published code does."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.xavier_normal_(module.weight, generator=generator)
@@ -115,8 +115,8 @@ def pixels(images: Tensor) -> Tensor:
 
 
 def frozen(network: nn.Module, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """Return the function uint8 images (n, 3, 32, 32) -> representations (n, 8192) of an encoder, without gradient."""
-    network = copy.deepcopy(network)  # the caller's may go on training
+    """Return an encoder as a function without gradient: uint8 images (n, 3, 32, 32) -> representations (n, 8192)."""
+    network = copy.deepcopy(network)  # the caller may go on training its own
     network.to(device).to(memory_format=torch.channels_last).requires_grad_(False).eval()
 
     @torch.inference_mode()

@@ -23,7 +23,7 @@ MONITORED_IMAGES = 512
 
 
 class Interrupted(Exception):
-    """Training was asked to stop, and has saved its state."""
+    """Training was asked to stop and has saved its state."""
 
 
 class Diverged(ArithmeticError):
@@ -31,25 +31,25 @@ class Diverged(ArithmeticError):
 
 
 class Watch(Protocol):
-    """What the loop tells, and asks, while it runs; called on the first rank only, but for `stop`."""
+    """Receives what the loop reports, and can stop it; the first rank calls all methods, the others only `stop`."""
 
     def log(self, epoch: int, terms: Mapping[str, float]) -> None:
-        """Take the terms of an epoch, the number of which is that of the epochs that are finished."""
+        """Receive the terms of an epoch; `epoch` counts the finished epochs, so the first one is 1."""
 
     def event(self, kind: str, text: str) -> None:
-        """Take something worth a line."""
+        """Receive an event and the line that describes it."""
 
     def facts(self, facts: Mapping[str, Any]) -> None:
-        """Take what a commit record is to say of how the steps are computed: compiled, captured, in what seconds."""
+        """Receive facts for the commit record: whether steps are compiled and captured, and the seconds it took."""
 
     def progress(self, epoch: int, step: int, steps: int) -> None:
-        """Take that a step is done."""
+        """Receive, after each step, how many of the epoch's steps are finished."""
 
     def keep(self, epoch: int, networks: nn.ModuleDict) -> None:
-        """Keep the networks as they are after an epoch that was chosen for it."""
+        """Keep the networks after an epoch that the settings name for it."""
 
     def stop(self) -> bool:
-        """Tell whether this rank was asked to stop."""
+        """Return whether this rank was asked to stop."""
 
 
 def pretrain(
@@ -66,9 +66,9 @@ def pretrain(
 
     images: uint8 (n, 3, 32, 32) on the rank's device. Ranks share each global batch and compute what one rank would.
     The state is saved every `save_seconds`. `compiler` is a backend of torch.compile, `none`, or `auto`, which is
-    `inductor` on a GPU and none on a CPU, where it gains nothing.
-    Raises Interrupted once the state is saved after `watch.stop`, Diverged when a term is no longer finite (the last
-    good state stays), ConfigError for a batch that the data or the ranks cannot give.
+    `inductor` on a GPU and `none` on a CPU, where compiling gains nothing.
+    Raises Interrupted when `watch.stop` asks for it and the state is saved, Diverged when a term is no longer finite
+    (the last good state stays), ConfigError if the batch is larger than the data or the ranks do not divide it evenly.
     """
     method, settings = cell.method, cell.optimisation
     assert isinstance(method, SelfSupervised)
@@ -92,7 +92,7 @@ def pretrain(
 
 
 def _epoch(cell: Cell, images: Tensor, training: Training, step: Step, keeper: "_Keeper") -> None:
-    """Do the steps that the epoch under way still lacks, then tell and keep what is to be told and kept of it."""
+    """Take the remaining steps of the current epoch, then report its terms and keep its networks if asked for."""
     settings, watch, began, left = cell.optimisation, keeper.watch, time.perf_counter(), keeper.steps - training.step
     if left:
         step.begin()
@@ -109,7 +109,7 @@ def _epoch(cell: Cell, images: Tensor, training: Training, step: Step, keeper: "
         watch.keep(training.epoch, training.networks)
     terms |= _looked_at(cell, training, images, keeper.steps)
     seconds = time.perf_counter() - began
-    if left:  # else the run was stopped after the last step of the epoch
+    if left:  # it is 0 if the run was stopped after the last step of the epoch
         seen = left * settings.batch_size
         terms |= {"images_per_second": seen / seconds, "epoch_seconds": seconds, "step_seconds": last_step - first_step}
     watch.log(training.epoch, terms)
@@ -122,7 +122,7 @@ def _backend(compiler: str, device: torch.device) -> str | None:
 
 
 def _looked_at(cell: Cell, training: Training, images: Tensor, steps: int) -> dict[str, float]:
-    """Return what an epoch's log says beside the terms of the loss."""
+    """Return what an epoch's log holds in addition to the terms of the loss: signs of collapse, the learning rate."""
     settings, epoch = cell.optimisation, training.epoch
     signs = {}
     if is_looked_at(epoch, settings):
@@ -131,17 +131,17 @@ def _looked_at(cell: Cell, training: Training, images: Tensor, steps: int) -> di
 
 
 def start(cell: Cell, method: SelfSupervised, world: World) -> Training:
-    """Return the state before the first step; it depends on the seed only, so every rank has the same."""
+    """Return the state before the first step, which is the same on every rank, as it depends only on the seed."""
     networks = method.networks(cell.networks, cell.seed).to(world.device).to(memory_format=torch.channels_last)
     rate: Any = cell.optimisation.learning_rate
-    if world.device.type == "cuda":  # where a captured step changes it
+    if world.device.type == "cuda":  # a captured step can only change a tensor on the device
         rate = torch.tensor(rate, device=world.device)
     return Training(networks, torch.optim.Adam(networks.parameters(), lr=rate, fused=True))
 
 
 @dataclass
 class _Keeper:
-    """Saves the state when it is time or when asked to stop, but never one with terms that are not finite."""
+    """Saves the state every `save_seconds` and before stopping, but never one with a term that is not finite."""
 
     training: Training
     world: World
@@ -158,32 +158,32 @@ class _Keeper:
         training, world = self.training, self.world
         if world.first:
             self.watch.progress(training.epoch, training.step, self.steps)
-        # Ranks must decide alike, and asking them costs an exchange: alone every step, together every few.
+        # Ranks must decide alike, which costs communication: a single rank asks at every step, several at every tenth.
         if world.size > 1 and training.step % AGREE_EVERY_STEPS and training.step != self.steps:
             return
         stop = world.any(self.watch.stop())
         if stop or world.any(time.monotonic() - self.saved_at > self.save_seconds):
             sums = self.finite_sums()
             if world.first:
-                # Every rank goes on from this state, so it must not hold the first rank's own sums.
+                # Every rank resumes from this state, so it must not hold the sums of the first rank alone.
                 self.states.save(training.state() | {"sums": sums}, training.epoch * self.steps + training.step)
             self.saved_at = time.monotonic()
         if stop:
             world.barrier()
             raise Interrupted(
-                f"stopped after epoch {training.epoch}, step {training.step} of {self.steps}; state saved"
+                f"stopped after epoch {training.epoch}, step {training.step} of {self.steps}; the state is saved"
             )
 
     def mean_terms(self) -> dict[str, float]:
-        """Return the epoch's terms so far, over all ranks. Raises Diverged if one is not finite."""
+        """Return the epoch's mean terms so far, over all ranks. Raises Diverged if one is not finite."""
         return {name: value.item() / self.training.step for name, value in self.finite_sums().items()}
 
     def finite_sums(self) -> dict[str, Tensor]:
-        """Return the mean over ranks of their sums of each term. Raises Diverged if one, or a weight, is not finite."""
+        """Return each term's sum, averaged over the ranks. Raises Diverged if a sum or a weight is not finite."""
         training = self.training
         means = self.world.sum(torch.stack(list(training.sums.values()))) / self.world.size
         sums = dict(zip(training.sums, means, strict=True))
-        # The last update may have spoilt the weights without any loss having seen it yet.
+        # The last update may have spoilt the weights, which no loss has shown yet.
         largest = torch.stack([p.detach().abs().amax() for p in training.networks.parameters()]).amax()
         for name, value in (sums | {"the largest weight": largest}).items():
             if not math.isfinite(value):

@@ -1,7 +1,7 @@
 """Views as one Triton kernel: a program makes one view of one image, from its bytes to its pixels, in registers.
 
-Read are the bytes of the image and a row of parameters, written is the view: 15 KB an image of 32 x 32, where separate
-operations move 330 KB. `dae_ssl.training.views.render` is the user; Triton, which this needs, is not on every machine.
+It reads the image's bytes and a row of parameters and writes the view: 15 KB for an image of 32 x 32, where separate
+operations move 330 KB. Only `dae_ssl.training.views.render` uses it, as Triton is not installed on every machine.
 """
 
 # Types within a kernel are Triton's to infer.
@@ -15,10 +15,10 @@ import triton.language as tl
 from torch import Tensor
 
 LARGEST_SIZE = 128
-"""Pixels, the side of the largest image that a program's registers hold."""
+"""The side, in pixels, of the largest image that a program's registers hold."""
 PIXELS_A_WARP = 128
 
-# A batch's parameters begin anywhere, and a kernel compiled anew for each alignment of each would gain nothing.
+# A batch's parameters begin at any address, and compiling the kernel for each alignment would gain nothing.
 _PARAMETERS = ["rows", "top", "left", "flip", "brightness", "contrast", "saturation", "hue", "order", "solarize"]
 
 
@@ -163,11 +163,11 @@ def rendered(
 ) -> Tensor:
     """Return a view of each image: uint8 (n, 3, size, size) -> float32 (n, 3, size, size), one launch.
 
-    `rows` and the tensors after it are as in `views.render` and `views.Parameters`. `jitter` tells whether colours are
-    jittered at all, `threshold` from where values are inverted in images that solarize, or that none does, and
-    `channels_last` how the view lies in memory. `operations` numbers brightness, contrast and saturation in `order`,
-    `gray_weights` weighs red, green and blue. An operation of its own, so that torch.compile takes it as it is; it has
-    no gradient, for images are data.
+    `rows` and the tensors after it are as in `views.render` and `views.Parameters`. `jitter` is whether colours are
+    jittered at all, `threshold` the value from which solarized images are inverted (None if there are none), and
+    `channels_last` the memory format of the view. `operations` are the numbers of brightness, contrast and saturation
+    in `order`, `gray_weights` the weights of red, green and blue. It is a custom operation, which torch.compile does
+    not look into; it has no gradient, since images are data.
     """
     size = images.shape[-1]
     made = _empty(images, channels_last)

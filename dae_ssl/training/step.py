@@ -1,9 +1,9 @@
 """One training step: this rank's share of a global batch -> updated networks.
 
-On a GPU, forward and backward pass are compiled, and the step with its update is captured as a CUDA graph, as two with
-the exchange of gradients between them where there are several ranks: the networks are small and have many kernels to
-launch. For a graph to be replayed, what steps read lies in tables that are filled once an epoch, and a counter on the
-device says which step comes next. On a CPU the same functions are called as they are.
+On a GPU, the forward and backward pass are compiled and the whole step is captured as a CUDA graph, since the networks
+are small and launch many kernels; several ranks have two graphs, with the exchange of gradients between them. Since a
+graph reads the same memory at each replay, the inputs of all steps lie in tables that are filled once an epoch, and a
+counter on the device selects the next step. On a CPU the same functions are called directly.
 """
 
 import dataclasses
@@ -29,41 +29,41 @@ from dae_ssl.training.networks import unit_interval
 from dae_ssl.training.views import Parameters, Plan, draw, permutation, plan_for, render
 
 PLAIN_STEPS = 3
-"""Steps taken kernel by kernel before one is captured, in which compiler and libraries set up what they keep."""
+"""Steps that run uncaptured before one is captured, in which the compiler and libraries set up what they keep."""
 
 Repeat = Callable[..., Work]
-"""As `replay.repeated`."""
+"""The signature of `replay.repeated`."""
 Compute = Callable[[Tensor, "Tables", Mapping[str, Tensor]], Mapping[str, Tensor]]
 
 
 class Listener(Protocol):
-    """Whom the step tells how it is computed."""
+    """Receives reports on how the steps are computed."""
 
     def event(self, kind: str, text: str) -> None:
-        """Take something worth a line."""
+        """Receive an event and the line that describes it."""
 
     def facts(self, facts: Mapping[str, Any]) -> None:
-        """Take what a commit record is to say of how the step was computed."""
+        """Receive facts about how the steps are computed, for the commit record."""
 
 
 @dataclass(frozen=True)
 class Tables:
-    """What the steps of an epoch read, on the device: b images of this rank in each, one step after another.
+    """The inputs of all steps of an epoch, on the device, in the order of the steps; each reads b images of this rank.
 
     The memory is the same in every epoch.
     """
 
     rows: Tensor
-    """int64 (steps x b,), images in the order in which they are seen."""
+    """int64 (steps x b,), the images' numbers in the order in which the steps read them."""
     views: tuple[Parameters, Parameters]
-    """Both views of each of them."""
+    """The parameters of both views of each image."""
     rates: Tensor
     """float64 (steps,), learning rates."""
     position: Tensor
-    """int64 (1,), the step that comes next."""
+    """int64 (1,), the number of the next step."""
 
     def take(self, other: "Tables") -> None:
-        """Take another epoch's contents."""
+        """Copy the contents of another epoch's tables into this memory."""
         for mine, theirs in zip(self._tensors(), other._tensors(), strict=True):
             mine.copy_(theirs)
 
@@ -74,9 +74,9 @@ class Tables:
 
 
 def tables(cell: Cell, images: Tensor, share: slice, epoch: int, step: int) -> Tables:
-    """Return the tables of an epoch from a step on, on the device of the images, uint8 (n, 3, size, size).
+    """Return an epoch's tables, with `step` as the next step, on the device of the images, uint8 (n, 3, size, size).
 
-    All views of an epoch are drawn at once: the numbers are the same, and a step launches none of the small kernels.
+    All views of the epoch are drawn at once: the numbers are the same, and the steps launch no small kernels for it.
     """
     settings, device = cell.optimisation, images.device
     steps = len(images) // settings.batch_size
@@ -104,14 +104,14 @@ def learning_rate(settings: Optimisation, step: int, steps: int) -> float:
 
 @contextmanager
 def compile_cache(folder: Path) -> Iterator[None]:
-    """Have torch.compile keep what it makes in a folder while the block runs.
+    """Make torch.compile use a folder as its cache while the block runs.
 
-    The next cell, and the next process on another machine, then compile nothing that was compiled before. What lies
-    there is code that will be run, as the snapshots in a store are: it is to be written by those alone who may run it.
+    Later cells, and processes on other machines, then do not compile the same code again. The cache holds code that
+    will be run, as the snapshots in a store do: only users who may run code here should be able to write to it.
     """
-    places = {"TORCHINDUCTOR_CACHE_DIR": str(folder.resolve()), "TRITON_CACHE_DIR": str(folder.resolve() / "triton")}
-    before = {name: os.environ.get(name) for name in places}
-    os.environ.update(places)
+    caches = {"TORCHINDUCTOR_CACHE_DIR": str(folder.resolve()), "TRITON_CACHE_DIR": str(folder.resolve() / "triton")}
+    before = {name: os.environ.get(name) for name in caches}
+    os.environ.update(caches)
     try:
         yield
     finally:
@@ -122,10 +122,11 @@ def compile_cache(folder: Path) -> Iterator[None]:
 
 @dataclass
 class Step:
-    """Takes one step after another; `begin` an epoch first.
+    """Takes one training step at each call; `begin` starts an epoch.
 
     `images` are uint8 (n, 3, size, size) on the rank's device, `share` is this rank's part of each global batch.
-    `compiler` is a backend of torch.compile, or none; what cannot be compiled runs as it is, and the reason is told.
+    `compiler` is a backend of torch.compile, or None; a step that cannot be compiled runs uncompiled, and `listener`
+    receives the reason.
     """
 
     cell: Cell
@@ -137,9 +138,9 @@ class Step:
     listener: Listener
     compiler: str | None
     run: Work = field(init=False)
-    """Takes a step."""
+    """Takes one step, captured or not."""
     compute: Compute | None = None
-    """Images, tables and weights -> terms of the loss, once an epoch has begun."""
+    """Images, tables and weights -> terms of the loss; None until the first `begin`."""
     now: Tables = field(init=False)
     weights: Mapping[str, Tensor] = field(init=False)
     gradients: Gradients = field(init=False)
@@ -151,9 +152,9 @@ class Step:
         self.run = self._in_parts(repeated)
 
     def begin(self) -> None:
-        """Fill the tables for the epoch and the step at which the training is; compile, before the first of all.
+        """Fill the tables for the epoch and step that the training has reached; the first call compiles the step.
 
-        That step must be one of the epoch's: where none is left, there is nothing to try the compiled step on.
+        At least one step of the epoch must be left, for the compiled step is tried on it.
         """
         drawn = tables(self.cell, self.images, self.share, self.training.epoch, self.training.step)
         if self.compute is None:
@@ -169,15 +170,15 @@ class Step:
         self.training.step += 1
 
     def release(self) -> None:
-        """Let go of captured work, which holds all memory that it works in."""
+        """Drop the captured graphs, which hold all memory that they use."""
         self.run = self._in_parts(None)
 
     def _in_parts(self, repeat: Repeat | None) -> Work:
-        """Return what takes a step, its parts captured by `repeat` where they can be.
+        """Return a function that takes one step, whose parts `repeat` captures where it can.
 
-        What ranks exchange stays out of it: a captured exchange was never tried on several GPUs, and one that hangs
-        cannot be told from one that waits. So the exchange of gradients parts the step in two, and the first part of a
-        method whose loss exchanges something is not captured.
+        Communication between ranks is not captured: this was never tried on several GPUs, and a captured exchange that
+        hangs looks like one that waits. So the exchange of gradients divides the step in two, and if a method's loss
+        communicates, the first part is not captured.
         """
 
         def part(work: Callable[[], None]) -> Work:
@@ -211,7 +212,7 @@ class Step:
         for name, value in terms.items():
             if name not in sums:
                 sums[name] = torch.zeros((), dtype=torch.float64, device=self.images.device)
-            sums[name] += value.detach().double()  # in place: a captured step adds to these very tensors
+            sums[name] += value.detach().double()  # in place: a captured step adds to these same tensors
 
     def _update(self) -> None:
         """Update the parameters by their gradients, and count the step."""
@@ -230,11 +231,11 @@ class Step:
             self.listener.facts(facts)
 
     def _state(self) -> list[Tensor]:
-        """Return every tensor that a step leaves to the next one, and one part of a step to the other."""
+        """Return every tensor that a step passes on to the next one, or the first part of a step to the second."""
         training, gradients = self.training, self.gradients.buffer
-        moments = [value for of in training.optimizer.state.values() for value in of.values()]
-        left = [*training.networks.state_dict().values(), *moments, *training.sums.values(), self.now.position]
-        return left if gradients is None else [*left, gradients]
+        moments = [value for state in training.optimizer.state.values() for value in state.values()]
+        passed = [*training.networks.state_dict().values(), *moments, *training.sums.values(), self.now.position]
+        return passed if gradients is None else [*passed, gradients]
 
     def _captured(self, reason: str | None) -> None:
         if reason is None:
@@ -247,32 +248,32 @@ class Step:
 
 
 def forward_pass(step: Step) -> tuple[Compute, dict[str, Any]]:
-    """Return images, tables and weights -> the terms of the loss at the table's position, and how that is computed."""
+    """Return the function that computes the terms of the loss at the tables' position, and facts about how it does."""
     if step.compiler is None:
         return _written_out(step, None), {"compiled": False}
     began = time.perf_counter()
     plans: tuple[Plan | None, ...] = (None, "batched") if step.images.is_cuda else (None,)
-    for plan in plans:  # what fails with the kernel for views may do without it
-        # Dynamo stops compiling, without a word, after a few functions from one place: every cell has one of its own.
+    for plan in plans:  # a step that fails with the kernel for views may work without it
+        # Dynamo silently stops compiling after a few functions from one line of code, and every cell makes one there.
         torch.compiler.reset()
         compiled: Compute = torch.compile(
             _written_out(step, plan), backend=step.compiler, dynamic=False, fullgraph=True
         )
         reason = _fails(compiled, step)
-        # Ranks that run different code could wait for each other for ever.
+        # All ranks must agree: if they ran different code, they could wait for each other for ever.
         if not step.world.any(reason is not None):
             seconds, views = time.perf_counter() - began, plan or plan_for(step.images, compiling=True)
             return compiled, {"compiled": True, "compile_seconds": round(seconds, 3), "views": views}
         if step.world.first:
-            kind, instead = ("not_compiled", "running uncompiled")
+            kind, instead = ("not_compiled", "so training runs uncompiled")
             if plan != plans[-1]:
-                kind, instead = "no_kernel", "trying without the kernel for views"
-            step.listener.event(kind, f"torch.compile failed, {instead}: {reason or 'on another rank'}")
+                kind, instead = "no_kernel", "so it is tried again without the kernel for views"
+            step.listener.event(kind, f"torch.compile failed, {instead}: {reason or 'it failed on another rank'}")
     return _written_out(step, None), {"compiled": False}
 
 
 def _written_out(step: Step, plan: Plan | None) -> Compute:
-    """Return the forward pass as it is written, views rendered by a plan, or by the one that suits the images."""
+    """Return the forward pass, uncompiled; views are rendered by `plan`, or by the plan that suits the images."""
     cell, method, networks, world = step.cell, step.method, step.training.networks, step.world
     narrow = torch.autocast(world.device.type, torch.bfloat16, enabled=cell.precision == "bf16")
     own, layout = step.share.stop - step.share.start, torch.channels_last
@@ -293,16 +294,16 @@ def _written_out(step: Step, plan: Plan | None) -> Compute:
 
 
 def _fails(compute: Compute, step: Step) -> str | None:
-    """Return why a step cannot be computed forward or backward, or None after both were, with no effect."""
+    """Try the forward and backward pass of a step without lasting effect; return why they fail, or None."""
     try:
         with warnings.catch_warnings():
-            # What the compiler has to say of how it compiles is no failure, even where warnings are errors.
+            # A warning of the compiler is no failure, even if warnings are errors.
             warnings.simplefilter("ignore")
             compute(step.images, step.now, step.weights)["loss"].backward()
     except torch.OutOfMemoryError:
-        raise  # as it would uncompiled
+        raise  # it would also be raised uncompiled
     except Exception as error:
-        # The first line may only name the backend, and the error stand behind it.
+        # The first line may only name the backend, with the error in the next.
         lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("backend=")]
         return lines[0].strip() if lines else type(error).__name__
     finally:

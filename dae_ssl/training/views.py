@@ -1,7 +1,7 @@
 """Clean images -> views: `draw` gives each image's augmentation, `render` applies it, batched, on any device.
 
 Both are pure. What is drawn depends on (seed, epoch, image index, view) alone, through a counter-based generator that
-gives the same numbers on CPU and GPU, so a view does not know its batch, its rank or where a run was resumed.
+gives the same numbers on CPU and GPU, so a view does not depend on its batch, its rank or where a run was resumed.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from torch import Tensor
 from dae_ssl import config
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
-"""The operations of colour jitter as named in `Parameters.order`, numbered as torchvision's ColorJitter does."""
+"""The operations of colour jitter in `Parameters.order`, with the numbers of torchvision's ColorJitter."""
 
 BLUR_SIGMA = (0.1, 2.0)
 GRAY_WEIGHTS = (0.2989, 0.587, 0.114)
@@ -26,19 +26,19 @@ _WORD = 0xFFFFFFFF
 _VIEWS, _ORDER = 1, 2
 """Second key word of the generator: one stream for each use, so that no two uses share a number."""
 _CHUNK_IMAGES = 512
-"""Rendered at a time on a CPU, so that what is worked on stays in its cache."""
+"""Images rendered at a time on a CPU, so that they stay in its cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters:
-    """One view of each of n images. Shapes (n,), but for `order`; `parameters[rows]` takes rows of every field."""
+    """The parameters of one view of each of n images: all (n,) except `order`; `parameters[rows]` selects images."""
 
     top: Tensor
     """int64, first row of the crop."""
     left: Tensor
     """int64, first column of the crop."""
     flip: Tensor
-    """bool, mirrored left to right after the resize."""
+    """bool, whether the view is mirrored left to right after the resize."""
     brightness: Tensor
     """float32 factor, as are contrast and saturation; 1 changes nothing."""
     contrast: Tensor
@@ -48,9 +48,9 @@ class Parameters:
     order: Tensor
     """int64 (n, 4), the operations of colour jitter in the order of their application."""
     blur_sigma: Tensor
-    """float32, pixels."""
+    """float32, standard deviation of the Gaussian in pixels."""
     solarize: Tensor
-    """bool."""
+    """bool, whether the view is solarized."""
 
     def __getitem__(self, rows: slice | Tensor) -> "Parameters":
         return Parameters(**{field.name: getattr(self, field.name)[rows] for field in dataclasses.fields(self)})
@@ -60,7 +60,7 @@ class Parameters:
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> tuple[Tensor, ...]:
-    """Philox-4x32-10: four random 32-bit words for each counter.
+    """Return four random 32-bit words for each counter, by Philox-4x32-10.
 
     `counter` is four int64 tensors of 32-bit words that broadcast, `key` two 32-bit words; returns four int64 tensors
     of 32-bit words. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011, section 3.3 and table 2.
@@ -75,7 +75,7 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
 
 
 def _multiply(word: Tensor, by: int) -> tuple[Tensor, Tensor]:
-    """Return the high and the low word of a 64-bit product; int64 wraps, and so holds all its bits."""
+    """Return the high and the low word of a 64-bit product; int64 wraps around and so holds all of its bits."""
     product = word * by
     return (product >> 32) & _WORD, product & _WORD
 
@@ -92,24 +92,24 @@ def _words(indices: Tensor, *, stream: int, seed: int, epoch: int, view: int, bl
 
 
 def _uniform(words: Tensor) -> Tensor:
-    """Return float32 multiples of 2**-24 in [0, 1): exact, so equal on every device."""
+    """Return float32 multiples of 2**-24 in [0, 1), which are exact and so equal on every device."""
     return (words >> 8).to(torch.float32) * 2.0**-24
 
 
 def permutation(n: int, *, seed: int, epoch: int, device: torch.device | str = "cpu") -> Tensor:
     """Return the order of n images in an epoch, int64 (n,); the same on every device."""
     words = _words(torch.arange(n, device=device), stream=_ORDER, seed=seed, epoch=epoch, view=0, blocks=1)
-    # 63 random bits; images that still tie stay in the order of their index.
+    # The key has 63 random bits; images with equal keys stay in the order of their index.
     return torch.argsort((words[:, 0] << 31) | (words[:, 1] >> 1), stable=True)
 
 
 def draw(settings: config.Views, *, seed: int, epoch: int, indices: Tensor, view: int, size: int) -> Parameters:
     """Draw one view of each image, on the device of `indices`.
 
-    `indices` is int64 (n,), the images' places in their data set, `view` tells an image's views apart and `size` is
-    the images' side in pixels. Frozen views are those of epoch 0. Distributions: Table 1 of the study, with jitter
-    factors uniform in [max(0, 1 - 0.8 s), 1 + 0.8 s] and hue in [-0.2 s, 0.2 s] at strength s, as ColorJitter draws.
-    Raises ConfigError where the crop is larger than the image.
+    `indices` is int64 (n,), the images' numbers in their data set, `view` the number of the view and `size` the images'
+    side in pixels. Frozen views are those of epoch 0. Distributions: Table 1 of the study, with jitter factors uniform
+    in [max(0, 1 - 0.8 s), 1 + 0.8 s] and hue in [-0.2 s, 0.2 s] at strength s, as ColorJitter draws them.
+    Raises ConfigError if the crop is larger than the image.
     """
     config.require(settings.crop <= size, "views.crop", settings.crop, f"at most the images' side, {size}")
     epoch = 0 if settings.frozen else epoch
@@ -147,20 +147,20 @@ def render(
     plan: Plan | None = None,
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Tensor:
-    """Apply one view's parameters: uint8 (n, 3, size, size) -> float32 (n, 3, size, size) in [0, 1].
+    """Apply the parameters of one view: uint8 (n, 3, size, size) -> float32 (n, 3, size, size) in [0, 1].
 
     In order (Table 1 of the study): crop, resize, flip, colour jitter in each image's own order; then blur and
-    solarize where the settings have them. Each is as in torchvision.transforms.v2.functional. Three plans give the same
-    views, to within rounding: "sorted", on a CPU, chunk by chunk with each operation only where it is due; "batched",
-    every operation on every image and then a choice, which needs no data-dependent shape and no word from the host;
-    "triton", on a GPU, one kernel that reads bytes and writes views. Without one named, `plan_for` the images is taken.
-    `rows`, int64 (n,), tells which row of the parameters is each image's; without it they are taken in order.
-    Raises ValueError for images that are not what is asked for, or smaller than crop or blur need.
+    solarize if the settings have them. Each operation is that of torchvision.transforms.v2.functional. Three plans give
+    the same views, to within rounding: "sorted", on a CPU, works in chunks and applies each operation only where it is
+    due; "batched" applies every operation to every image and then selects, which needs no data-dependent shape and no
+    synchronisation with the host; "triton", on a GPU, is one kernel that reads bytes and writes views. The default is
+    `plan_for(images)`. `rows`, int64 (n,), is the row of the parameters for each image; by default the rows in order.
+    Raises ValueError for images of another shape or type, or smaller than the crop or the blur needs.
     """
     size, n = images.shape[-1], len(parameters.top if rows is None else rows)
     if images.dtype != torch.uint8 or images.shape != (n, 3, size, size):
         given = f"{images.dtype} {tuple(images.shape)}"
-        raise ValueError(f"images={given}: choose uint8 ({n}, 3, size, size), a row of parameters each")
+        raise ValueError(f"images={given}: choose uint8 ({n}, 3, size, size), an image for each row of parameters")
     if settings.crop > size:
         raise ValueError(f"views.crop={settings.crop}: choose at most the images' side, {size}")
     if settings.blur_kernel is not None and settings.blur_kernel // 2 >= size:
@@ -174,10 +174,10 @@ def render(
 
 
 def plan_for(images: Tensor, *, compiling: bool | None = None) -> Plan:
-    """Return the plan for images: the kernel where it is compiled for a GPU, for there Triton has what it needs.
+    """Return the plan that suits the images: "triton" in compiled code on a GPU, "sorted" uncompiled on a CPU.
 
-    Triton also needs a C compiler, and who runs uncompiled may have none: there, and without Triton, "batched".
-    `compiling` says for which of the two to tell; None is for what is done just now.
+    Triton needs a C compiler, as torch.compile does, but which users who run uncompiled may lack: uncompiled code on a
+    GPU, and any without Triton, uses "batched". `compiling` says which is meant; None means the code that runs now.
     """
     if not (torch.compiler.is_compiling() if compiling is None else compiling):
         return "sorted" if images.device.type == "cpu" else "batched"
@@ -186,7 +186,7 @@ def plan_for(images: Tensor, *, compiling: bool | None = None) -> Plan:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _triton_holds(size: int) -> bool:
-    """Tell whether Triton is installed and its kernel holds images of this size."""
+    """Return whether Triton is installed and its kernel can hold images of this size."""
     try:
         from dae_ssl.training.render_triton import LARGEST_SIZE
     except ImportError:
@@ -201,7 +201,7 @@ def _render_triton(
     rows: Tensor | None,
     memory_format: torch.memory_format,
 ) -> Tensor:
-    """Render by the kernel; blur needs a pixel's neighbours, and so it and what comes after it follow as operations."""
+    """Render by the Triton kernel; blur, which needs a pixel's neighbours, and solarize after it follow outside."""
     from dae_ssl.training.render_triton import rendered
 
     p, blurs = parameters, settings.blur_kernel is not None
@@ -228,7 +228,7 @@ def _render_batched(images: Tensor, parameters: Parameters, settings: config.Vie
 
 
 def _render_sorted(images: Tensor, parameters: Parameters, settings: config.Views) -> Tensor:
-    """Render with the images whose hue turns at the same step side by side: turning hues is the dearest operation."""
+    """Render images in groups whose hue turns at the same step: turning the hue is the most expensive operation."""
     places = (parameters.order == HUE).int().argmax(1).argsort(stable=True)
     views = []
     for rows in torch.split(places, _CHUNK_IMAGES):
@@ -241,7 +241,7 @@ def _render_sorted(images: Tensor, parameters: Parameters, settings: config.View
 
 
 def _sources(parameters: Parameters, crop: int, size: int) -> tuple[Tensor, Tensor]:
-    """Return where in the image each row and each column of the view lies: two float32 (n, size), in pixels.
+    """Return the position in the image of each row and each column of the view: two float32 (n, size), in pixels.
 
     Bilinear resizing with half-pixel centres, held at the crop's border; a flip reverses the columns.
     """
@@ -252,7 +252,7 @@ def _sources(parameters: Parameters, crop: int, size: int) -> tuple[Tensor, Tens
 
 
 def _crop_gather(images: Tensor, parameters: Parameters, settings: config.Views) -> Tensor:
-    """Crop, resize and flip: each pixel from its four neighbours. One kernel where it is compiled."""
+    """Crop, resize and flip by interpolating each pixel between four neighbours; compiled, this is one kernel."""
     n, channels, size, _ = images.shape
     image = torch.arange(n, device=images.device)[:, None, None, None]
     channel = torch.arange(channels, device=images.device)[:, None, None]
@@ -268,9 +268,9 @@ def _crop_gather(images: Tensor, parameters: Parameters, settings: config.Views)
 
 
 def _crop_matmul(images: Tensor, parameters: Parameters, settings: config.Views) -> Tensor:
-    """Crop, resize and flip: each row from its two neighbours, whole; the columns by a matrix product.
+    """Crop, resize and flip: whole rows are interpolated between two rows, columns by a matrix product.
 
-    Gathering single pixels is slow on a CPU, while rows are copied whole.
+    Gathering single pixels is slow on a CPU; copying whole rows is fast.
     """
     n, channels, size, _ = images.shape
     y, x = _sources(parameters, settings.crop, size)
@@ -281,13 +281,13 @@ def _crop_matmul(images: Tensor, parameters: Parameters, settings: config.Views)
         for row in (top, (top + 1).clamp(max=size - 1))
     )
     resized = torch.lerp(upper, lower, (y - top)[:, None, :, None])
-    # A column's weights are a hat round its source: 1 - |distance|, nothing from a pixel away.
+    # A column's weights are a hat function around its source: 1 - |distance|, and 0 from one pixel on.
     weights = (torch.arange(size)[:, None] - x[:, None, :]).abs_().neg_().add_(1).clamp_(min=0)
     return (resized.view(n, channels * size, size) @ weights).view(images.shape)
 
 
 def _jitter_all(views: Tensor, parameters: Parameters) -> Tensor:
-    """Colour jitter on every image at once: at each step both the blend and the turn, then the one that is due."""
+    """Jitter the colours of all images at once: each step computes both blend and turn, and selects the one due."""
     weights = _weights(parameters)
     for step in range(4):
         due = (parameters.order[:, step] == HUE)[:, None, None, None]
@@ -296,7 +296,7 @@ def _jitter_all(views: Tensor, parameters: Parameters) -> Tensor:
 
 
 def _jitter_sorted(views: Tensor, parameters: Parameters) -> Tensor:
-    """Colour jitter on images sorted by the step at which their hue turns, each operation where it is due."""
+    """Jitter the colours of images sorted by the step at which their hue turns, computing only what is due."""
     counts = (parameters.order == HUE).sum(0).tolist()
     parts = zip(*(torch.split(of, counts) for of in (views, parameters.hue, _weights(parameters))), strict=True)
     jittered = []
@@ -338,7 +338,7 @@ def _turn_hue(views: Tensor, turns: Tensor) -> Tensor:
     red, green, blue = views.unbind(1)
     highest, lowest = torch.maximum(red, green).maximum(blue), torch.minimum(red, green).minimum(blue)
     spread = highest - lowest
-    # A gray pixel has no hue, and gets any: its spread of 0 hides it.
+    # A gray pixel has no hue; any value will do, since it is multiplied by the spread of 0.
     from_red = (green + blue).sub_(red).sub_(lowest).div_(spread.clamp(min=1e-12)).add_(1).mul_(1 / 6)
     hue = from_red.copysign_(green - blue)
     opposite = 1 / 2 - torch.arange(3, device=views.device) / 3  # cyan, magenta, yellow

@@ -326,15 +326,15 @@ def test_node_that_the_store_has_stays_as_it_is(measured: tuple[Store, Cell], tm
     [
         (lambda entry: entry["record"]["settings"].update(schema=7), "is not the key of its settings"),
         (lambda entry: entry.update(key="0" * 16), "is not the key of its settings"),
-        (lambda entry: entry["files"].update({"../probe.json": ""}), "is no product's name"),
-        (lambda entry: entry["files"].update({"record.json": ""}), "is no product's name"),
-        (lambda entry: entry["files"].update({"probe.json": "bm90IGx6bWE="}), "a file in it is cut"),
+        (lambda entry: entry["files"].update({"../probe.json": ""}), "is not a product's name"),
+        (lambda entry: entry["files"].update({"record.json": ""}), "is not a product's name"),
+        (lambda entry: entry["files"].update({"probe.json": "bm90IGx6bWE="}), "a file in it is truncated"),
         (
             lambda entry: entry["files"].update({"probe.json": packed(b"not lzma, and longer")[:-4]}),
-            "a file in it is cut",
+            "a file in it is truncated",
         ),
         (lambda entry: entry["files"].update({"probe.json": "bm90IGx6bWEsIGJ1dCBsb25nZXI="}), "LZMAError"),
-        (lambda entry: entry["files"].update({"probe.json": packed(b"x", b"y")}), "followed by something"),
+        (lambda entry: entry["files"].update({"probe.json": packed(b"x", b"y")}), "followed by other data"),
         (lambda entry: entry["files"].update({"probe.json": 5}), "TypeError"),
         (lambda entry: entry["files"].update({"log.jsonl": 5}), "TypeError"),
         (lambda entry: entry["files"].update({"log.jsonl": None}), "TypeError"),
@@ -348,8 +348,8 @@ def test_node_that_the_store_has_stays_as_it_is(measured: tuple[Store, Cell], tm
         (lambda entry: entry.update(stage=["probe"]), "is not the key of its settings"),
         (lambda entry: entry["record"].update(settings=[]), "AttributeError"),
         (lambda entry: entry["record"]["settings"].update(parent=[]), "AttributeError"),
-        (lambda entry: entry["record"].update(products=[]), "does not tell its products"),
-        (lambda entry: entry["record"].update(left_behind=[]), "does not tell its products"),
+        (lambda entry: entry["record"].update(products=[]), "does not list its products"),
+        (lambda entry: entry["record"].update(left_behind=[]), "does not list its products"),
         (lambda entry: entry["record"].update(left_behind={"a.pt": []}), "TypeError"),
         (lambda entry: entry["record"]["products"]["probe.json"].update(sha256="0"), "size and SHA-256"),
         (
@@ -366,7 +366,7 @@ def test_node_that_the_store_has_stays_as_it_is(measured: tuple[Store, Cell], tm
         ),
         (lambda entry: entry["record"]["products"]["probe.json"].update(bytes=1), "is not what its record names"),
         *(
-            (lambda entry, name=name: entry["files"].update({name: packed(b"")}), "is no product's name")
+            (lambda entry, name=name: entry["files"].update({name: packed(b"")}), "is not a product's name")
             for name in (
                 "",
                 ".",
@@ -387,16 +387,16 @@ def test_node_that_the_store_has_stays_as_it_is(measured: tuple[Store, Cell], tm
         *(
             (
                 lambda entry, name=name: entry["record"].update(left_behind={name: {"bytes": 1, "sha256": "0" * 64}}),
-                "no product",
+                "is not a product's name",
             )
             for name in ("../a", "log.jsonl", "encoder-epoch" + "1" * 5000 + ".pt")
         ),
-        (lambda entry: entry["record"].update(figures=[]), "has no figures with names"),
+        (lambda entry: entry["record"].update(figures=[]), "have no names"),
         (lambda entry: entry["record"]["figures"].update(test_accuracy="high"), "'test_accuracy' of probe"),
         (lambda entry: entry["record"].update(seconds=[]), "'seconds' of probe"),
-        (lambda entry: entry["record"].update(seconds=float("nan")), "not finite, or of more than 64 bits"),
-        (lambda entry: entry["record"].update(host=float("inf")), "not finite, or of more than 64 bits"),
-        (lambda entry: entry["record"].update(seconds=10**400), "not finite, or of more than 64 bits"),
+        (lambda entry: entry["record"].update(seconds=float("nan")), "not finite or has more than 64 bits"),
+        (lambda entry: entry["record"].update(host=float("inf")), "not finite or has more than 64 bits"),
+        (lambda entry: entry["record"].update(seconds=10**400), "not finite or has more than 64 bits"),
         (lambda entry: entry["record"].update(host="\ud800"), "UnicodeEncodeError"),
         (lambda entry: entry["record"].update(host=nested(400)), "more than 20 deep"),
         (lambda entry: entry["record"].update({"\x1b[2J": nested(400)}), "more than 20 deep"),
@@ -431,22 +431,25 @@ def test_result_that_is_not_what_it_says_is_refused_in_one_line_and_nothing_is_w
     ("line", "said"),
     [
         ("[" * 100_000, "RecursionError"),
-        ("[]", "no JSON object"),
-        ('"cell"', "no JSON object"),
+        ("[]", "not a JSON object"),
+        ('"cell"', "not a JSON object"),
         ("1" * 5000, "Exceeds the limit"),
         ("{}", "KeyError"),
-        ('{"cell": 5, "settings": {}}', "no cell"),
-        ('{"cell": "\\u001b[2J", "settings": {}}', "no cell"),
-        ('{"cell": "0000000000000000", "settings": []}', "no cell"),
+        ('{"cell": 5, "settings": {}}', "it is not a cell"),
+        ('{"cell": "\\u001b[2J", "settings": {}}', "it is not a cell"),
+        ('{"cell": "0000000000000000", "settings": []}', "it is not a cell"),
         ('{"cell": "0000000000000000"}', "KeyError"),
         ('{"cell": "0000000000000000", "settings": {"\\u001b[2J": 1}}', r"unknown setting \x1b[2J"),
-        ('{"cell": "0000000000000000", "settings": {"method": ["\\n"]}}', "is none that this version knows"),
+        ('{"cell": "0000000000000000", "settings": {"method": ["\\n"]}}', "is unknown to this version of dae_ssl"),
         (
             '{"cell": "0000000000000000", "settings": {"method": "dae", "seed": 1e300}}',
-            "is none that this version knows",
+            "is unknown to this version of dae_ssl",
         ),
-        ('{"cell": "0000000000000000", "settings": {"method": {"name": {}}}}', "is none that this version knows"),
-        ('{"cell": "0000000000000000", "settings": {"method": "dae", "probe": 1}}', "is none that this version knows"),
+        ('{"cell": "0000000000000000", "settings": {"method": {"name": {}}}}', "is unknown to this version of dae_ssl"),
+        (
+            '{"cell": "0000000000000000", "settings": {"method": "dae", "probe": 1}}',
+            "is unknown to this version of dae_ssl",
+        ),
     ],
     ids=lambda value: value[:20],
 )
@@ -513,7 +516,7 @@ def test_file_in_an_entry_may_have_as_much_as_it_says_and_comes_out_whole() -> N
         (["{good}", "--stoer={other}"], "unknown flag --stoer: did you mean --store?"),
         (["{good}", "optimisation.epochs=1"], "FILE='optimisation.epochs=1': choose one that is there"),
         (["{good}", "{there}/nothing.jsonl", "--store={other}"], "choose one that is there, written by `dae-ssl"),
-        (["{good}", "{there}/bytes.jsonl", "--store={other}"], "is no file of results"),
+        (["{good}", "{there}/bytes.jsonl", "--store={other}"], "is not a file of results"),
         (["{good}", "{there}/empty.jsonl", "--store={other}"], "choose one that holds results"),
         (["{there}/cell.jsonl", "--store={other}"], "cell 0000000000000000 is not the key of its settings"),
     ],

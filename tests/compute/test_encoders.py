@@ -168,7 +168,7 @@ def test_page_of_a_folder_that_is_no_index_is_not_overwritten(
     page = tmp_path / "weights" / "README.md"
     page.parent.mkdir()
     page.write_text(content)
-    with pytest.raises(StoreError, match=r"README\.md is no index of encoders, and would be overwritten"):
+    with pytest.raises(StoreError, match=r"README\.md is not an index of encoders, and would be overwritten"):
         saved(store, cell, to=tmp_path / "r.jsonl")
     assert [path.name for path in page.parent.iterdir()] == ["README.md"]
     assert page.read_text() == content
@@ -304,7 +304,7 @@ def test_features_are_the_same_from_either_form_of_an_encoder(images: Path, tmp_
     shutil.rmtree(node(store, cell, "features").path)
     node(store, cell).product(FORMER).unlink()
     commit(store, cell, "pretrain")
-    with pytest.raises(files.StoreError, match="is not there, though pretraining is done"):
+    with pytest.raises(files.StoreError, match="is missing, although pretraining is done"):
         compute(cell, "features", here)
 
 

@@ -146,7 +146,7 @@ def test_node_whose_products_stayed_behind_is_computed_again_once_they_are_to_be
     shutil.rmtree(node(context, "kmeans").path)
     compute_all(context)
     assert computed == [*STAGES, "features", "kmeans"]
-    assert told == [f"{features.path} does not have what is to be read, which was left behind: computing it again"]
+    assert told == [f"{features.path} lacks a product that is needed now, which was left behind: computing it again"]
 
 
 def test_node_computed_from_other_images_is_refused_in_one_line(context: Context, computed: list[str]) -> None:

@@ -68,7 +68,7 @@ def test_memory_that_is_not_there_is_one_line_and_a_failure(
     assert processes.run_here(task.nodes[0], conditions) == FAILED
     (line,) = capsys.readouterr().err.splitlines()
     first = str(error).partition("\n")[0]
-    advice = "error: out of memory, of which fewer at the same time (--parallel N) leave more for each"
+    advice = "error: out of memory: compute fewer nodes at the same time with --parallel N, or give each more memory"
     assert line == f"{advice}: {first}"
 
 

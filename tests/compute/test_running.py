@@ -55,7 +55,7 @@ def test_node_whose_process_is_killed_is_tried_again_in_a_new_one(tmp_path: Path
     assert played.states() == ["done"] * 8
     assert [begun for begun, _ in played.begun()].count("features 0") == 2
     assert len({process for _, process in played.begun()}) == 2
-    assert any("features: its process was killed by SIGKILL: out of memory?; it goes on" in line
+    assert any("features: its process was killed by SIGKILL: out of memory?; it continues" in line
                for line in played.shown.lines)  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def test_node_that_kills_every_process_is_given_up_and_its_log_says_why(max_fail
     assert [begun for begun, _ in played.begun()].count("pretrain 0") == max_failures + 1
     *_, last = log.read(played.store.node("pretrain", config.key(cell(0), "pretrain")).log)
     assert (last.event, last.fields["error"]) == ("stopped", "Killed")
-    assert last.fields["reason"] == f"its process was killed by SIGABRT; given up after {max_failures + 1} times"
+    assert last.fields["reason"] == f"its process was killed by SIGABRT; given up after {max_failures + 1} attempts"
     assert "! cell 0: last words" in played.shown.lines
 
 
@@ -262,7 +262,7 @@ def test_budget_that_is_over_is_no_failure_and_says_what_is_left(library: Librar
     outcome = library.run(library.cells(0, 1), budget=budget)
     assert (outcome, outcome.code) == (Outcome(left=6, over=True), 0)
     assert library.begun() == ["pretrain 0", "features 0"]
-    assert any("stopping: what is under way is saved" in line for line in library.shown.lines)
+    assert any("stopping: running nodes save their state" in line for line in library.shown.lines)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -283,15 +283,15 @@ def test_signal_stops_it_as_the_budget_does_and_is_told_by_the_code(number: sign
 def test_only_some_stages_are_computed_and_what_else_is_missing_is_told(library: Library) -> None:
     assert library.run(library.cells(0), stages=["pretrain"]) == Outcome()
     assert library.begun() == ["pretrain 0"]
-    told = "leaves nodes that are missing: 3 of other stages"
+    told = "leaves out missing nodes: 3 of other stages"
     assert [told in line for line in library.shown.lines if "leaves" in line] == [True, True], "before and after"
     assert library.run(library.cells(0), stages=["probe"]) == Outcome(computed=False)
-    assert "2 of other stages and 1 whose parents are not there" in library.shown.lines[-1]
+    assert "2 of other stages and 1 whose parents are missing" in library.shown.lines[-1]
 
 
 def test_nodes_that_were_computed_and_are_not_there_are_one_line_and_no_endless_loop(library: Library) -> None:
     library.lose(*(f"{stage} 0" for stage in config.STAGES))
-    with pytest.raises(StoreError, match="4 nodes were computed and are not there"):
+    with pytest.raises(StoreError, match="4 nodes were computed but are missing from"):
         library.run(library.cells(0))
     assert len(library.begun()) == 4
 
@@ -306,7 +306,7 @@ def test_file_that_cannot_be_written_for_once_ends_nothing_and_takes_the_cell_la
 
     assert library.run(library.cells(0, 1), keep=keep).code == 0
     assert asked == [[], [0, 1], [0], [0], [1], [], [0, 1]], "in vain; at once again; the second; the rest; all"
-    assert "! not kept yet: no space left" in library.shown.lines
+    assert "! finished cells are not kept yet: no space left" in library.shown.lines
 
 
 def refused(library: Library, told: str, cells: Sequence[Cell], **more: Any) -> None:
@@ -325,7 +325,7 @@ def test_what_cannot_be_is_one_line_and_nothing_is_written(library: Library, mon
     monkeypatch.setattr(shares, "available_gb", lambda: 2.0)
     refused(
         library,
-        "--parallel=2: choose 1 at most: each process may take 1.8 GB, and 2.0 GB",
+        "--parallel=2: choose at most 1: each process may take 1.8 GB, and 2.0 GB",
         library.cells(0),
         parallel=2,
     )
@@ -353,7 +353,7 @@ def test_method_of_a_script_is_refused_since_no_lane_could_import_it(
 ) -> None:
     (cell,) = library.cells(0)
     monkeypatch.setattr(type(cell.method), "__module__", "__main__")
-    refused(library, "method='ae': choose a method that a module of its own defines", [cell])
+    refused(library, "method='ae': choose a method that is defined in a module", [cell])
 
 
 def test_person_who_watches_is_shown_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,7 +62,7 @@ def test_lanes_beyond_what_a_machine_can_be_meant_to_have_are_one_line() -> None
     assert len(deal(12, *profile(), ["0", "1", "2"], 2)) == 13
     for lanes, visible in ((9, []), (10**30, []), (13, ["0", "1", "2"])):
         with pytest.raises(
-            ConfigError, match=r"--parallel=\d+: choose \d+ at most: 4 for each of 2 processors, or of \d GPUs"
+            ConfigError, match=r"--parallel=\d+: choose at most \d+: 4 for each of 2 processors, or of \d GPUs"
         ):
             deal(lanes, *profile(), visible, 2)
 
@@ -72,7 +72,7 @@ def test_cell_that_takes_all_ranks_has_all_gpus_and_no_lane_beside_it() -> None:
     first, beside = deal(None, *ranks, ["0", "1", "2", "3"], 8)
     assert first.variables == {}
     assert beside.stages == {"kmeans"}
-    with pytest.raises(ConfigError, match="--parallel=2: choose 1 with 4 ranks a cell"):
+    with pytest.raises(ConfigError, match="--parallel=2: choose 1, since each cell takes 4 ranks"):
         deal(2, *ranks, [], 8)
 
 
@@ -121,7 +121,7 @@ def test_more_lanes_than_memory_allows_are_one_line_and_one_lane_never_is() -> N
     shares.require_room(2, 2.0, 4.0)
     shares.require_room(9, 2.0, None)
     shares.require_room(1, 2.0, 0.5)
-    told = "--parallel=3: choose 2 at most: each process may take 2.0 GB, and 5.5 GB of memory are free"
+    told = "--parallel=3: choose at most 2: each process may take 2.0 GB, and 5.5 GB of memory are free"
     with pytest.raises(ConfigError, match=f"^{re.escape(told)}$"):
         shares.require_room(3, 2.0, 5.5)
 

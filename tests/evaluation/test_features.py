@@ -307,7 +307,7 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "f.h5"
     assert "does not exist" in refused(path)
     path.write_text("representations\n1, 2, 3\n")
-    assert "no HDF5 file" in refused(path)
+    assert "not an HDF5 file" in refused(path)
     path.unlink()
     with h5py.File(path, "w") as file:
         file["train/representations"] = np.zeros((3, 3))
@@ -326,8 +326,8 @@ def test_another_format_version_is_refused(tmp_path: Path) -> None:
 
 def test_another_nodes_file_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "f.h5")
-    assert "another node: abc where abd is expected" in refused(path, expect={"node": "abd"})
-    assert "another image: none" in refused(path, expect={"image": "x"})
+    assert "has node=abc, where abd is expected" in refused(path, expect={"node": "abd"})
+    assert "has image=none" in refused(path, expect={"image": "x"})
 
 
 def test_a_missing_split_is_refused_with_those_there_are(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_terms_name_every_score_once() -> None:
         (np.zeros((4, 2, 2)), np.zeros(4), r"\(4, 2, 2\)"),
         (np.zeros((4, 2)), np.zeros(5), r"\(5,\)"),
         (np.zeros((2, 2)), np.zeros(2), "2 points for kmeans.clusters=3"),
-        (np.array([[0.0], [np.nan], [1]]), np.zeros(3), "not all finite"),
+        (np.array([[0.0], [np.nan], [1]]), np.zeros(3), "some representations are not finite"),
     ],
 )
 def test_arrays_that_cannot_be_clustered_are_refused(points: np.ndarray, labels: np.ndarray, message: str) -> None:

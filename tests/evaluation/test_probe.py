@@ -289,7 +289,9 @@ def test_a_graph_that_cannot_be_captured_is_told_and_done_without(monkeypatch: p
     again, logged_again, told = trained()
     assert torch.equal(weights, again)
     assert logged == logged_again
-    assert told == ["capturing a CUDA graph failed, running without: operation not permitted when stream is capturing"]
+    assert told == [
+        "capturing a CUDA graph failed, so this runs without one: operation not permitted when stream is capturing"
+    ]
 
 
 def test_a_graph_with_other_bits_is_told_and_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,7 +306,7 @@ def test_a_graph_with_other_bits_is_told_and_done_without(monkeypatch: pytest.Mo
     again, logged_again, told = trained()
     assert torch.equal(weights, again)
     assert logged == logged_again
-    assert told == ["a captured CUDA graph gives other bits than the work that it captured, running without"]
+    assert told == ["the captured CUDA graph computes other bits than the work itself, so this runs without one"]
 
 
 def test_a_probe_of_one_epoch_captures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -238,11 +238,11 @@ def test_machine_that_trains_and_one_that_evaluates(
 ) -> None:
     arguments = [*LONGER, f"--store={store}"]
     assert run("submit", [*arguments, "--only=probe"]) == 0
-    told = "--only probe leaves nodes that are missing: 9 of other stages and 3 whose parents are not there"
+    told = "--only probe leaves out missing nodes: 9 of other stages and 3 whose parents are missing"
     assert told in capsys.readouterr().out
     assert run("submit", [*arguments, "--only=pretrain"]) == 0
     assert {node.partition("/")[0] for node in products(store)} == {"pretrain"}
-    assert "--only pretrain leaves nodes that are missing: 9 of other stages" in capsys.readouterr().out
+    assert "--only pretrain leaves out missing nodes: 9 of other stages" in capsys.readouterr().out
     assert run("submit", arguments) == 0
     assert products(store) == whole
 
@@ -306,7 +306,7 @@ def test_what_only_a_local_run_has_is_refused_to_others(option: str, choices: st
     [
         ("--parallel=0", "--parallel='0': choose a whole number, at least 1"),
         ("--parallel=1.5", "--parallel='1.5': choose a whole number, at least 1"),
-        ("--parallel=" + "9" * 18, "--parallel=9+: choose [0-9]+ at most: 4 for each of"),
+        ("--parallel=" + "9" * 18, "--parallel=9+: choose at most [0-9]+: 4 for each of"),
         ("--weights=0", "--weights needs --archive FILE, beside which they are written"),
         ("--weights", "--weights needs --archive FILE"),
         ("--minutes", "--minutes is without its value: write --minutes N"),
@@ -341,7 +341,7 @@ def test_file_that_is_none_of_results_is_not_overwritten(store: Path, tmp_path: 
         (["--archive="], "--archive='': choose a file"),
         (["--archive={folder}/r.jsonl", "--weights="], "--weights='': choose a folder, or leave its name out"),
         (["--archive={folder}/r.jsonl", f"--weights={'n' * 300}"], "the name is too long"),
-        (["--archive={folder}/r.jsonl", "--weights={folder}/mine"], r"mine/README\.md is no index of encoders"),
+        (["--archive={folder}/r.jsonl", "--weights={folder}/mine"], r"mine/README\.md is not an index of encoders"),
     ],
 )
 def test_file_or_folder_that_cannot_be_written_is_one_line_and_nothing_is_written(

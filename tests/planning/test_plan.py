@@ -84,7 +84,7 @@ def test_only_nodes_of_the_asked_stages_are_planned_and_the_others_are_told(tmp_
     cells = [dae(), dae(seed=1)]
     trains = planned(cells, tmp_path, stages={"pretrain"})
     assert {stage for stage, _ in every_node(trains)} == {"pretrain"}
-    assert trains.left() == "--only pretrain leaves nodes that are missing: 6 of other stages"
+    assert trains.left() == "--only pretrain leaves out missing nodes: 6 of other stages"
     both = planned(cells, tmp_path, stages={"features", "pretrain"})
     assert [array.after for array in both.arrays] == [None, "pretrain-0"]
     assert parents_match(both)
@@ -98,7 +98,7 @@ def test_node_whose_parent_is_neither_there_nor_on_its_way_is_left(tmp_path: Pat
     found = planned(cells, tmp_path, stages={"features"}, queued=queued)
     assert every_node(found) == [("features", config.key(cell, "features")) for cell in cells[:2]]
     assert parents_match(found, queued)
-    told = "--only features leaves nodes that are missing: 7 of other stages and 1 whose parents are not there"
+    told = "--only features leaves out missing nodes: 7 of other stages and 1 whose parents are missing"
     assert found.left() == told
 
 

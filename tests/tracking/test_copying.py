@@ -405,7 +405,7 @@ def test_deleted_experiment_is_an_error_that_says_what_to_do(tmp_path: Path, sql
 
     copy(cell_run(tmp_path), sqlite)
     MlflowClient(tracking_uri=sqlite).delete_experiment(runs_of(sqlite)[0].info.experiment_id)
-    with pytest.raises(TrackError, match=r"'table 2/α' was deleted there: restore it"):
+    with pytest.raises(TrackError, match=r"'table 2/α' was deleted in MLflow: restore it"):
         copy(cell_run(tmp_path), sqlite)
 
 
@@ -549,7 +549,7 @@ def test_absent_server_costs_one_line(tmp_path: Path) -> None:
         wait_for(lambda: told)
         time.sleep(0.3)
     assert len(told) == 1
-    assert "is not reached: Connection refused (nothing is lost" in told[0]
+    assert "cannot be reached: Connection refused (nothing is lost" in told[0]
 
 
 def test_description_that_fails_costs_one_line(sqlite: str) -> None:

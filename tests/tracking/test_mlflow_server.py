@@ -213,7 +213,7 @@ def test_server_that_was_away_for_a_while_gets_everything_once(admitted: Server,
             time.sleep(0.1)
         admitted.start()
     assert len(told) == 1
-    assert "(nothing is lost, the logs hold every point" in told[0]
+    assert "(nothing is lost, since the logs hold every point" in told[0]
     with server.settings(PATIENCE):
         (run,) = client.search_runs([found.experiment_id])
         assert points(client, run.info.run_id, "loss") == first + second
@@ -242,13 +242,13 @@ def test_wrong_password_is_one_warning_and_a_later_sync_has_it_all(
 
 
 def test_without_a_password_the_warning_says_what_to_set(running: Server) -> None:
-    with pytest.raises(server.AwayError, match=r"wants a name and password: set MLFLOW_TRACKING_USERNAME and"):
+    with pytest.raises(server.AwayError, match=r"requires a name and password: set MLFLOW_TRACKING_USERNAME and"):
         server.prepare(running.uri, "e")
 
 
 @pytest.mark.parametrize(
     ("password", "verdict", "said"),
-    [(None, WRONG, "wants a name and password"), ("not-it", WRONG, "does not accept"),
+    [(None, WRONG, "requires a name and password"), ("not-it", WRONG, "does not accept"),
      ("right", OK, "lets you in")],
 )  # fmt: skip
 def test_check_tries_the_name_and_password(
@@ -275,7 +275,7 @@ def test_sync_to_the_profiles_server_that_is_away_is_one_line_however_many_cells
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stdout) == (1, "to http://127.0.0.1:9\n")
     again = r"`MLFLOW_TRACKING_URI=http://127.0.0.1:9 dae-ssl sync` copies them later\)\n"
-    assert re.fullmatch(rf"error: MLflow at http://127.0.0.1:9 is not reached: .*{again}", done.stderr)
+    assert re.fullmatch(rf"error: MLflow at http://127.0.0.1:9 cannot be reached: .*{again}", done.stderr)
 
 
 def test_sync_makes_no_run_of_a_cell_of_which_nothing_was_computed(tmp_path: Path) -> None:
@@ -407,7 +407,7 @@ def test_server_that_refuses_to_create_the_experiment_is_one_line(
         raise MlflowException("no permission\nto create")
 
     monkeypatch.setattr(MlflowClient, "create_experiment", refuse)
-    with pytest.raises(server.TrackError, match="has no experiment 'forbidden': no permission to create"):
+    with pytest.raises(server.TrackError, match="cannot open the experiment 'forbidden': no permission to create"):
         server.prepare(admitted.uri, "forbidden")
 
 

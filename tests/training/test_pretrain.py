@@ -201,7 +201,9 @@ def test_a_run_interrupted_at_every_step_equals_an_uninterrupted_one(tmp_path: P
     for attempt in range(6):
         watch = Recorder(stop_after=1)
         epoch, step = divmod(attempt, 3)
-        with pytest.raises(Interrupted, match=rf"^stopped after epoch {epoch}, step {step + 1} of 3; state saved$"):
+        with pytest.raises(
+            Interrupted, match=rf"^stopped after epoch {epoch}, step {step + 1} of 3; the state is saved$"
+        ):
             train(TINY, tmp_path / "parts", watch)
         assert watch.steps == [(epoch, step + 1, 3)]
         assert [kind for kind, _ in watch.events] == ["resumed"] * (attempt > 0)

@@ -195,7 +195,7 @@ def test_where_compiling_fails_training_goes_on_and_says_why(tmp_path: Path, mon
     monkeypatch.setattr(torch, "compile", failing)
     watch = Watch()
     assert train(L2, tmp_path / "compiled", watch, "inductor") == whole
-    assert watch.events == [("not_compiled", "torch.compile failed, running uncompiled: no C compiler found")]
+    assert watch.events == [("not_compiled", "torch.compile failed, so training runs uncompiled: no C compiler found")]
     assert watch.how["compiled"] is False
     assert len(tried) == 1, "it was compiled again in every step"
 

@@ -158,7 +158,7 @@ def test_commit_of_a_copy_without_git_stands_in_every_record(computed: Computed)
 
 @pytest.mark.slow
 def test_without_mlflow_that_nothing_is_copied_is_told_once(bare: Bare, computed: Computed) -> None:
-    said = "MLflow is not installed here, so nothing is copied to it now: `dae-ssl sync` copies"
+    said = "MLflow is not installed here, so nothing is copied to it now; `dae-ssl sync` copies"
     assert computed.printed["submit"].count("MLflow") == computed.printed["submit"].count(said) == 1
     tour = [*TOUR, f"--store={computed.store}"]
     named = bare.job("submit", *tour, MLFLOW_TRACKING_URI="http://me:secret@server:5000")

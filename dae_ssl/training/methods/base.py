@@ -1,4 +1,4 @@
-"""What the training loop asks of a method."""
+"""The interface between the training loop and a method."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SelfSupervised(Method, abc.ABC):
-    """A method with networks to train; a frozen dataclass of its settings."""
+    """A method that trains networks; a frozen dataclass whose fields are its settings."""
 
     def networks(self, settings: Networks, seed: int) -> nn.ModuleDict:
-        """Return the networks it trains, initialised from the seed; always with an `encoder` and a `projector`.
+        """Return the networks that it trains, initialised from the seed; always an `encoder` and a `projector`.
 
         The encoder comes first, so that one seed gives every method, and the random-encoder floor, the same encoder.
         """
@@ -37,29 +37,29 @@ class SelfSupervised(Method, abc.ABC):
         return built
 
     def decoder(self, settings: Networks) -> nn.Module:
-        """Return the decoder, where there is one."""
+        """Return the decoder; called only if the method `decodes`."""
         from dae_ssl.training.networks import decoder
 
         return decoder(settings)
 
     def further_networks(self, settings: Networks) -> Mapping[str, nn.Module]:  # noqa: ARG002
-        """Return what is trained beside encoder, projector and decoder, by name."""
+        """Return, by name, the networks to train in addition to encoder, projector and decoder."""
         return {}
 
     @property
     def decodes(self) -> bool:
-        """Whether there is a decoder, and so reconstructions to look at."""
+        """Whether the method has a decoder, and so reconstructions."""
         return True
 
     @property
     def exchanges(self) -> bool:
-        """Whether `forward` may exchange something with other ranks, as a loss of the whole batch does."""
+        """Whether `forward` may communicate with other ranks, as a loss over the whole batch does."""
         return True
 
     def weights(self, settings: Networks) -> Mapping[str, float]:  # noqa: ARG002
-        """Return what `forward` multiplies terms of the loss with, by name.
+        """Return, by name, the factors by which `forward` multiplies terms of the loss.
 
-        They reach it as scalars on the device: a number written into the step would be compiled anew for each value.
+        `forward` receives them as scalars on the device: with a constant, each value would be compiled separately.
         """
         return {}
 
@@ -73,7 +73,7 @@ class SelfSupervised(Method, abc.ABC):
         weights: Mapping[str, Tensor],
         world: World,
     ) -> Mapping[str, Tensor]:
-        """Return the terms of the loss, scalars, "loss" (to be minimised) among them.
+        """Return the terms of the loss by name, as scalars; the term "loss" is minimised, the others are logged.
 
         clean, view1, view2: this rank's images (n, 3, 32, 32), float in [0, 1]; weights: those of `weights`, float32
         scalars. The mean of each term over the ranks is the term of the global batch.

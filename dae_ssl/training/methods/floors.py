@@ -8,14 +8,14 @@ from dae_ssl.config import Method
 
 @dataclass(frozen=True, kw_only=True)
 class RandomEncoder(Method, name="random"):
-    """The encoder as it is initialised; its seed is the cell's."""
+    """The untrained encoder, initialised from the cell's seed."""
 
     trains: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class RawPixels(Method, name="pixels"):
-    """The image itself, flattened."""
+    """The pixels of the image, flattened, in place of a representation."""
 
     trains: ClassVar[bool] = False
     has_encoder: ClassVar[bool] = False

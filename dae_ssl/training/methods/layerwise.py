@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerwiseDenoisingAutoencoder(SelfSupervised, name="layerwise_dae"):
-    """Every layer of the encoder learns, with its mirror image in the decoder, to give the clean image back.
+    """Every layer of the encoder learns, with its counterpart in the decoder, to reconstruct the clean image.
 
-    L = sum over layers k of rec(clean, D_1(... D_k(E_k(h_{k-1})))), where gradient reaches the pair E_k, D_k alone:
-    h_{k-1} comes without it, and the pairs further out are held still. One view, as in the published code, which
-    trains the pairs one after another for a full run each. Here they learn side by side (decoupled greedy learning,
-    Belilovsky, Eickenberg & Oyallon 2020), so that a run has the length of every other method's.
+    L = sum over layers k of rec(clean, D_1(... D_k(E_k(h_{k-1})))), where the gradient reaches only the pair E_k, D_k:
+    h_{k-1} is detached, and the outer pairs are held fixed. There is one view, as in the published code, which trains
+    the pairs one after another for a full run each. Here they learn side by side (decoupled greedy learning,
+    Belilovsky, Eickenberg & Oyallon 2020), so that a run is as long as with any other method.
     """
 
     reconstruction: str = "l2"
@@ -38,11 +38,11 @@ class LayerwiseDenoisingAutoencoder(SelfSupervised, name="layerwise_dae"):
 
     @property
     def exchanges(self) -> bool:
-        """Each image has its own loss."""
+        """False, since each image has a loss of its own."""
         return False
 
     def decoder(self, settings: Networks) -> nn.Module:
-        """Return the decoder that has a layer for each of the encoder's."""
+        """Return the decoder that has one layer for each layer of the encoder."""
         from dae_ssl.training.networks import symmetric_decoder
 
         return symmetric_decoder(settings)
@@ -56,7 +56,7 @@ class LayerwiseDenoisingAutoencoder(SelfSupervised, name="layerwise_dae"):
         weights: Mapping[str, Tensor],  # noqa: ARG002
         world: World,  # noqa: ARG002
     ) -> Mapping[str, Tensor]:
-        """Return the sum of all layers' losses, and as reconstruction that of the innermost, the whole autoencoder."""
+        """Return the sum of all layers' losses; "reconstruction" is the innermost one, of the whole autoencoder."""
         import torch
 
         compare = RECONSTRUCTION[self.reconstruction]
@@ -73,9 +73,9 @@ class LayerwiseDenoisingAutoencoder(SelfSupervised, name="layerwise_dae"):
 
 
 def pairs(networks: nn.ModuleDict) -> list[tuple[nn.Module, nn.Module]]:
-    """Return each layer of the encoder, outermost first and the projector last, with its mirror in the decoder.
+    """Return each layer of the encoder, outermost first and the projector last, with its counterpart in the decoder.
 
-    A layer is a convolution or product with what follows it: pooling, a nonlinearity, a change of shape.
+    A layer is a convolution or linear map and the module after it: a pooling, a nonlinearity or a change of shape.
     """
     inward = _in_twos([*networks["encoder"].children(), networks["projector"]])
     outward = _in_twos([*networks["decoder"].children()])
@@ -89,7 +89,7 @@ def _in_twos(modules: Sequence[nn.Module]) -> list[nn.Module]:
 
 
 def _still(layers: Sequence[nn.Module], inner: Tensor) -> Tensor:
-    """Pass through layers that learn nothing from it, but hand the gradient on."""
+    """Apply layers with their weights held fixed; the gradient still flows through them to `inner`."""
     import torch
 
     for layer in layers:

@@ -1,4 +1,4 @@
-"""Siamese autoencoders (section 2 of the study): two views are reconstructed, their embeddings drawn together."""
+"""Siamese autoencoders (section 2 of the study): two views are reconstructed and their embeddings compared."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Siamese(SelfSupervised):
     """L = rec(target1, x̂1) + rec(target2, x̂2) + (alpha / d) emb(z1, z2)."""
 
     denoising: ClassVar[bool]
-    """Whether a reconstruction is compared with the clean image, or with the view it was made from."""
+    """Whether a reconstruction is compared with the clean image rather than with the view it was made from."""
 
     embedding: str = "none"
     """The embedding loss: `none`, or the name of a registered function.
@@ -46,17 +46,17 @@ class Siamese(SelfSupervised):
         require(self.embedding in choices, "method.embedding", self.embedding, ", ".join(choices))
         require(self.alpha >= 0, "method.alpha", self.alpha, "0 or more")
         asked = self.alpha == 0 or self.embedding != "none"
-        require(asked, "method.alpha", self.alpha, f"0, or an embedding loss to weigh: {', '.join(EMBEDDING)}")
+        require(asked, "method.alpha", self.alpha, f"0, or set method.embedding too: {', '.join(EMBEDDING)}")
         known = self.reconstruction in RECONSTRUCTION
         require(known, "method.reconstruction", self.reconstruction, ", ".join(RECONSTRUCTION))
 
     def normalised(self) -> Self:
-        """Return the settings with no embedding loss where alpha is 0: the plain autoencoder, whatever the loss."""
+        """Return the settings, without an embedding loss if alpha is 0: all such cells are the same autoencoder."""
         return replace(self, embedding="none") if self.alpha == 0 else self
 
     @property
     def exchanges(self) -> bool:
-        """Only an embedding loss that looks at the whole batch does."""
+        """Whether there is an embedding loss over the whole batch."""
         embedding = self.normalised().embedding
         return embedding != "none" and not isinstance(EMBEDDING[embedding], Pairwise)
 
@@ -73,7 +73,7 @@ class Siamese(SelfSupervised):
         weights: Mapping[str, Tensor],
         world: World,
     ) -> Mapping[str, Tensor]:
-        """Return the loss, the sum of both reconstruction terms, and the embedding term before it is weighed."""
+        """Return the loss, the sum of both reconstruction terms, and the embedding term before it is weighted."""
         import torch
 
         z = networks["projector"](networks["encoder"](torch.cat([view1, view2])))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SimCLR(SelfSupervised, name="simclr"):
-    """Contrasts the two views of an image with all other images of the global batch."""
+    """The two views of an image are contrasted with the views of all other images of the global batch."""
 
     contrast: str = "nt_xent"
     """The contrastive loss: `nt_xent` or `published_contrast`.
@@ -37,12 +37,12 @@ class SimCLR(SelfSupervised, name="simclr"):
         require(self.temperature > 0, "method.temperature", self.temperature, "a number above 0")
 
     def normalised(self) -> Self:
-        """Return the settings with the default temperature where the loss has none."""
+        """Return the settings, with the default temperature if the loss has no temperature."""
         return self if self.contrast == "nt_xent" else replace(self, temperature=SimCLR.temperature)
 
     @property
     def decodes(self) -> bool:
-        """There is no decoder."""
+        """False: there is no decoder."""
         return False
 
     def forward(

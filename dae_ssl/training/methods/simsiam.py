@@ -1,4 +1,4 @@
-"""SimSiam (Chen & He 2021): each view's embedding is predicted from the other's, which is held still."""
+"""SimSiam (Chen & He 2021): each view's embedding predicts the other's, which is held fixed."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 class SimSiam(SelfSupervised, name="simsiam"):
     """L = (D(p1, z2) + D(p2, z1)) / 2, with D the negative cosine similarity and no gradient to z (their equation 2).
 
-    The predictor is theirs, two layers with a quarter of the width between them, but without batch norm, which these
-    networks have nowhere. (The published code's predictor is one layer and a sigmoid.)
+    The predictor is theirs, two layers with a quarter of the width between them, but without batch norm, which none of
+    these networks has. (The predictor of the study's published code is one layer and a sigmoid.)
     """
 
     @property
     def decodes(self) -> bool:
-        """There is no decoder."""
+        """False: there is no decoder."""
         return False
 
     @property
     def exchanges(self) -> bool:
-        """Each image has its own loss."""
+        """False, since each image has a loss of its own."""
         return False
 
     def further_networks(self, settings: Networks) -> Mapping[str, nn.Module]:
@@ -51,7 +51,7 @@ class SimSiam(SelfSupervised, name="simsiam"):
         weights: Mapping[str, Tensor],  # noqa: ARG002
         world: World,  # noqa: ARG002
     ) -> Mapping[str, Tensor]:
-        """Return the loss, between -1, where the views are predicted, and 1."""
+        """Return the loss, from -1, if the predictions point exactly at the embeddings, to 1."""
         import torch
         from torch.nn import functional
 

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SingleView(SelfSupervised):
-    """L = rec(clean, x̂1) when denoising; else the clean image is its own view, L = rec(clean, x̂)."""
+    """L = rec(clean, x̂1) with x̂1 made from a view when denoising; otherwise L = rec(clean, x̂), made from the clean."""
 
     denoising: ClassVar[bool]
+    """Whether the input is a view rather than the clean image."""
 
     reconstruction: str = "l2"
     """The reconstruction loss: the name of a registered function.
@@ -34,7 +35,7 @@ class SingleView(SelfSupervised):
 
     @property
     def exchanges(self) -> bool:
-        """Each image has its own loss."""
+        """False, since each image has a loss of its own."""
         return False
 
     def forward(
@@ -57,14 +58,14 @@ class SingleView(SelfSupervised):
 
 @dataclass(frozen=True, kw_only=True)
 class SingleViewDenoisingAutoencoder(SingleView, name="single_view_dae"):
-    """One view in, the clean image out."""
+    """The clean image is reconstructed from one view."""
 
     denoising: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class SingleViewAutoencoder(SingleView, name="single_view_ae"):
-    """The clean image in and out; no augmentation, as in the published code."""
+    """The clean image is reconstructed from itself, without augmentation, as in the published code."""
 
     denoising: ClassVar[bool] = False
     augments: ClassVar[bool] = False
