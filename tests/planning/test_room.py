@@ -176,6 +176,6 @@ def test_check_warns_of_a_peak_that_does_not_fit(
     monkeypatch.setattr(room, "needed", lambda *_: {True: asked, False: asked})
     finding = check.roomy(profile(), store, [dae()])
     assert (finding.subject, finding.verdict) == ("disk", verdict)
-    assert finding.message.startswith(f"50 GB at the peak and {end} GB in the end, and {there} GB are free")
-    assert ("set keep_features: false in the profile, or free some" in finding.message) is (verdict != OK)
+    assert finding.message.startswith(f"needs 50 GB at the peak and {end} GB in the end; {there} GB are free")
+    assert ("set keep_features: false in the profile, or free space" in finding.message) is (verdict != OK)
     assert "keep_features" not in check.roomy(replace(profile(), keep_features=False), store, [dae()]).message
