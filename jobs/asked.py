@@ -232,7 +232,8 @@ def one_cell(words: Sequence[str], given: argparse.Namespace) -> Cell:
     if not names:
         return settings.composed(changes, vars(given))
     if changes or len(names) > 1 or any(vars(given)[group] for group in scales.GROUPS):
-        raise ConfigError(f"{names[0]!r} is combined with other words: name one cell by its key alone or its settings")
+        advice = "name one cell by its key, or by its settings alone"
+        raise ConfigError(f"{names[0]!r} is combined with other words: {advice}")
     return by_key(names[0], Store(given.store))
 
 

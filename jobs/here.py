@@ -59,7 +59,7 @@ def _say(outcome: Outcome, budget: Budget, same_cells: str) -> None:
         print(f"{outcome.failed} nodes failed; to see why: dae-ssl status {same_cells}", file=sys.stderr)
     if outcome.stopped is None and outcome.over:
         continues = "" if outcome.failed else "; the same command continues"
-        print(f"stopped after the requested {budget.minutes:g} minutes; {outcome.left} nodes are left{continues}")
+        print(f"stopped after {budget.minutes:g} minutes; {outcome.left} nodes are left{continues}")
     elif not outcome.left and outcome.stopped is None:
         state = "everything is computed" if outcome.computed else "nothing is missing"
         print(f"{state}; to draw the page: dae-ssl report {same_cells}")

@@ -52,7 +52,7 @@ def run(given: argparse.Namespace) -> int:
         freed += free_node(stage, node, described, leaving)
     for cell in leaving:  # last, so that the same command continues after an interruption
         freed += free_folder(store.cell(cell).path)
-    print(f"{said(freed)} freed; the {'copy' if len(leaving) == 1 else 'copies'} in MLflow, if any, are kept")
+    print(f"{said(freed)} freed; copies in MLflow are kept")
     return 0
 
 

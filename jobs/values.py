@@ -51,7 +51,7 @@ def nested(given: Iterable[tuple[str, Any]]) -> dict[str, Any]:
         for part in above:
             inner = inner.setdefault(part, {})
             if not isinstance(inner, dict):
-                raise ConfigError(f"{name}={value!r}: give either {part} a value or settings below it, not both")
+                raise ConfigError(f"{name}={value!r}: give {part} either a value or settings below it")
         inner[last] = value
     return whole
 

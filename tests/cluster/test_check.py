@@ -243,7 +243,7 @@ def test_machine_without_slurm_is_one_finding(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [(["--profile=nowhere"], "--profile='nowhere'"), (["--store="], "--store=''"),
-     (["foo=1"], "foo=1 is of an experiment's cells: name the experiment too"),
+     (["foo=1"], "foo=1 is a setting of an experiment's cells: name the experiment too"),
      (["nothing"], "unknown experiment 'nothing': did you mean"), (["tour", "seed=1"], "write --seeds 0,1")],
 )  # fmt: skip
 def test_what_is_not_understood_is_refused(arguments: list[str], told: str) -> None:

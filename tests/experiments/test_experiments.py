@@ -325,14 +325,14 @@ def test_plan_without_a_cluster_in_reach_says_so_and_plans(
     monkeypatch.setattr(plan, "queued", unreachable)
     run("plan", ["study", "--profile=gpu4", f"--store={tmp_path}"])
     printed = capsys.readouterr().out
-    assert "no SLURM cluster is reachable from here" in printed
+    assert "SLURM cannot be asked" in printed
     assert re.search(r"^training_length +2 +2 +0 +63 ", printed, re.MULTILINE)
     assert f"not prepared in {tmp_path}: cifar10, cifar100" in printed
-    assert "as the profile has it: unknown" in printed
+    assert "with this profile: unknown" in printed
 
 
 def test_report_of_a_store_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="is no store: name one"):
+    with pytest.raises(StoreError, match="does not exist: name another"):
         run("report", ["tour", f"--store={tmp_path / 'typo'}"])
     assert not (tmp_path / "typo").exists()
 
@@ -340,14 +340,14 @@ def test_report_of_a_store_that_is_not_there_is_one_line(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "no experiment is named: choose as_published_code, augmentation_strength"),
+        ([], "the name of an experiment is missing: choose as_published_code, augmentation_strength"),
         (["tuor"], "unknown experiment 'tuor': did you mean tour? choose as_published_code, augmentation_strength"),
         (["tour", "--profile=nope"], "--profile='nope': choose dev, gpu4, gpu4-packed, local"),
-        (["tour", "seed=4"], "seed is of a single cell: write --seeds 0,1"),
+        (["tour", "seed=4"], "seed is a setting of a single cell: write --seeds 0,1"),
         (["tour", "--seeds="], "--seeds='': choose seeds, at least 0"),
         (["tour", "--seeds", "-1,2"], "--seeds='-1,2': choose seeds, at least 0"),
-        (["tour", "--seeds=1,1"], "--seeds='1,1': choose different ones, as in 0,1"),
-        (["tour", "--seeds"], "--seeds is without its value: write --seeds N[,N]"),
+        (["tour", "--seeds=1,1"], "--seeds='1,1': choose different values, as in 0,1"),
+        (["tour", "--seeds"], "--seeds needs a value: write --seeds N[,N]"),
         (["tour", "--no-floors=7"], "--no-floors=7: --no-floors takes no value"),
         (["tour", "floor=7"], "unknown setting floor: choose from data, views"),
         (["tour", "--profle=gpu4"], "unknown flag --profle: did you mean --profile? choose from --archive"),
@@ -355,12 +355,12 @@ def test_report_of_a_store_that_is_not_there_is_one_line(tmp_path: Path) -> None
         (["tour", "-x"], "unknown flag -x: choose from --archive"),
         (["tour", "--scale=none"], "--scale='none': choose demo, miniature, small"),
         (["tour", "--scale=smal"], "--scale='smal': did you mean small? choose demo, miniature, small"),
-        (["tour", "views=1", "views.crop=2"], "views.crop=2: choose settings below views, or a value for"),
-        (["tour", "optimisation.epochs=1,2"], "optimisation.epochs=1,2 is more than one value: give one"),
+        (["tour", "views=1", "views.crop=2"], "views.crop=2: give views either a value or settings"),
+        (["tour", "optimisation.epochs=1,2"], "optimisation.epochs=1,2 has more than one value: give one"),
         (["tour", "optimisation.epochs=two"], "optimisation.epochs='two': choose a whole number"),
         (["tour", "optimisation.epoch=2"], "did you mean optimisation.epochs?"),
         (["tour", "views=[1]"], "views=[1]: choose settings below it"),
-        (["tour", "tour"], "'tour' is one word too many after 'tour': name one experiment"),
+        (["tour", "tour"], "'tour' is one word too many after 'tour': name only one experiment"),
         (["tour", "--", "--x"], "'--x' is one word too many after 'tour'"),
         (["tour", "views.crop=-1"], "views.crop=-1: choose"),
     ],
@@ -380,7 +380,7 @@ def test_what_cannot_be_asked_is_one_line_that_names_the_choices(arguments: list
         ("stages: {pretrain: {minutes: 1}}", "stages.pretrain.minutes=1: choose more than signal_seconds, 90 s"),
         ("environment: [A]", "environment='A': choose NAME=VALUE"),
         ("tracking_uri: http://me:secret@server", "an address without credentials"),
-        ("- 1", "write settings, as in partition: gpu"),
+        ("- 1", "has no settings: write lines such as partition: gpu"),
         ("a: [", "while parsing"),
     ],
 )
