@@ -1,4 +1,4 @@
-"""Show the keys of a cell's nodes, or which settings of two cells differ.
+"""Show a cell's keys, or the settings in which two cells differ.
 
   dae-ssl explain method=dae method.embedding=l2 method.alpha=1
   dae-ssl explain method=dae --and method=dae method.embedding=l1 method.alpha=1 seed=1

@@ -1,4 +1,4 @@
-"""Show what an experiment needs, what is missing, and what it will cost.
+"""Show what an experiment needs, lacks, and will cost.
 
   dae-ssl plan methods --profile gpu4
   dae-ssl plan methods --profile gpu4 --only pretrain,features

@@ -1,4 +1,4 @@
-"""Remove cells, their pages, and the nodes that no other cell needs.
+"""Remove cells, their pages, and nodes that no other cell needs.
 
   dae-ssl remove 0123456789abcdef            list what would be removed and what is kept; nothing is changed
   dae-ssl remove 0123456789abcdef --yes      remove it

@@ -1,4 +1,4 @@
-"""Save measured scores to a file, or load such files into a store.
+"""Save measured scores to a file, or load them into a store.
 
   dae-ssl results save study results/study-small.jsonl --scale small
   dae-ssl results load results/study-small.jsonl

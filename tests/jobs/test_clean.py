@@ -210,7 +210,7 @@ def test_a_file_where_a_folder_is_expected_stops_nothing(
     assert run(store, "--yes") == 0
     assert (store.root / name).read_text() == before
     if name == "cells":
-        assert "nodes stay, since no cell is described here" in capsys.readouterr().out
+        assert "nodes are kept, since the store describes no cells" in capsys.readouterr().out
         assert features_of(RANDOM, store).product(FEATURES).exists()
 
 

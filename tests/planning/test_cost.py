@@ -87,7 +87,7 @@ def costs(store: Store, given: dict[str, Any], epochs: Iterable[int], capsys: py
     [
         ([300] * 8, 1.2, ["8.00", "1.00", "1.00"], ["26.67", "0.83", "3.33"],
          "4 cells side by side, by 18.67 GPU-hours or 70 %",
-         "4 ranks train a cell 1.20 times as fast as one, 30 % of 4 at full speed; side by side, 100 % of the GPU time"),
+         "4 ranks train a cell 1.20 times as fast as one, 30 % of 4 at full speed; side by side, 100 % of the GPU"),
         ([300], 1.2, ["4.00", "1.00", "1.00"], ["3.33", "0.83", "0.83"],
          "4 ranks a cell, by 0.67 GPU-hours or 17 %", "side by side, 25 % of the GPU time"),
         ([300, 30, 30, 30], 2.0, ["4.00", "1.00", "1.00"], ["2.60", "0.50", "0.50"],

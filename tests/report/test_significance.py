@@ -22,7 +22,7 @@ def test_mcnemar_is_the_two_sided_binomial_probability() -> None:
 
 
 def test_mcnemar_refuses_what_cannot_be_paired() -> None:
-    with pytest.raises(ValueError, match=r"images right \(3,\) and \(2,\)"):
+    with pytest.raises(ValueError, match=r"arrays of shapes \(3,\) and \(2,\)"):
         mcnemar(np.ones(3, bool), np.ones(2, bool))
 
 
