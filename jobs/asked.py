@@ -246,8 +246,10 @@ def whole_key(beginning: str, keys: Iterable[str], store: Store) -> str:
     """Return the key of a store's cell that has this beginning. Raises StoreError unless there is exactly one."""
     candidates = [key for key in keys if beginning and key.startswith(beginning)]
     matches = [key for key in candidates if key == beginning] or candidates
-    if len(matches) != 1:
+    if not matches:
         advice = "`dae-ssl status EXPERIMENT` shows the keys of cells, and settings are written NAME=VALUE"
-        count = f"the keys of {len(matches)} cells in {store.root} begin with this"
-        raise StoreError(f"cell {beginning!r}: {count}; {advice}")
+        raise StoreError(f"no cell in {store.root} has a key that begins with {beginning!r}: {advice}")
+    if len(matches) > 1:
+        count = f"{len(matches)} cells in {store.root} have keys that begin with {beginning!r}"
+        raise StoreError(f"{count}: give more characters of the key")
     return matches[0]

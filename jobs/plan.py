@@ -4,8 +4,8 @@
   dae-ssl plan methods --profile gpu4 --only pretrain,features
   dae-ssl plan methods --profile gpu4 --trial
 
-With --trial, the command first times a few training steps on the machine on which it runs. After these two, a plan
-names the cheaper way to use the GPUs of a task:
+With --trial, the command first times a few training steps on the machine on which it runs. After the following two
+commands, `plan` names the cheaper way to use the GPUs of a task:
 
   srun --gpus=4 torchrun --standalone --nproc-per-node=4 -m jobs plan methods --profile gpu4 --trial
   srun --gpus=1 dae-ssl plan methods --profile gpu4-packed --trial

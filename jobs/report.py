@@ -49,7 +49,7 @@ def of_experiment(given: argparse.Namespace) -> Path:
 
     wanted = asked.experiment(given)
     if not wanted.store.root.is_dir():
-        raise StoreError(f"the store {wanted.store.root} does not exist: name another with --store FOLDER")
+        raise StoreError(f"there is no store at {wanted.store.root}: name the store with --store FOLDER")
     print(standing.of_cells(wanted.cells, wanted.store).line())
     return write_experiment_page(
         wanted.experiment, wanted.sections, wanted.floors, wanted.store, variant=wanted.variant, tell=print
