@@ -183,7 +183,7 @@ def parts(options: argparse.Namespace) -> dict[str, Callable[[Bench], None]]:
         "plain": measure_plain_loop,
         "regression": measure_regression,
     }
-    # Of the other kinds, those in the first precision come first: they are what is trained.
+    # Among the other parts, those in the first precision come first, since it is used for training.
     others.sort(key=lambda name: not name.endswith(options.precisions[0]))
     return {"ceilings": measure_ceilings, first: steps[first]} | rest | {name: steps[name] for name in others}
 

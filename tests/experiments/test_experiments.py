@@ -336,7 +336,7 @@ def test_plan_without_a_cluster_in_reach_says_so_and_plans(
 
 
 def test_report_of_a_store_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="there is no store at .*: name the store"):
+    with pytest.raises(StoreError, match=r"there is no store at .*: name the store"):
         run("report", ["tour", f"--store={tmp_path / 'typo'}"])
     assert not (tmp_path / "typo").exists()
 

@@ -249,7 +249,7 @@ def test_cell_is_named_by_its_key_or_by_its_settings(tmp_path: Path, capsys: pyt
     assert by_key.startswith(key)
     run("logs", [key[:7], "probe", f"--store={tmp_path}"])
     assert capsys.readouterr().out == f"== probe {config.key(cell, 'probe')}: not done\n"
-    with pytest.raises(StoreError, match="no cell in .* has a key that begins with 'ffff'"):
+    with pytest.raises(StoreError, match=r"no cell in .* has a key that begins with 'ffff'"):
         run("explain", ["ffff", f"--store={tmp_path}"])
     with pytest.raises(ConfigError, match="is combined with other words"):
         run("explain", [key, "seed=1", f"--store={tmp_path}"])
