@@ -1,14 +1,14 @@
-"""What is claimed about speed: both sides of a claim in one run, on the device it is claimed for.
+"""Benchmarks of the claims about speed, each of which measures both sides in one run on the claimed device.
 
-    timing      both sides measured in turn, a ratio with its spread
-    bench       a device under measurement: its ceilings, and the file that takes what is found
-    counted     what work costs at least, counted from shapes
-    training    training as `pretrain` does it, and the plain loops beside it
-    gpu         ceilings of a device first, then each kind of work against them
-    pretrain    whole training steps against the loop that most people write
-    views       views per second against torchvision and kornia
-    probe       the linear probe against a plain loop, HDF5 against one raw file
-    cell        where the seconds of a cell go beside its training steps
+    timing      times both sides in turn, and gives their ratio with its spread
+    bench       holds a device under measurement, its ceilings, and the file of results
+    counted     counts from shapes the operations and bytes that work needs at least
+    training    times training as `pretrain` does it, and the plain loops
+    gpu         measures the ceilings of a device, then compares each kind of work with them
+    pretrain    compares whole training steps with the loop that most people write
+    views       compares views per second with torchvision and kornia
+    probe       compares the linear probe with a plain loop, and HDF5 with one raw file
+    cell        shows where the seconds of a cell go, apart from its training steps
 
-`occasion.sh` runs what one visit to a GPU is for.
+`occasion.sh` checks, measures and computes while a GPU is available for some minutes.
 """

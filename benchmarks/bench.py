@@ -1,4 +1,4 @@
-"""A device under measurement: rates of work on it, its own ceilings, and the file that takes what is found."""
+"""A device under measurement: the rates of work on it, its ceilings, and the file of results."""
 
 import argparse
 import importlib.util
@@ -29,9 +29,9 @@ class Bench:
     options: argparse.Namespace
     file: Path
     ceilings: dict[str, float] = field(default_factory=dict)
-    """Bytes per second under "copy", operations per second under each precision."""
+    """The bytes per second for "copy", and the operations per second for each precision."""
     step_seconds: dict[tuple[str, str], list[float]] = field(default_factory=dict)
-    """Seconds a step by method and precision, epoch by epoch."""
+    """The seconds per step of each epoch, by method and precision."""
 
     @property
     def device(self) -> torch.device:
@@ -47,12 +47,12 @@ class Bench:
             torch.cuda.synchronize(self.device)
 
     def images(self) -> Tensor:
-        """Return an epoch's images, uint8 noise, which costs what pictures cost."""
+        """Return the images of an epoch: uint8 noise, which takes the same time as pictures."""
         size, generator = (self.options.batch * self.options.steps, 3, SIZE, SIZE), torch.Generator()
         return torch.randint(0, 256, size, dtype=torch.uint8, generator=generator.manual_seed(0)).to(self.device)
 
     def rates(self, work: Callable[[], object], cost: float, *, repeat: int = 10, rounds: int = 5) -> list[float]:
-        """Return, round by round, the cost per second of repeating work."""
+        """Return for each round the rate of repeated work, in units of `cost` per second."""
         work()
         found = []
         for _ in range(rounds):
@@ -65,11 +65,11 @@ class Bench:
         return found
 
     def share(self, ceiling: str, rate: float) -> float | None:
-        """Return a rate over a ceiling, None where that was not measured."""
+        """Return a rate divided by a ceiling, or None if the ceiling was not measured."""
         return rate / self.ceilings[ceiling] if ceiling in self.ceilings else None
 
     def add(self, part: str, **found: object) -> None:
-        """Print what a part found, and append it to the file."""
+        """Print the results of a part, and append them to the file."""
         print(f"{part}: " + ", ".join(f"{name} {_shown(value)}" for name, value in found.items()), flush=True)
         about = machine() | {"versions": {**versions(), "triton": triton_version()}, "commit": git_commit()}
         sizes = {name: getattr(self.options, name) for name in ("batch", "steps")}
@@ -98,12 +98,12 @@ def _shown(value: object) -> str:
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """Return the median, the least and the most."""
+    """Return the median, the minimum and the maximum."""
     return {"median": statistics.median(values), "least": min(values), "most": max(values)}
 
 
 def triton_version() -> str | None:
-    """Return Triton's version, None where it is not installed."""
+    """Return Triton's version, or None if it is not installed."""
     if importlib.util.find_spec("triton") is None:
         return None
     import triton
@@ -112,7 +112,7 @@ def triton_version() -> str | None:
 
 
 def has_kornia() -> bool:
-    """Tell whether kornia is installed, and say so where it is not."""
+    """Return whether kornia is installed, and print a line if it is not."""
     try:
         import kornia  # noqa: F401
     except ImportError:

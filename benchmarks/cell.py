@@ -1,4 +1,4 @@
-"""Where the seconds of a cell go beside its training steps: a trace of whole cells and their floors, part by part.
+"""Show where the seconds of a cell go apart from its training steps: a trace of whole cells and floors, part by part.
 
 Target, on a card: under 12 s a cell beside the steps, at the size of the study (50,000 + 10,000 images, 200 epochs of
 the probe), k-means apart, which runs on processors beside the next cell's training.
@@ -38,24 +38,28 @@ CLASSES, SIDE = 10, 32
 TARGET_SECONDS = 12
 
 Seconds = dict[str, dict[str, float]]
-"""By stage, then by part."""
+"""The seconds by stage, then by part."""
 
 
 def main() -> None:
     """Run the cells and print a table of each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=50_000, help="for training, a tenth of them for validation")
+    parser.add_argument(
+        "--images", type=int, default=50_000, help="number of training images, a tenth of them for validation"
+    )
     parser.add_argument("--test", type=int, default=10_000)
-    parser.add_argument("--prepared", type=Path, metavar="STORE/data/NAME", help="in context of synthetic images")
+    parser.add_argument(
+        "--prepared", type=Path, metavar="STORE/data/NAME", help="prepared set to use instead of synthetic images"
+    )
     parser.add_argument("--method", default="dae:l2:1", metavar="NAME[:EMBEDDING:ALPHA]")
     parser.add_argument("--cells", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=5, help="of pretraining")
+    parser.add_argument("--steps", type=int, default=5, help="steps of pretraining")
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--probe-epochs", type=int, default=200)
-    parser.add_argument("--restarts", type=int, default=10, help="of k-means")
+    parser.add_argument("--restarts", type=int, default=10, help="restarts of k-means")
     parser.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="fp32")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--folder", type=Path, help="store the store is made; a temporary one by default")
+    parser.add_argument("--folder", type=Path, help="folder for the store; a temporary one by default")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.folder) as folder, world(given.device) as alone:
         store = Store(Path(folder))
@@ -66,7 +70,7 @@ def main() -> None:
 
 
 def images(store: Store, given: argparse.Namespace) -> str:
-    """Put the data set into the store, and return its name."""
+    """Write the data set to the store, and return its name."""
     if given.prepared is not None:
         store.data("").path.mkdir(parents=True)
         store.data(given.prepared.name).path.symlink_to(given.prepared.resolve())
@@ -86,7 +90,7 @@ def images(store: Store, given: argparse.Namespace) -> str:
 
 
 def described(given: argparse.Namespace, name: str) -> Cell:
-    """Return the first cell: the study's settings but for the options."""
+    """Return the first cell, which has the study's settings except those of the options."""
     method, *loss = given.method.split(":")
     used = given.images if given.prepared is None else None
     return config.cell(
@@ -121,7 +125,7 @@ def show(cell: Cell, context: Context) -> None:
 
 
 def timed(cell: Cell, context: Context) -> Seconds:
-    """Compute all stages of a cell, and return the seconds of their parts; none of what was there before."""
+    """Compute all stages of a cell, and return the seconds of their parts, without those of finished stages."""
     found: Seconds = {}
     cells.describe(cell, context.store)
     for stage in cell.stages():
@@ -138,7 +142,7 @@ def timed(cell: Cell, context: Context) -> Seconds:
 
 
 def split(node: Folder, seconds: float) -> dict[str, float]:
-    """Return the parts of a stage that took so many seconds, and the rest of them."""
+    """Return the seconds of a stage's parts, and the rest of the stage's seconds."""
     parts = dict((node.record() or {}).get("parts", {}))
     steps = curves(node.log).get("step_seconds", [])
     parts |= {"steps": sum(value for _, value, _ in steps)} if steps else {}
@@ -146,12 +150,12 @@ def split(node: Folder, seconds: float) -> dict[str, float]:
 
 
 def beside_steps(seconds: Seconds) -> float:
-    """Return the seconds of all but the training steps and k-means."""
+    """Return the seconds of everything except the training steps and k-means."""
     return sum(sum(parts.values()) - parts.get("steps", 0) for stage, parts in seconds.items() if stage != "kmeans")
 
 
 def keep(entry: dict[str, object]) -> None:
-    """Append what was measured, with the machine, to the file named by BENCHMARK_JSON, if set."""
+    """Append the results, with the machine, to the file that BENCHMARK_JSON names, if it is set."""
     if path := os.environ.get("BENCHMARK_JSON"):
         with Path(path).open("a") as file:
             file.write(json.dumps(entry | {"machine": machine()}) + "\n")

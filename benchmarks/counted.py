@@ -1,4 +1,4 @@
-"""What work costs at least, counted from shapes: floating-point operations, and bytes that cross a device's memory."""
+"""Count from shapes what work needs at least: floating-point operations, and bytes read and written in memory."""
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,7 @@ def _moved(networks: nn.ModuleDict) -> list[int]:
 
 
 def encoding(networks: nn.ModuleDict, images: int) -> int:
-    """Return the operations of the encoder on so many images, without gradient."""
+    """Return the operations of the encoder on `images` images, without gradients."""
     with FlopCounterMode(display=False) as flop, torch.no_grad():
         networks["encoder"].to("meta")(torch.empty(images, 3, 32, 32, device="meta"))
     return int(flop.get_total_flops())

@@ -1,4 +1,4 @@
-"""What a device can do, and how much of it the suite gets: ceilings first, then each kind of work against them.
+"""Measure the ceilings of a device, then compare each kind of work of the suite with them.
 
     python -m benchmarks.gpu [--seconds 120] [--to FILE] [--only PART ...]
 
@@ -46,14 +46,14 @@ from dae_ssl.training.networks import frozen
 from dae_ssl.training.views import Plan, draw, permutation, plan_for, render
 
 WIDTH, CLASSES = 8192, 10
-"""Features of a representation that the probe reads, and classes."""
+"""The number of features of a representation, and of classes."""
 
 
 # ---------------------------------------------------------------------------------- views
 
 
 def measure_views(bench: Bench) -> None:
-    """Draw and render; the kernel alone against the copy ceiling; the whole against kornia and torchvision."""
+    """Compare the rendering kernel with the copy ceiling, and drawing and rendering with kornia and torchvision."""
     images, batch = bench.images(), bench.options.batch
     order = permutation(len(images), seed=0, epoch=0, device=bench.device)
     drawing = partial(draw, views.SETTINGS, seed=0, epoch=0, indices=order, view=1, size=views.SIZE)
@@ -77,7 +77,7 @@ def measure_views(bench: Bench) -> None:
 
 @contextmanager
 def _replayed(bench: Bench, work: Callable[[], object]) -> Iterator[tuple[Callable[[], object], str]]:
-    """Give work as a captured graph, in which no host time hides the device's; as it is on a CPU."""
+    """Yield work as a captured graph, so that host time does not count; on a CPU yield it unchanged."""
     if not bench.on_gpu:
         yield work, "as it is"
         return
@@ -97,7 +97,7 @@ def _representations(bench: Bench) -> tuple[Tensor, Tensor]:
 
 
 def measure_probe(bench: Bench) -> None:
-    """Train a whole probe: its epochs as its log sees them go by, and all of it."""
+    """Train a whole probe, and time its epochs, as its log shows them, and the whole."""
     x, y = _representations(bench)
     held_out, ends = max(len(x) // 10, 1), []
     settings = config.Probe(epochs=bench.options.probe_epochs)
@@ -124,7 +124,7 @@ def measure_probe(bench: Bench) -> None:
 
 
 def measure_regression(bench: Bench) -> None:
-    """Fit the logistic regression beside the probe."""
+    """Fit the logistic regression that is evaluated in addition to the probe."""
     x, y = _representations(bench)
     with arithmetic(bench.device, "fp32"):
         bench.wait()
@@ -135,7 +135,7 @@ def measure_regression(bench: Bench) -> None:
 
 
 def measure_features(bench: Bench) -> None:
-    """Encode images, and write what comes out, against a raw file of the same bytes."""
+    """Encode images and write the features, compared with a raw file of the same bytes."""
     cell = config.cell(method=METHODS["dae"])
     assert isinstance(cell.method, SelfSupervised)
     networks, images = cell.method.networks(cell.networks, 0), bench.images()
@@ -169,7 +169,7 @@ def measure_features(bench: Bench) -> None:
 
 
 def parts(options: argparse.Namespace) -> dict[str, Callable[[Bench], None]]:
-    """Return the parts by name, those that tell most first."""
+    """Return the parts by name, the most informative ones first."""
     kinds = [(method, precision) for method in options.methods for precision in options.precisions]
     steps: dict[str, Callable[[Bench], None]] = {
         f"step-{method}-{precision}": partial(measure_step, method=method, precision=precision, profiled=i == 0)
@@ -183,7 +183,7 @@ def parts(options: argparse.Namespace) -> dict[str, Callable[[Bench], None]]:
         "plain": measure_plain_loop,
         "regression": measure_regression,
     }
-    # Of the other kinds, those in the first precision come first: they are what is trained.
+    # Among the other parts, those in the first precision come first, since it is used for training.
     others.sort(key=lambda name: not name.endswith(options.precisions[0]))
     return {"ceilings": measure_ceilings, first: steps[first]} | rest | {name: steps[name] for name in others}
 
@@ -212,18 +212,18 @@ def given(arguments: list[str] | None = None) -> argparse.Namespace:
     """Return the options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--seconds", type=float, default=120, help="after which no part begins")
-    parser.add_argument("--to", type=Path, help="file that lines are appended to")
-    parser.add_argument("--only", nargs="+", metavar="PART", help="ceilings, step-METHOD-PRECISION, views, probe, ...")
+    parser.add_argument("--seconds", type=float, default=120, help="seconds after which no part begins")
+    parser.add_argument("--to", type=Path, help="file to which results are appended")
+    parser.add_argument(
+        "--only", nargs="+", metavar="PART", help="measure only these parts: ceilings, step-METHOD-PRECISION, ..."
+    )
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=["dae", "simclr"])
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--batch", type=int, default=512)
-    parser.add_argument("--steps", type=int, default=97, help="in an epoch, 2 or more")
-    parser.add_argument(
-        "--epochs", type=int, default=4, help="of training, 2 or more, of which the first does not count"
-    )
-    parser.add_argument("--probe-epochs", type=int, default=200, help="2 or more")
-    parser.add_argument("--folder", type=Path, help="where features are written; a temporary one by default")
+    parser.add_argument("--steps", type=int, default=97, help="steps in an epoch, 2 or more")
+    parser.add_argument("--epochs", type=int, default=4, help="epochs of training, 2 or more; the first does not count")
+    parser.add_argument("--probe-epochs", type=int, default=200, help="epochs of the probe, 2 or more")
+    parser.add_argument("--folder", type=Path, help="folder for the features; a temporary one by default")
     options = parser.parse_args(arguments)
     for name in ("steps", "epochs", "probe_epochs"):
         if getattr(options, name) < 2:
@@ -234,7 +234,7 @@ def given(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> int:
-    """Measure, and return 1 if a part failed."""
+    """Measure all parts, and return 1 if one failed."""
     options = given()
     if options.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # so that no side of a comparison takes a GPU that is there

@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# A machine with a GPU, lent for some minutes: check the step on it, measure it, compute the next cells of the study.
+# While a GPU is available for some minutes: check the training step on it, measure it, compute the next cells of the study.
 #
 #   benchmarks/occasion.sh STORE OUT MINUTES [NAME=VALUE ...] [--FLAG ...]
 #
-# STORE has prepared images (dae-ssl data) on a fast disk or in memory; OUT takes what is to be kept: check.txt,
-# gpu.jsonl, study.jsonl and weights/. Cells stop so that all of it is over MINUTES after the start; with 0 there are
-# none, and the images may still be on their way. The rest goes to dae-ssl submit, as precision=bf16 --seeds 0. What
-# results/study.jsonl holds is not computed again. Nothing is needed but torch, torchvision, numpy, h5py, scikit-learn,
-# scipy, pillow, matplotlib, tqdm, and pytest for the check.
+# STORE has prepared images (dae-ssl data) on a fast disk or in memory. OUT receives the results: check.txt, gpu.jsonl,
+# study.jsonl and weights/. The cells stop so that everything ends MINUTES after the start; with 0 no cells are computed
+# and no images are needed. Further arguments go to dae-ssl submit, such as precision=bf16 --seeds 0. Cells in
+# results/study.jsonl are not computed again. The script needs only torch, torchvision, numpy, h5py, scikit-learn, scipy,
+# pillow, matplotlib, tqdm, and pytest for the check.
 #
 #   EXPERIMENT=study   PYTHON=python3   PARALLEL=2
-#   CHECK=no leaves the check out; else a choice of tests a line, as pytest's -k takes it, all lines side by side
-#   MEASURE="--seconds 100" (of benchmarks.gpu); MEASURE=no leaves measuring out
+#   CHECK=no skips the check; otherwise each line selects tests as pytest's -k does, and the lines run side by side
+#   MEASURE="--seconds 100" are options of benchmarks.gpu; MEASURE=no skips the measurement
 set -u
 began=$(date +%s)
 if [ $# -lt 3 ] || ! [[ $3 =~ ^[0-9]+$ ]]; then
-    echo "error: ${*:-nothing} is given: give STORE OUT MINUTES [NAME=VALUE ...], minutes a whole number" >&2
+    echo "error: the arguments are '$*': give STORE OUT MINUTES [NAME=VALUE ...], with a whole number of minutes" >&2
     exit 2
 fi
 store=$(realpath "$1") out=$(realpath -m "$2") minutes=$3
@@ -31,10 +31,10 @@ cd "$(dirname "$0")/.." || exit 2
 python=${PYTHON:-python3} experiment=${EXPERIMENT:-study}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-4} PYTHONUNBUFFERED=1
 "$python" -c 'import sys; from dae_ssl.compute.provenance import git_commit; sys.exit(git_commit() is None)' || {
-    echo "error: nobody knows which commit this is: git rev-parse HEAD >COMMIT where there is .git, or DAE_SSL_COMMIT" >&2
+    echo "error: the commit is unknown: run git rev-parse HEAD >COMMIT where .git is, or set DAE_SSL_COMMIT" >&2
     exit 2
 }
-# A mistake is to cost no minute of the GPU: everything that the last command is given is looked at first.
+# A mistake must not cost minutes of the GPU, so the arguments of the last command are checked first.
 if [ "$minutes" -gt 0 ]; then
     planned=$("$python" -m jobs plan "$experiment" --store "$store" "$@") || exit 2
     if grep '^not prepared' <<<"$planned" >&2; then exit 2; fi
@@ -45,14 +45,14 @@ passed() { echo "== $(($(date +%s) - began)) s: $*"; }
 
 if [ "$CHECK" != no ]; then
     passed "the step, views, probe and features on this device"
-    # Each test of the step starts four processes one after another, most of whose time is compiling: side by side.
+    # Each test of the step starts four processes one after another, which mostly compile; so the tests run side by side.
     number=0
     while read -r chosen; do
         number=$((number + 1))
         timeout "${CHECK_SECONDS:-150}" "$python" -m pytest -o addopts= -W ignore::pytest.PytestConfigWarning -q \
             -p no:cacheprovider -m cuda -k "$chosen" tests/training/test_step.py tests/training/test_views.py \
             tests/training/test_render_triton.py tests/evaluation/test_probe.py tests/evaluation/test_features.py >"$out/check-$number.txt" 2>&1 ||
-            echo "not passed: $chosen" >>"$out/check-$number.txt" &
+            echo "these tests did not pass: $chosen" >>"$out/check-$number.txt" &
     done <<<"$CHECK"
     wait
     tail -qn 3 "$out"/check-*.txt
@@ -65,7 +65,7 @@ if [ "${MEASURE:-}" != no ]; then
 fi
 [ "$minutes" -gt 0 ] || exit 0
 if [ -f results/study.jsonl ]; then
-    passed "what was measured before"
+    passed "results that were measured before"
     cp results/study.jsonl "$out/study.jsonl"
     "$python" -m jobs results load results/study.jsonl --store "$store"
 fi

@@ -1,4 +1,4 @@
-"""Whole training steps: this project's against the loop that most people write, and against kornia's views.
+"""Compare this project's training steps with the loop that most people write, and with kornia's views.
 
 Claim: at least 2 times as many images per second as the plain loop, 1.5 times with kornia's views in it, on a CPU with
 float32. A step costs 600 MFLOP an image whoever takes it, and ours runs at about 60 % of what two AVX2 cores multiply
@@ -47,14 +47,14 @@ CLAIMS = {"plain loop": 2.0, "plain loop, kornia's views": 1.5}
 
 @dataclass(frozen=True)
 class Options:
-    """Images per step, steps in a turn, and the precision of products."""
+    """The images per step, the steps in a turn, and the precision."""
 
     batch: int
     steps: int
     precision: str
 
     def images(self) -> Tensor:
-        """Return the images of one turn, uint8 (steps * batch, 3, 32, 32): noise, which costs what pictures cost."""
+        """Return the images of one turn, uint8 noise (steps * batch, 3, 32, 32), which takes as long as pictures."""
         size = (self.steps * self.batch, 3, SIZE, SIZE)
         return torch.randint(0, 256, size, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -65,18 +65,18 @@ class Options:
 
 
 class Listener:
-    """Passes on why the step is not computed as it should be."""
+    """A watch that prints why the step is not computed in the usual way."""
 
     def event(self, kind: str, text: str) -> None:
         print(f"{kind}: {text}", flush=True)
 
     def facts(self, facts: Mapping[str, object]) -> None:
-        """Take how the step is computed, which the event tells where it is worth a line."""
+        """Ignore how the step is computed; `event` prints what is worth a line."""
 
 
 @contextlib.contextmanager
 def ours(options: Options) -> Iterator[Callable[[], None]]:
-    """Give the function that does this project's steps of a turn."""
+    """Yield the function that computes a turn of this project's steps."""
     cell, epochs = options.cell(), itertools.count()
     with world() as single, own_stream(single.device):
         images, training = options.images().to(single.device), start(cell, METHOD, single)
@@ -94,7 +94,7 @@ def ours(options: Options) -> Iterator[Callable[[], None]]:
 
 
 class CleanAndTwoViews(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """The clean image, which a denoising autoencoder is to return, and two torchvision views of it."""
+    """Data set of clean images, which a denoising autoencoder reconstructs, each with two torchvision views."""
 
     def __init__(self, images: Tensor) -> None:
         self.images, self.views = images, TwoViews(images)
@@ -107,7 +107,7 @@ class CleanAndTwoViews(Dataset[tuple[Tensor, Tensor, Tensor]]):
 
 
 def with_loader(options: Options, device: torch.device) -> Callable[[], Iterable[list[Tensor]]]:
-    """Return what gives a turn's batches, clean images and two views, from worker processes."""
+    """Return a function that yields a turn's batches, clean images and two views, from worker processes."""
     data = CleanAndTwoViews(options.images())
     loader = DataLoader(
         data, options.batch, shuffle=True, num_workers=2, persistent_workers=True, pin_memory=device.type == "cuda"
@@ -116,7 +116,7 @@ def with_loader(options: Options, device: torch.device) -> Callable[[], Iterable
 
 
 def with_kornia(options: Options, device: torch.device) -> Callable[[], Iterable[list[Tensor]]]:
-    """Return what gives a turn's batches, clean images and two views, made by kornia on the device."""
+    """Return a function that yields a turn's batches, clean images and two views made by kornia on the device."""
     import kornia.augmentation as K
 
     images = options.images().to(device)
@@ -141,7 +141,7 @@ def with_kornia(options: Options, device: torch.device) -> Callable[[], Iterable
 def plain(
     options: Options, source: Callable[..., Callable[[], Iterable[list[Tensor]]]]
 ) -> Iterator[Callable[[], None]]:
-    """Give the function that does the plain loop's steps of a turn."""
+    """Yield the function that computes a turn of the plain loop's steps."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tf32 = options.precision == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
@@ -165,12 +165,12 @@ def plain(
 
 
 def plain_with_loader(options: Options) -> contextlib.AbstractContextManager[Callable[[], None]]:
-    """Give the plain loop over a DataLoader."""
+    """Yield the plain loop over a DataLoader."""
     return plain(options, with_loader)
 
 
 def plain_with_kornia(options: Options) -> contextlib.AbstractContextManager[Callable[[], None]]:
-    """Give the plain loop over kornia's views."""
+    """Yield the plain loop over kornia's views."""
     return plain(options, with_kornia)
 
 
@@ -178,7 +178,7 @@ SIDES = {"dae_ssl": ours, "plain loop": plain_with_loader, "plain loop, kornia's
 
 
 def serve(name: str, options: Options, connection: Connection) -> None:
-    """Do a side's turn for every message that comes, and answer it, until the other end closes."""
+    """Compute a turn of one side for every message, and answer it, until the other end closes."""
     with SIDES[name](options) as work, contextlib.suppress(EOFError):
         while True:
             connection.recv()
@@ -188,7 +188,7 @@ def serve(name: str, options: Options, connection: Connection) -> None:
 
 @contextlib.contextmanager
 def elsewhere(name: str, options: Options) -> Iterator[Callable[[], int]]:
-    """Give the function that has a process of the side's own do a turn, and returns how many images it trained on."""
+    """Yield a function that lets a separate process compute a turn, and returns the number of its images."""
     context = multiprocessing.get_context("spawn")
     connection, far_end = context.Pipe()
     process = context.Process(target=serve, args=(name, options, far_end))
@@ -208,10 +208,10 @@ def elsewhere(name: str, options: Options) -> Iterator[Callable[[], int]]:
 
 
 def main() -> None:
-    """Measure on the GPU where there is one, on the CPU where not."""
+    """Measure on the GPU if there is one, and otherwise on the CPU."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=512)
-    parser.add_argument("--steps", type=int, default=2, help="in a turn")
+    parser.add_argument("--steps", type=int, default=2, help="steps in a turn")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="fp32")
     given = parser.parse_args()

@@ -1,4 +1,4 @@
-"""The linear probe against a plain DataLoader loop, and HDF5 features against one raw file.
+"""Compare the linear probe with a plain DataLoader loop, and HDF5 features with one raw file.
 
     python -m benchmarks.probe                   50,000 images, 8192-d: about 5 GB of memory, 1.6 GB of disk
     python -m benchmarks.probe --images 10000    a quick look
@@ -34,7 +34,7 @@ from dae_ssl.evaluation import features, probe
 
 CLASSES = 10
 Pairs = DataLoader[tuple[Tensor, ...]]
-"""Batches of inputs and labels, of a TensorDataset."""
+"""Makes batches of inputs and labels from a TensorDataset."""
 
 
 def main() -> None:
@@ -42,9 +42,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--features", type=int, default=8192)
-    parser.add_argument("--epochs", type=int, default=2, help="a round of the probe")
+    parser.add_argument("--epochs", type=int, default=2, help="epochs of the probe in a round")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--folder", type=Path, help="where the files are read from; a temporary one by default")
+    parser.add_argument("--folder", type=Path, help="folder of the files; a temporary one by default")
     options = parser.parse_args()
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(options.images, options.features, generator=generator)
@@ -74,7 +74,7 @@ def measure_probe(x: Tensor, y: Tensor, epochs: int, rounds: int) -> None:
 
 
 def our_probe(x: Tensor, y: Tensor, settings: config.Probe) -> int:
-    """Train; the validation split is one image, as the plain loops validate nothing."""
+    """Train a probe; its validation split is one image, since the plain loops do not validate."""
     probe.train_probe(x, y, x[:1], y[:1], settings=settings, classes=CLASSES)
     return len(x) * settings.epochs * len(settings.learning_rates) * len(settings.seeds)
 
@@ -91,7 +91,7 @@ def whole_batches(x: Tensor, y: Tensor) -> Pairs:
 
 
 def plain_probe(loader: Pairs, epochs: int, *, fused: bool) -> int:
-    """Train one learner as one would write it; return the images seen."""
+    """Train one learner with a plain loop; return the number of images that it has seen."""
     data = loader.dataset
     assert isinstance(data, TensorDataset)
     layer = torch.nn.Linear(data.tensors[0].shape[1], CLASSES)

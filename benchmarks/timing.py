@@ -15,7 +15,7 @@ import torch
 
 @dataclass(frozen=True)
 class Comparison:
-    """One other side against this project: seconds an item on either side, one entry a round."""
+    """One other side compared with this project: the seconds per item of both sides, with one entry per round."""
 
     ours: str
     theirs: str
@@ -23,7 +23,7 @@ class Comparison:
     their_seconds: tuple[float, ...]
 
     def ratios(self) -> list[float]:
-        """Return, round by round, how many times faster this project was."""
+        """Return for each round how many times faster this project was."""
         return [theirs / ours for ours, theirs in zip(self.our_seconds, self.their_seconds, strict=True)]
 
 
@@ -77,7 +77,7 @@ def show(title: str, unit: str, comparisons: list[Comparison], *, at_least: Mapp
 
 
 def machine() -> dict[str, str | int]:
-    """Return what a reader needs to place the figures: processor, threads, device, versions."""
+    """Return what a reader needs to judge the numbers: processor, threads, device, versions."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     cpu = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")

@@ -1,4 +1,4 @@
-"""Training as `pretrain` does it, timed from its watch, and the plain loops beside it."""
+"""Time training as `pretrain` does it, with a watch, and the plain loops."""
 
 import math
 import statistics
@@ -29,29 +29,29 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 PROFILED_STEPS = 10
 PLAIN_BATCHES = 4
-"""In a turn of what is much slower than ours."""
+"""The steps in a turn of a loop that is much slower than this project's."""
 
 
 @dataclass
 class Stopwatch:
-    """A watch of `pretrain` that takes times: an entry for every epoch after the first."""
+    """A watch of `pretrain` that records times, with one entry for every epoch after the first."""
 
     bench: Bench
     profiled_epoch: int | None = None
     began: float = field(default_factory=time.perf_counter)
     first_step: float | None = None
-    """Seconds until the first step was handed over: compiling, where that is done."""
+    """The seconds until the first step was issued, which include compilation, if there is any."""
     seconds: list[float] = field(default_factory=list)
     host_seconds: list[float] = field(default_factory=list)
     epoch_seconds: list[float] = field(default_factory=list)
     told: dict[str, object] = field(default_factory=dict)
     started: float = 0.0
-    """When the device was last waited for."""
+    """The time of the last synchronisation with the device."""
     profile: Any = None
     table: str | None = None
 
     def progress(self, epoch: int, step: int, steps: int) -> None:
-        """Take times after the first and the last step of an epoch, or profile the steps between."""
+        """Record the time after the first and the last step of an epoch, or profile the steps between them."""
         if self.first_step is None:
             self.first_step = time.perf_counter() - self.began
         if epoch == self.profiled_epoch:
@@ -83,17 +83,17 @@ class Stopwatch:
             self.table = self.profile.key_averages().table(sort_by=order, row_limit=120, max_name_column_width=90)
 
     def log(self, epoch: int, terms: Mapping[str, float]) -> None:
-        """Take how long an epoch took, with all that is around its steps."""
+        """Record how long an epoch took, including everything around its steps."""
         if epoch > 1 and self.profile is None:
             self.epoch_seconds.append(terms["epoch_seconds"])
 
     def event(self, kind: str, text: str) -> None:
-        """Take what was told, as that the step is not compiled."""
+        """Record an event, for example that the step is not compiled."""
         print(f"  {kind}: {text[:300]}", flush=True)
         self.told[kind] = text
 
     def facts(self, facts: Mapping[str, object]) -> None:
-        """Take how the steps are computed."""
+        """Record how the steps are computed."""
         self.told |= facts
 
     def keep(self, epoch: int, networks: nn.ModuleDict) -> None:
@@ -105,7 +105,7 @@ class Stopwatch:
 
 
 def measure_step(bench: Bench, method: str, precision: str, *, profiled: bool = False) -> None:
-    """Train a few epochs; then, where asked, profile the steps of one more."""
+    """Train a few epochs, and then profile the steps of one more if that is requested."""
     epochs = bench.options.epochs
     cell = config.cell(
         method=METHODS[method],
@@ -138,7 +138,7 @@ def measure_step(bench: Bench, method: str, precision: str, *, profiled: bool = 
 
 
 def measure_plain_loop(bench: Bench) -> None:
-    """Compare the training of the DAE, as it was measured, with the plain loops in the same precision."""
+    """Compare the measured training of the DAE with the plain loops in the same precision."""
     precision = bench.options.precisions[0]
     options = pretrain.Options(bench.options.batch, min(PLAIN_BATCHES, bench.options.steps), precision)
     sides = {"plain loop": pretrain.plain_with_loader}

@@ -1,4 +1,4 @@
-"""Views per second: `dae_ssl.training.views` against torchvision image by image and kornia by the batch.
+"""Compare the views per second of `dae_ssl.training.views`, torchvision by image, and kornia by batch.
 
 Claim: on a CPU, at least 10 times as many views per second as torchvision and 2.5 times kornia. All sides make
 two views of each image with the study's augmentation (Table 1: crop 28, resize to 32, flip 0.8, jitter 0.2, 0.2, 0.2
@@ -27,7 +27,7 @@ CLAIMS = {"kornia": 2.5, "torchvision, 2 workers": 10.0}
 
 
 class TwoViews(Dataset[tuple[Tensor, Tensor]]):
-    """Two torchvision views of each image, as most training scripts make them."""
+    """Data set of two torchvision views of each image, as most training scripts make them."""
 
     def __init__(self, images: Tensor) -> None:
         self.images = images
@@ -115,7 +115,7 @@ def _finished(items: int, images: Tensor) -> int:
 
 
 def main() -> None:
-    """Measure on the GPU where there is one, on the CPU where not."""
+    """Measure on the GPU if there is one, and otherwise on the CPU."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=5)

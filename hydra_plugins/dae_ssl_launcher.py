@@ -1,14 +1,15 @@
-"""`hydra/launcher=slurm`: an ad-hoc Hydra sweep as a SLURM array, on the terms of a cluster profile.
+"""Run a Hydra sweep as a SLURM array with the settings of a cluster profile (`hydra/launcher=slurm`).
 
     dae-ssl run --multirun method=dae seed=1,2,3 --profile dev
 
-    STORE/launches/multirun-…/   outcomes.jsonl and logs/, as of any submission, with submitit's pickles in logs/
+    STORE/launches/multirun-…/   outcomes.jsonl and logs/, as for any submission, with submitit's pickles in logs/
 
-Each cell is a task of one process, which pretrains on one rank, evaluates and draws the page. Interrupted, it saves its
-state; the batch script, outside any container, queues the task again, and the same pickle goes on from the store.
+Each cell is a task with one process, which pretrains on one rank, evaluates and draws the page. If it is interrupted,
+it saves its state; the batch script, outside any container, queues the task again, and the same pickle continues from
+the store.
 
-Hydra takes launchers from the namespace `hydra_plugins` only, which it shares with others: it has no __init__.py. Every
-Hydra program imports this module when it starts, so what is heavy is imported where something is sent.
+Hydra finds launchers only in the namespace package `hydra_plugins`, which has no __init__.py since other packages add
+to it. Every Hydra program imports this module when it starts, so heavy libraries are imported only at submission.
 """
 
 import contextlib
@@ -38,17 +39,18 @@ if TYPE_CHECKING:
 
 
 class ProfileLauncher(SlurmLauncher):  # type: ignore[misc]
-    """Sends the cells of a sweep, waits until all have ended, and ends the program with what failed, if any did."""
+    """Submits the cells of a sweep, waits until all have ended, and exits with an error if a cell failed."""
 
     def __init__(self, profile: str | None, look_seconds: float) -> None:
         super().__init__()
         self.profile, self.look_seconds = profile, look_seconds
 
     def __call__(self, *arguments: Any) -> JobReturn:
-        """Compute one cell; runs in its task, where submitit would answer signals itself.
+        """Compute one cell in its task, and handle signals instead of submitit.
 
-        Submitit would ignore SIGTERM, and call `scontrol` at SIGUSR2, which a container has not; here either ends the
-        task with 128 + signal, for `slurm/after_task.sh` to act on. What a cell raises fails its task.
+        submitit would ignore SIGTERM, and at SIGUSR2 it would call `scontrol`, which a container does not have. Here
+        either signal ends the task with exit code 128 + signal, to which `slurm/after_task.sh` reacts. An exception in
+        a cell fails its task.
         """
         from dae_ssl.compute import processes
 
@@ -67,7 +69,7 @@ class ProfileLauncher(SlurmLauncher):  # type: ignore[misc]
         return returned[0]
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
-        """Send a cell for each list of overrides and return what each returned, once all have ended."""
+        """Submit a cell for each list of overrides, and return their results once all have ended."""
         from jobs import profiles
         from jobs.endings import INTERRUPTED, ended, fail
 
@@ -83,8 +85,8 @@ class ProfileLauncher(SlurmLauncher):  # type: ignore[misc]
         except SlurmError as error:
             sys.exit(fail(error, 1))
         except KeyboardInterrupt:
-            told = "interrupted; what was sent goes on, and the same command later computes only the rest"
-            sys.exit(fail(told, INTERRUPTED))
+            advice = "the submitted cells continue; the same command later computes only what is then missing"
+            sys.exit(fail(f"interrupted; {advice}", INTERRUPTED))
 
     def _send(self, profile: Profile, store: Store, cells: list[list[str]], first: int) -> "list[SlurmJob[JobReturn]]":
         from hydra.core.singleton import Singleton
@@ -92,24 +94,25 @@ class ProfileLauncher(SlurmLauncher):  # type: ignore[misc]
         from dae_ssl.cluster import script
         from dae_ssl.tracking import server
 
-        config.require(len(cells) <= (most := array_size(profile)), "cells", len(cells),
-                       f"at most {most}, the largest array here; hydra.sweeper.max_batch_size={most} sends so many "
-                       "at a time")  # fmt: skip
+        if len(cells) > (most := array_size(profile)):
+            advice = f"add hydra.sweeper.max_batch_size={most}, which submits {most} cells at a time"
+            raise ConfigError(f"{len(cells)} cells are more than the largest array of {most} tasks: {advice}")
         folder = store.launch(f"multirun-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}")
         numbers = range(first, first + len(cells))
         arguments = [cells, ["hydra.sweep.dir"] * len(cells), numbers, [str(number) for number in numbers],
                      [Singleton.get_state()] * len(cells)]  # fmt: skip
         if profile.tracking_uri is not None:
             server.announce(profile.tracking_uri, str(self.config.mlflow_experiment))
-        sender = executor(profile, store, folder)
+        submitter = executor(profile, store, folder)
         with script.sending(profile, "the sweep"):
-            jobs: list[SlurmJob[JobReturn]] = sender.map_array(self, *arguments)
+            jobs: list[SlurmJob[JobReturn]] = submitter.map_array(self, *arguments)
         array = jobs[0].job_id.partition("_")[0]
-        print(f"job {array}: {len(jobs)} cells, {folder.path}; goes on if this ends; `scancel {array}` ends it")
+        print(f"job {array}: {len(jobs)} cells, {folder.path}; it continues if this command ends, and "
+              f"`scancel {array}` cancels it")  # fmt: skip
         return jobs
 
-    def _collected(self, jobs: "list[SlurmJob[JobReturn]]", said: dict[str, str]) -> list[JobReturn]:
-        """Return what each job returned, in their order. Raises SlurmError when one failed, after all have ended."""
+    def _collected(self, jobs: "list[SlurmJob[JobReturn]]", labels: dict[str, str]) -> list[JobReturn]:
+        """Return the results of the jobs, in order. Raises SlurmError once all have ended, if one has failed."""
         from submitit.core.utils import FailedJobError
 
         returned, failed = {}, []
@@ -118,48 +121,48 @@ class ProfileLauncher(SlurmLauncher):  # type: ignore[misc]
                 if not job.paths.result_pickle.exists():
                     raise FailedJobError
                 returned[job.job_id] = job.result()
-                print(f"{job.job_id}: done: {said[job.job_id]}", flush=True)
+                print(f"{job.job_id}: done: {labels[job.job_id]}", flush=True)
             except FailedJobError:
                 failed.append(job.job_id)
-                print(f"{job.job_id}: failed: {said[job.job_id]}: {reason(job.paths.stdout)}", file=sys.stderr)
+                print(f"{job.job_id}: failed: {labels[job.job_id]}: {reason(job.paths.stdout)}", file=sys.stderr)
         if failed:
             raise SlurmError(f"{len(failed)} of {len(jobs)} cells failed; their logs are in {jobs[0].paths.folder}")
         return [returned[job.job_id] for job in jobs]
 
 
 def chosen(name: str | None, read: Callable[[str], Profile]) -> Profile:
-    """Return the profile of a name. Raises ConfigError if it is none that SLURM can be asked with."""
+    """Return the profile with a name. Raises ConfigError if there is none or it does not submit to SLURM."""
     if name is None:
-        raise ConfigError("--profile is not given: choose one of slurm/profiles, or the path of such a file")
+        raise ConfigError("--profile is missing: name one of slurm/profiles, or the path of such a file")
     profile = read(name)
     if profile.launcher != "slurm":
-        raise ConfigError(f"--profile={name!r} sends nothing: choose another, or leave it out to compute here")
+        raise ConfigError(f"--profile={name!r} does not submit to SLURM: leave it out to compute here, or name another")
     return profile
 
 
 def usual(profile: Profile) -> list[str]:
-    """Return the overrides that a profile stands for, unless the command line has its own.
+    """Return the overrides that a profile implies; the command line takes precedence over them.
 
-    Without a tracking server nothing is copied to MLflow: tasks on several machines would write one SQLite file.
+    Without a tracking server nothing is copied to MLflow, since tasks on several machines would write one SQLite file.
     """
     return [f"device={profile.device}", *([] if profile.tracking_uri else ["mlflow_experiment=null"])]
 
 
 def array_size(profile: Profile) -> int:
-    """Return how many tasks an array has at most. Raises SlurmError."""
+    """Return the largest number of tasks of an array. Raises SlurmError."""
     return min(filter(None, [profile.array_size, queue.array_size()]))
 
 
 def share(profile: Profile) -> Resources:
-    """Return what a cell asks for that computes all its stages in one process.
+    """Return the resources of a cell that computes all its stages in one process.
 
-    That is the most that any stage asks for each rank, or each packed cell: at most one GPU.
+    They are the most that any stage asks for per rank or per packed cell, and at most one GPU.
     """
     ranks = []
     for stage in config.STAGES:
         asked = profile.resources(stage)
-        beside = max(asked.ranks_per_machine, asked.packing)
-        ranks.append((asked.gpus_per_machine // beside, asked.cpus_per_machine // beside, asked.memory_gb / beside))
+        parts = max(asked.ranks_per_machine, asked.packing)
+        ranks.append((asked.gpus_per_machine // parts, asked.cpus_per_machine // parts, asked.memory_gb / parts))
     gpus, cpus, memory_gb = (max(column) for column in zip(*ranks, strict=True))
     minutes = max(profile.resources(stage).minutes for stage in config.STAGES)
     return dataclasses.replace(
@@ -169,7 +172,7 @@ def share(profile: Profile) -> Resources:
 
 
 def executor(profile: Profile, store: Store, folder: Folder) -> "SlurmExecutor":
-    """Return what sends a sweep from a profile, with code from a snapshot made now, and logs to a folder."""
+    """Return the executor that submits a sweep with a profile, a snapshot of the current code, and logs in a folder."""
     from dae_ssl.cluster import script
     from dae_ssl.cluster.snapshot import source
 
@@ -178,16 +181,16 @@ def executor(profile: Profile, store: Store, folder: Folder) -> "SlurmExecutor":
 
 
 def differing(cells: Sequence[Sequence[str]]) -> list[str]:
-    """Return what tells each cell of a sweep from the others; of a single one, everything."""
-    alike = set.intersection(*map(set, cells)) if len(cells) > 1 else set()
-    return [" ".join(override for override in cell if override not in alike) for cell in cells]
+    """Return the overrides in which each cell of a sweep differs from the others; all overrides of a single cell."""
+    shared = set.intersection(*map(set, cells)) if len(cells) > 1 else set()
+    return [" ".join(override for override in cell if override not in shared) for cell in cells]
 
 
 def ended(jobs: "Sequence[SlurmJob[Any]]", look_seconds: float) -> "Iterator[SlurmJob[Any]]":
-    """Yield each job once it has left its result or has left the queue.
+    """Yield each job once it has written its result or has left the queue.
 
-    Submitit would ask accounting, which a cluster may not have. A task that is queued again stays in the queue; one
-    that is missing at two looks has ended, and a shared file system had the time between them to show its result.
+    submitit would ask SLURM's accounting, which a cluster may not have. A requeued task stays in the queue; a task that
+    is missing in two successive looks has ended, and a shared file system had the time between them to show its result.
     """
     waiting = {job.job_id: job for job in jobs}
     missing: set[str] = set()
@@ -196,7 +199,7 @@ def ended(jobs: "Sequence[SlurmJob[Any]]", look_seconds: float) -> "Iterator[Slu
         time.sleep(min(1.0, look_seconds))
         over = {name for name, job in waiting.items() if job.paths.result_pickle.exists()}
         if time.monotonic() >= look:
-            with contextlib.suppress(SlurmError):  # asked again later
+            with contextlib.suppress(SlurmError):  # the queue is read again later
                 gone = waiting.keys() - {entry.task for entry in queue.queue()}
                 over, missing = over | gone & missing, gone
             look = time.monotonic() + look_seconds
@@ -205,9 +208,9 @@ def ended(jobs: "Sequence[SlurmJob[Any]]", look_seconds: float) -> "Iterator[Slu
 
 
 def reason(log: Path) -> str:
-    """Return the last thing that a task said itself."""
+    """Return the last line that a task printed itself, preferably an error."""
     with contextlib.suppress(OSError):
         lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-        own = [line for line in lines if not line.startswith(("srun:", "slurmstepd:"))]
-        return next((line for line in reversed(own) if line.startswith("error:")), (own or lines or [""])[-1])
+        printed = [line for line in lines if not line.startswith(("srun:", "slurmstepd:"))]
+        return next((line for line in reversed(printed) if line.startswith("error:")), (printed or lines or [""])[-1])
     return "it printed nothing"

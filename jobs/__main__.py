@@ -1,5 +1,5 @@
 # PYTHON_ARGCOMPLETE_OK
-"""The command `dae-ssl`, which is `python -m jobs` too: a verb, what it acts on, and how."""
+"""The command `dae-ssl`, which is also `python -m jobs`: a verb, what it acts on, and its flags."""
 
 import argparse
 import importlib
@@ -16,25 +16,25 @@ from jobs.grammar import Parser
 VERBS = {
     "data": "Prepare image sets: read once, checked, stored in one form.",
     "run": "Compute one cell and its floors, from images to a report page.",
-    "plan": "Say what an experiment needs, has, would send and would cost.",
+    "plan": "Show what an experiment needs, lacks, and will cost.",
     "submit": "Compute what an experiment lacks, on SLURM or on this machine.",
-    "status": "Show how far an experiment is, and why what failed did.",
+    "status": "Show the state of an experiment's cells, and why nodes failed.",
     "report": "Draw the page of an experiment or of a cell, at any time.",
     "logs": "Show what a cell's tasks printed and what its nodes logged.",
     "cancel": "Cancel what is queued or running for an experiment.",
-    "explain": "Say which nodes a cell has, or why two cells' nodes differ.",
-    "results": "Save what was measured to a file of numbers, or load it.",
-    "clean": "Say what a store can be freed of, and free it.",
-    "remove": "Remove cells, their pages and the nodes that are theirs alone.",
-    "sync": "Copy to MLflow whatever it lacks of the cells in a store.",
-    "check": "Tell what will not work before anything is queued.",
-    "server": "Start a group's tracking server: MLflow before a database.",
+    "explain": "Show a cell's keys, or the settings in which two cells differ.",
+    "results": "Save measured scores to a file, or load them into a store.",
+    "clean": "List what can be deleted from a store, and delete it.",
+    "remove": "Remove cells, their pages, and nodes that no other cell needs.",
+    "sync": "Copy the cells of a store to MLflow.",
+    "check": "Check a profile, and the images and disk of an experiment.",
+    "server": "Start an MLflow tracking server for a group.",
     "versions": "Print the versions that results depend on.",
-    "compute": "Compute nodes of cells, as a task of a job does.",
+    "compute": "Compute the nodes of cells, as the task of a job does.",
 }
-"""Every verb with the first line of its module, jobs/VERB.py, which is imported when the verb is asked for."""
+"""Every verb with the first line of its module jobs/VERB.py, which is imported only when the verb is used."""
 DESCRIPTION = """\
-What a command acts on is a word, what it does is a --flag, what a cell is, is name=value; in any order.
+A word names what a command acts on, a --flag says what it does, and name=value is a setting of cells, in any order.
 
   dae-ssl data digits                                      dae-ssl run method=dae method.alpha=1 --scale demo
   dae-ssl plan study --profile gpu4                        dae-ssl submit study --profile gpu4 optimisation.epochs=2
@@ -43,7 +43,7 @@ What a command acts on is a word, what it does is a --flag, what a cell is, is n
 
 
 def parser(verb: str | None = None) -> tuple[Parser, Parser]:
-    """Return the parser of the whole command, in which one verb knows its arguments, and the parser of that verb."""
+    """Return the parser of the whole command, with the arguments of one verb, and the parser of that verb."""
     whole = Parser(prog="dae-ssl", description=DESCRIPTION)
     verbs = whole.add_subparsers(title="verbs", metavar="VERB", dest="verb")
     parsers = {name: verbs.add_parser(name, help=line, prog=f"dae-ssl {name}") for name, line in VERBS.items()}
@@ -61,15 +61,15 @@ def parser(verb: str | None = None) -> tuple[Parser, Parser]:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Do what a command line says and return the exit code. Raises what `endings.ended` explains."""
+    """Run a command line and return its exit code. Raises the errors that `endings.ended` explains."""
     if not arguments or arguments[0] in ("-h", "--help"):
         parser()[0].print_help()
         return 0
     verb, *further = arguments
     if now := former.spelling(verb, further):
-        raise ConfigError(f"this is `{now}` now")
+        raise ConfigError(f"this command has changed: write `{now}`")
     if verb in experiments.names():
-        raise ConfigError(f"{verb} is an experiment: say first what to do with it, as in dae-ssl plan {verb}")
+        raise ConfigError(f"{verb} is an experiment, not a verb: write a verb before it, such as dae-ssl plan {verb}")
     if verb not in VERBS:
         raise ConfigError(f"unknown verb {verb or repr(verb)}: {closest(verb, VERBS)}choose {', '.join(VERBS)}")
     given = parser(verb)[1].read(further)
@@ -82,7 +82,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def complete() -> None:
-    """Answer a shell that asks what may follow, where argcomplete is installed; else do nothing."""
+    """Answer a shell that asks for completions, if argcomplete is installed; otherwise do nothing."""
     if "_ARGCOMPLETE" not in os.environ:
         return
     try:
@@ -95,7 +95,7 @@ def complete() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line, this process's if none is given; return its exit code, after a line on what went wrong."""
+    """Run a command line, by default that of this process; print one line on any error and return the exit code."""
     complete()
     make_printable()
     try:

@@ -1,7 +1,7 @@
-"""The table of an experiment's cells and their states: shown once, or kept up to date while somebody watches.
+"""Show the table of an experiment's cells and their states, once or updated every few seconds.
 
-On a terminal it has colours and fits the window. In a file, on a terminal that knows no more than letters, and where
-rich is not installed, it is plain text.
+On a terminal it has colours and fits the window. It is plain text in a file, on a terminal that cannot move its cursor,
+and if rich is not installed.
 """
 
 import os
@@ -23,29 +23,29 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 Labelled = Sequence[tuple[str, Cell]]
-"""Cells with what people call them, in the order in which they are shown."""
+"""Labels and cells, in the order in which they are shown."""
 State = Mapping[NodeId, tuple[Seen, Node]]
-"""What is known of every node of the cells."""
+"""The state of every node of the cells."""
 
 EVERY_SECONDS = 5.0
 FIRST = ("failed", "running", "waiting", "missing", "done")
-"""States by how much they are worth knowing; that of a cell is the first which one of its stages is in."""
+"""The states, the most important first; the state of a cell is the most important one among its stages."""
 STYLES = {"failed": "bold red", "running": "cyan", "waiting": "yellow", "missing": "dim", "done": "green"}
 KEY_WIDTH, WORD_WIDTH, GAP = 16, 8, 2
 LABEL_LEAST, NOTE_LEAST, NOTE_WANTED = 12, 12, 40
-"""Characters that a label and a note must have to be shown, and that a very long label leaves to a note."""
+"""The fewest characters with which a label and a note are shown, and those that a very long label leaves to notes."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A cell as it is shown."""
+    """One line of the table: a cell and the states of its stages."""
 
     label: str
     key: str
     stages: Mapping[str, Seen]
 
     def word(self, stage: str) -> str:
-        """Return what stands in the column of a stage: its state, or the score that it is there for."""
+        """Return the text in the column of a stage: its state, or its score if it is done and has one."""
         if stage not in self.stages:
             return "-"
         seen = self.stages[stage]
@@ -58,7 +58,7 @@ class Row:
 
     @property
     def note(self) -> str:
-        """What is most worth knowing of the stages that are not done, in a line."""
+        """The most important detail on the stages that are not done, in one line."""
         for word in FIRST[:-1]:
             for stage, seen in self.stages.items():
                 if seen.word == word and seen.detail:
@@ -67,13 +67,13 @@ class Row:
 
     @property
     def brief(self) -> str:
-        """The state with the stage that is in it, where there is room for no more."""
+        """The state of the cell and the stage that is in it, for a narrow window."""
         stage = next((stage for stage, seen in self.stages.items() if seen.word == self.state), "")
         return self.state if self.state == "done" else f"{self.state} {stage}"
 
 
 def show(labelled: Labelled, state: State) -> None:
-    """Print a line for each cell, under its row's label, and how many nodes are in which state."""
+    """Print a line for each cell with its label, and the number of nodes in each state."""
     console, rows = _console(), _rows(labelled, state)
     if console is None:
         print(plain(rows, state))
@@ -82,10 +82,10 @@ def show(labelled: Labelled, state: State) -> None:
 
 
 def watch(labelled: Labelled, look: Callable[[], State], *, seconds: float = EVERY_SECONDS) -> State:
-    """Show again and again what `look` returns, until nothing runs or waits; return what it returned last.
+    """Show the state that `look` returns every few seconds until nothing runs or waits; return the last state.
 
-    On a terminal the table has a screen of its own; once that is left, also by Ctrl-C, the whole table is printed. In a
-    file a table is printed where something changed.
+    On a terminal the table fills the alternate screen; at the end, also after Ctrl-C, the whole table is printed. In a
+    file a table is printed whenever something has changed.
     """
     console = _console()
     return _print_changes(labelled, look, seconds) if console is None else _live(console, labelled, look, seconds)
@@ -123,12 +123,12 @@ def _printable(text: str) -> str:
 
 
 def _cursor_moves() -> bool:
-    """Tell whether output goes to a terminal that can do more than print letters."""
+    """Return whether standard output is a terminal that can move its cursor."""
     return sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown")
 
 
 def _console() -> "Console | None":
-    """Return the terminal that output goes to; None where that is plain."""
+    """Return the rich console of standard output; None if the output is plain text."""
     if not _cursor_moves():
         return None
     try:
@@ -156,7 +156,7 @@ def _live(console: "Console", labelled: Labelled, look: Callable[[], State], sec
 
     state = look()
     screen = _Screen(_rows(labelled, state), state)
-    # Drawn anew by a thread, four times a second, so that it follows the size of the window.
+    # A thread draws it four times a second, so that it follows the size of the window.
     live = Live(screen, console=console, screen=True)
     try:
         if _busy(state):
@@ -166,28 +166,28 @@ def _live(console: "Console", labelled: Labelled, look: Callable[[], State], sec
             state = look()
             screen.update(_rows(labelled, state), state)
     finally:
-        live.stop()  # by hand: a `with` leaves the screen as it is where Ctrl-C comes while it is entered
+        live.stop()  # not by `with`, which would not restore the screen if Ctrl-C came while it is entered
         show(labelled, state)
     return state
 
 
 class _Screen:
-    """A table that fits a screen: what is worth most is shown, and of the rest it is told how much there is."""
+    """A table that fits the screen: it shows the most important cells and counts the others."""
 
     def __init__(self, rows: Sequence[Row], state: State) -> None:
         self.update(rows, state)
 
     def update(self, rows: Sequence[Row], state: State) -> None:
         counted = f"{_counted(state)}; as of {time.strftime('%H:%M:%S')}"
-        self._shown = rows, counted  # at once, for the thread that draws
+        self._shown = rows, counted  # both at once, since another thread draws them
 
     def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
         rows, counted = self._shown
-        room = (options.height or console.height) - 2  # the head, and the line below the table
+        room = (options.height or console.height) - 2  # minus the header and the line below the table
         chosen, rest = rows, ""
         if len(rows) > room:
-            by_worth = sorted(rows, key=lambda row: FIRST.index(row.state))  # which keeps the order of equals
-            chosen, hidden = by_worth[: max(0, room - 1)], by_worth[max(0, room - 1) :]
+            by_importance = sorted(rows, key=lambda row: FIRST.index(row.state))  # a stable sort
+            chosen, hidden = by_importance[: max(0, room - 1)], by_importance[max(0, room - 1) :]
             counts = Counter(row.state for row in hidden)
             rest = f"and {len(hidden)} more cells: " + ", ".join(f"{counts[w]} {w}" for w in FIRST if counts[w])
         yield _table(chosen, rows, options.max_width)
@@ -203,9 +203,9 @@ def _text(line: str) -> "Text":
 
 
 def _table(rows: Sequence[Row], every: Sequence[Row], width: int) -> "Table":
-    """Return the rows as a table of at most so many characters, laid out for every row that there may come to be.
+    """Return some of the rows as a table of at most `width` characters, laid out so that every row would fit.
 
-    Where the window is narrow, notes go first, then labels; a cell's key and state stay.
+    A narrow window leaves out first the notes, then the labels; the key and the state of a cell are always shown.
     """
     from rich.table import Table
     from rich.text import Text

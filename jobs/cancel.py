@@ -3,7 +3,7 @@
   dae-ssl cancel methods
   dae-ssl cancel methods --dry-run
 
-What others sent is left alone. Submit again to go on.
+The tasks of other users are left alone. Submit the experiment again to continue.
 """
 
 import argparse
@@ -12,13 +12,13 @@ from jobs import asked
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add an experiment."""
+    """Add an experiment and `--dry-run`."""
     asked.add_experiment(parser)
-    parser.add_argument("--dry-run", action="store_true", help="say what would be cancelled, and cancel nothing")
+    parser.add_argument("--dry-run", action="store_true", help="list the tasks that would be cancelled; cancel nothing")
 
 
 def run(given: argparse.Namespace) -> int:
-    """Cancel every task that was sent for the experiment and is not over; tasks that others sent are left alone."""
+    """Cancel every queued or running task that this user submitted for the experiment from this store."""
     from dae_ssl.cluster import launch, queue, submissions
     from dae_ssl.lock import held
 
@@ -33,7 +33,7 @@ def run(given: argparse.Namespace) -> int:
                 print(f"{entry.task}  {entry.state.lower():10} {entry.name}")
             print(f"{len(entries)} tasks of {name} would be cancelled")
             return 0
-        # Children first: one whose parent is gone would be cancelled by SLURM, or wait for ever, as it is set up.
+        # Children first: without its parent, SLURM would cancel a task or let it wait for ever, as it is configured.
         for array in sorted({entry.array for entry in entries}, key=int, reverse=True):
             queue.cancel([array])
     print(f"{len(entries)} tasks of {name} cancelled" if entries else "nothing is queued or running")

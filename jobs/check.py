@@ -1,9 +1,10 @@
-"""Tell what will not work before anything is queued.
+"""Check a profile, and the images and disk of an experiment.
 
-  dae-ssl check --profile gpu4                  the profile alone
-  dae-ssl check methods --profile gpu4          with the images and arrays of an experiment
+  dae-ssl check --profile gpu4                  check only the profile
+  dae-ssl check methods --profile gpu4          check also the images, disk space and arrays of an experiment
 
-One line for each finding: ok, will not work, or cannot be told from here. Exits 1 if something will not work.
+Nothing is submitted. Each line is one finding: ok, will not work, or not certain. The exit code is 1 if something will
+not work.
 """
 
 import argparse
@@ -16,12 +17,12 @@ from jobs import asked, profiles
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add an experiment, which may be left out."""
+    """Add an experiment, which is optional."""
     asked.add_experiment(parser, "[EXPERIMENT] [NAME=VALUE ...]")
 
 
 def run(given: argparse.Namespace) -> int:
-    """Print every finding and a line that sums them up; return the exit code."""
+    """Print every finding and a summary; return the exit code."""
     from dae_ssl.cluster import check
     from dae_ssl.cluster.finding import OK, UNKNOWN, WRONG
 
@@ -35,11 +36,11 @@ def run(given: argparse.Namespace) -> int:
 
 
 def subject(given: argparse.Namespace) -> tuple[Profile, Store, Sequence[Cell]]:
-    """Return what is to be checked; without an experiment no cells. Raises ConfigError for what is not understood."""
+    """Return what will be checked, with no cells if no experiment is named. Raises ConfigError for wrong words."""
     names, changes = asked.apart(given.words)
     if names:
         wanted = asked.experiment(given)
         return wanted.profile, wanted.store, wanted.cells
     if changes:
-        raise ConfigError(f"{changes[0]} is of an experiment's cells: name the experiment too")
+        raise ConfigError(f"{changes[0]} is a setting of an experiment's cells: name the experiment too")
     return profiles.profile(given.profile), Store(given.store), []

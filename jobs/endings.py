@@ -1,4 +1,4 @@
-"""How a command ends that cannot go on: one line on standard error, and the exit code, decided here alone."""
+"""End a command that cannot continue: print one line on standard error and choose the exit code."""
 
 import contextlib
 import errno
@@ -15,16 +15,16 @@ BAD_INPUT = 2
 INTERRUPTED = 130
 NOT_EVERYWHERE = {"hydra": "hydra-core", "omegaconf": "omegaconf", "submitit": "submitit", "mlflow": "mlflow",
                   "rich": "rich", "filelock": "filelock"}  # fmt: skip
-"""Packages that only some commands need, and what they are installed as."""
+"""The modules that only some commands need, and the packages that provide them."""
 OUTSIDE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR,
            errno.ELOOP, errno.EIO, errno.ESTALE}  # fmt: skip
-"""What a disk, a path or a place to print refuses, which is nobody's mistake here."""
+"""The errors of disks, paths and output streams, which are not bugs in this program."""
 LONGEST = 500
-"""Characters without a space between them that a line repeats; a path has fewer."""
+"""The largest number of characters of a single word in a message; paths are shorter."""
 
 
 def make_printable() -> None:
-    """Have whatever is printed go somewhere, where a stream is closed, or knows fewer letters than there are."""
+    """Prevent errors in printing: replace closed streams, and escape characters that a stream cannot encode."""
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115  (for as long as the process lives)
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
     for stream in (sys.stdout, sys.stderr):
@@ -33,24 +33,24 @@ def make_printable() -> None:
 
 
 def ended(error: BaseException) -> int:
-    """Print in one line why a command cannot go on, and return its exit code; raise again what is a mistake of ours."""
+    """Print one line on why a command cannot continue and return its exit code; raise the error again for a bug."""
     match error:
         case ConfigError() | StoreError() | SlurmError():
             return fail(error)
         case KeyboardInterrupt():
-            return fail("interrupted; what was sent, computed or saved stays", INTERRUPTED)
-        case BrokenPipeError():  # whoever reads what is printed has seen enough
+            return fail("interrupted; everything that was submitted, computed or saved is kept", INTERRUPTED)
+        case BrokenPipeError():  # the reader of the output has ended, as `head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         case OSError() if error.errno in OUTSIDE:
-            with contextlib.suppress(OSError):  # which is not tried again at the end of the process
+            with contextlib.suppress(OSError):  # so that the end of the process does not try again
                 sys.stdout.flush()
-            return fail(f"{error.filename or 'what is printed'}: {error.strerror}")
+            return fail(f"{error.filename or 'standard output'}: {error.strerror}")
         case FileNotFoundError() if not _is_somewhere():
-            return fail("the folder in which this was started is gone: change to one that is there")
+            return fail("the current folder no longer exists: change to another one")
         case ModuleNotFoundError() if package := NOT_EVERYWHERE.get(str(error.name).partition(".")[0]):
-            told = f"pip install {package}; `dae-ssl submit` computes experiments on this machine without it"
-            return fail(f"this command needs {package}, which is not installed here: {told}")
+            advice = f"pip install {package}; `dae-ssl submit` computes experiments on this machine without it"
+            return fail(f"this command needs {package}, which is not installed: {advice}")
     raise error
 
 
@@ -61,7 +61,7 @@ def fail(reason: object, code: int = BAD_INPUT) -> int:
 
 
 def line(text: str) -> str:
-    """Return a text as one line, whatever it repeats of what was typed: control characters escaped, long words cut."""
+    """Return a text as one line, with control characters escaped and long words cut."""
     escaped = "".join(part if part.isprintable() else part.encode("unicode_escape").decode() for part in text)
     return re.sub(rf"(\S{{{LONGEST}}})\S+", r"\1...", escaped)
 

@@ -1,7 +1,8 @@
-"""How a command line is read: words, `--flags` and `name=value`, in any order, and mistakes in one line.
+"""Read a command line: words, `--flags` and `name=value`, in any order, with one-line messages for mistakes.
 
-What a command acts on is a word, what it does is a flag, what a cell is, is `name=value`. argparse knows the flags and
-prints the help; here is what it lacks: the order, values that begin with `-`, and messages that name what was meant.
+A word names what a command acts on, a flag says what it does, and `name=value` is a setting of cells. argparse parses
+the flags and prints the help; this module adds what argparse lacks: any order of words and flags, values that begin
+with `-`, and messages with suggestions.
 """
 
 import argparse
@@ -16,18 +17,18 @@ from jobs.values import shown
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose words and flags come in any order, and whose mistakes are ConfigErrors."""
+    """A parser that takes words and flags in any order, and raises ConfigError for mistakes."""
 
     def __init__(self, **options: Any) -> None:
         usual: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
         super().__init__(**(usual | options))
 
     def error(self, message: str) -> NoReturn:
-        """Raise ConfigError with what argparse says, in the form that all other mistakes have."""
+        """Raise ConfigError with argparse's message, in the form of all other messages."""
         raise ConfigError(re.sub(r"^argument (?:-\w/)?([\w-]+): ", lambda named: f"{named[1]}: ", message))
 
     def read(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """Return what the arguments say. Raises ConfigError, one line, for what is not understood."""
+        """Return the parsed arguments. Raises ConfigError with one line for a wrong argument."""
         if kinds := self._kinds():
             kind, *further = arguments or [""]
             if kind in ("-h", "--help"):
@@ -38,20 +39,20 @@ class Parser(argparse.ArgumentParser):
             return kinds[kind].read(further)
         flags, words = self._apart(list(arguments))
         if words and all(action.option_strings for action in self._actions):
-            raise ConfigError(f"{shown(words[0])!r} is one word too many: {self.prog} takes flags alone")
+            raise ConfigError(f"{shown(words[0])!r} is one word too many: {self.prog} takes only flags")
         return self.parse_args([*flags, *(["--", *words] if words else [])])
 
     def leaves(self) -> "list[Parser]":
-        """Return the parsers that read arguments: those below this one, or this one itself."""
+        """Return the parsers that read arguments: its subparsers, or this parser itself."""
         return [leaf for kind in self._kinds().values() for leaf in kind.leaves()] or [self]
 
     def _kinds(self) -> "dict[str, Parser]":
-        """Return the parsers below this one, by the word that chooses one."""
+        """Return the subparsers by the words that select them."""
         below = [action for action in self._actions if isinstance(action, argparse._SubParsersAction)]
         return dict(below[0].choices) if below else {}
 
     def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
-        """Return what a flag's reader makes of the text that it was given."""
+        """Return the value that a flag's reader returns for a text."""
         read: Reader = action.type if callable(action.type) else str
         try:
             return read(arg_string)
@@ -60,7 +61,7 @@ class Parser(argparse.ArgumentParser):
             raise ConfigError(f"{called}={shown(arg_string)!r}: {choices}") from None
 
     def _apart(self, arguments: list[str]) -> tuple[list[str], list[str]]:
-        """Return the flags, each with the value that it takes, and the words, which all are that follow `--`."""
+        """Return the flags with their values, and the words; everything after `--` is a word."""
         flags, words = list[str](), list[str]()
         while arguments:
             argument = arguments.pop(0)
@@ -73,7 +74,7 @@ class Parser(argparse.ArgumentParser):
         return flags, words
 
     def _flag(self, argument: str, following: list[str]) -> list[str]:
-        """Return a flag as argparse takes it, with what it takes of the arguments that follow it."""
+        """Return a flag and the arguments after it that are its values, in the form that argparse takes."""
         known = self._option_string_actions
         name, equals, _ = argument.partition("=")
         if name not in known:
@@ -84,9 +85,9 @@ class Parser(argparse.ArgumentParser):
             if takes == 0:
                 raise ConfigError(f"{shown(argument)}: {name} takes no value")
             return [argument]
-        if takes is None:  # one value, whatever it is: it may begin with a minus
+        if takes is None:  # one value, which may begin with a minus
             if not following or following[0].partition("=")[0] in known:
-                raise ConfigError(f"{name} is without its value: write {name} {shape}")
+                raise ConfigError(f"{name} needs a value: write {name} {shape}")
             return [f"{name}={following.pop(0)}"]
         if takes == "?" and following and not following[0].startswith("-") and "=" not in following[0]:
             return [f"{name}={following.pop(0)}"]
@@ -94,18 +95,18 @@ class Parser(argparse.ArgumentParser):
         while takes == "+" and following and not following[0].startswith("-"):
             taken.append(following.pop(0))
         if takes == "+" and not taken:
-            raise ConfigError(f"{name} is without its value: write {name} {shape} ...")
+            raise ConfigError(f"{name} needs a value: write {name} {shape} ...")
         return [argument, *taken]
 
 
-# ---------------------------------------------------------------------------------- what a flag takes
+# ---------------------------------------------------------------------------------- the values of flags
 
 Reader = Callable[[str], Any]
-"""Makes something of the text that a flag was given, or raises ValueError with the choices there are."""
+"""Converts the text of a flag's value, or raises ValueError with a message that names the choices."""
 
 
 def one_of(choices: Collection[str]) -> Reader:
-    """Return what reads one of some names."""
+    """Return a reader of one of several names."""
 
     def read(text: str) -> str:
         if text not in choices:
@@ -116,19 +117,19 @@ def one_of(choices: Collection[str]) -> Reader:
 
 
 def several(read_each: Reader, example: str) -> Reader:
-    """Return what reads one value or several different ones, with commas between them."""
+    """Return a reader of one or several different values, separated by commas."""
 
     def read(text: str) -> list[Any]:
-        found = [read_each(part) for part in text.split(",")]
-        if len(set(found)) < len(found):
-            raise ValueError(f"choose different ones, as in {example}")
-        return found
+        read_values = [read_each(part) for part in text.split(",")]
+        if len(set(read_values)) < len(read_values):
+            raise ValueError(f"choose different values, as in {example}")
+        return read_values
 
     return read
 
 
 def whole(least: int = 1, what: str = "a whole number", most: int | None = None) -> Reader:
-    """Return what reads a whole number of at least so many, and at most so many."""
+    """Return a reader of a whole number from `least` to `most`."""
     choices = f"choose {what}, at least {least}" + ("" if most is None else f" and at most {most}")
 
     def read(text: str) -> int:
@@ -140,12 +141,12 @@ def whole(least: int = 1, what: str = "a whole number", most: int | None = None)
 
 
 def above_0(most: float) -> Reader:
-    """Return what reads a number above 0, and at most another."""
+    """Return a reader of a number above 0 and at most `most`."""
 
     def read(text: str) -> float:
         number = float(text) if re.fullmatch(r"[0-9]*\.?[0-9]*(e-?[0-9]+)?", text) and text[:1] != "e" else math.nan
         if not 0 < number <= most:
-            raise ValueError(f"choose a number above 0, {most:g} at most")
+            raise ValueError(f"choose a number above 0 and at most {most:g}")
         return number
 
     return read
@@ -159,7 +160,7 @@ def path(text: str) -> Path:
 
 
 def name(text: str) -> str:
-    """Read any text but none."""
+    """Read a text that is not empty."""
     if not text:
         raise ValueError("choose a name")
     return text

@@ -1,4 +1,4 @@
-"""What `dae-ssl submit` does with a local profile: the cells computed on this machine, on one lane or several."""
+"""Compute an experiment on this machine, which is what `dae-ssl submit` does with a local profile."""
 
 import shlex
 import sys
@@ -18,23 +18,23 @@ from jobs.terminal import Board
 
 
 def compute(asked: Asked, again: Callable[[], Asked], began: float) -> int:
-    """Compute what is missing, say what came of it, and return the exit code.
+    """Compute what is missing, report the outcome, and return the exit code.
 
-    Results may ask for more cells, as a grid goes on where its edge is best: `again` is what is asked for then.
-    The minutes of the command count from `began` on the monotonic clock.
+    Results may add cells, since a grid is extended if its best value is at its edge: `again` then returns the new
+    request. The minutes of `--minutes` count from `began` on the monotonic clock.
     """
-    wish, board = asked, Board(_labels(asked))
+    latest, board = asked, Board(_labels(asked))
     kept = None if asked.options["archive"] is None else Kept.archive(asked)
 
     def more() -> Sequence[Cell]:
-        nonlocal wish
-        wish = again()
-        board.labels = _labels(wish)
-        return wish.cells
+        nonlocal latest
+        latest = again()
+        board.labels = _labels(latest)
+        return latest.cells
 
     def keep(cells: Collection[Cell]) -> None:
         if kept is not None:
-            kept.write(wish, cells)
+            kept.write(latest, cells)
 
     server.copied_here(asked.store.root)
     profile, budget = asked.profile, Budget(asked.options["minutes"], began=began)
@@ -54,17 +54,17 @@ def _keeps_features(asked: Asked, budget: Budget) -> bool:
 
 
 def _say(outcome: Outcome, budget: Budget, same_cells: str) -> None:
-    """Say what came of it, and what to do next, with the arguments by which other commands find the same cells."""
+    """Print the outcome and the next command, with the arguments with which it finds the same cells."""
     if outcome.failed:
-        print(f"{outcome.failed} nodes failed: dae-ssl status {same_cells}", file=sys.stderr)
+        print(f"{outcome.failed} nodes failed; to see why: dae-ssl status {same_cells}", file=sys.stderr)
     if outcome.stopped is None and outcome.over:
-        goes_on = "" if outcome.failed else ": the same command goes on"
-        print(f"stopped after {budget.minutes:g} minutes, as asked; {outcome.left} nodes are left{goes_on}")
+        continues = "" if outcome.failed else "; the same command continues"
+        print(f"stopped after {budget.minutes:g} minutes; {outcome.left} nodes are left{continues}")
     elif not outcome.left and outcome.stopped is None:
-        nothing = "everything is there" if outcome.computed else "nothing is missing"
-        print(f"{nothing}: dae-ssl report {same_cells}")
+        state = "everything is computed" if outcome.computed else "nothing is missing"
+        print(f"{state}; to draw the page: dae-ssl report {same_cells}")
 
 
 def _labels(asked: Asked) -> dict[str, str]:
-    """Return what people call the cells, by key."""
+    """Return the labels of the cells, by key."""
     return {config.cell_key(cell): label for label, cell in asked.labelled}

@@ -3,7 +3,7 @@
   dae-ssl logs CELL
   dae-ssl logs CELL pretrain --lines 30
 
-CELL is its key, as `dae-ssl status` shows it, or the beginning of it; or its settings.
+CELL is the key that `dae-ssl status` shows, or the first characters of it; or the settings of a cell.
 """
 
 import argparse
@@ -21,13 +21,14 @@ from jobs import asked, grammar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add a cell and one of its stages."""
+    """Add a cell, one of its stages, and the number of lines."""
     asked.add_cell(parser, "CELL [STAGE]")
-    parser.add_argument("--lines", type=grammar.whole(), default=10, metavar="N", help="of each log; 10")
+    parser.add_argument("--lines", type=grammar.whole(), default=10, metavar="N",
+                        help="number of lines from the end of each log; default: 10")  # fmt: skip
 
 
 def run(given: argparse.Namespace) -> int:
-    """Print the last lines of every stage's log, its path before them."""
+    """Print the path and the last lines of each stage's logs."""
     names, settings = asked.apart(given.words)
     stages = [name for name in names if name in config.STAGES]
     if len(stages) > 1 or len(names) - len(stages) > 1:
@@ -39,7 +40,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def show(store: Store, wanted: Iterable[Node], only: str | None, lines: int) -> None:
-    """Print the logs of a cell's nodes."""
+    """Print the last lines of the logs of nodes, or only of those of one stage."""
     sent = submissions.sent(store)
     for node in wanted:
         if only not in (None, node.stage):

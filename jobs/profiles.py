@@ -1,4 +1,4 @@
-"""Profiles of clusters by their names: files of slurm/profiles, or of anywhere else, and this machine."""
+"""Find the profile of a cluster by its name: a file in slurm/profiles, any other file, or this machine."""
 
 from pathlib import Path
 from typing import Any
@@ -7,19 +7,19 @@ from dae_ssl.config import ConfigError, closest
 from dae_ssl.planning.profile import Profile
 
 SLURM = Path(__file__).parents[1] / "slurm"
-"""What is installed beside this package: batch scripts, profiles and the development cluster."""
+"""The folder of batch scripts, profiles and the development cluster, which is installed beside this package."""
 PROFILES = SLURM / "profiles"
 LOCAL = Profile(name="local", launcher="local")
-"""This machine, no scheduler: the same plan, computed by this process. It is read from no file."""
+"""This machine without a scheduler: this process computes the plan. The profile has no file."""
 
 
 def names() -> list[str]:
-    """Return the names that need no path."""
+    """Return the names of profiles that need no path."""
     return sorted([LOCAL.name, *(path.stem for path in PROFILES.glob("*.yaml"))])
 
 
 def profile(name: str) -> Profile:
-    """Return the profile of a name, or of a path to a file. Raises ConfigError, one line, if it cannot be."""
+    """Return the profile with a name, or in a file. Raises ConfigError if there is none or it is wrong."""
     if name == LOCAL.name:
         return LOCAL
     path = Path(name) if name.endswith((".yaml", ".yml")) else PROFILES / f"{name}.yaml"
@@ -32,7 +32,7 @@ def profile(name: str) -> Profile:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # as for a name that is too long
+    except OSError:  # for example if the name is too long
         return False
 
 
@@ -42,12 +42,12 @@ def _read(path: Path) -> dict[str, Any]:
         from omegaconf.errors import OmegaConfBaseException
         from yaml import YAMLError
     except ModuleNotFoundError as error:
-        told = "OmegaConf, which reads it, is not installed here: pip install omegaconf, or choose --profile local"
-        raise ConfigError(f"profile {path}: {told}") from error
+        advice = "pip install omegaconf, or choose --profile local"
+        raise ConfigError(f"profile {path} needs OmegaConf, which is not installed: {advice}") from error
     try:
         given: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except (YAMLError, OmegaConfBaseException, OSError) as error:
         raise ConfigError(f"profile {path}: {' '.join(str(error).split())}") from error
     if not isinstance(given, dict):
-        raise ConfigError(f"profile {path}: write settings, as in partition: gpu")
+        raise ConfigError(f"profile {path} has no settings: write lines such as partition: gpu")
     return given

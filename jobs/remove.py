@@ -1,10 +1,10 @@
-"""Remove cells, their pages and the nodes that are theirs alone.
+"""Remove cells, their pages, and nodes that no other cell needs.
 
-  dae-ssl remove 0123456789abcdef            what would go and what stays; nothing is changed
-  dae-ssl remove 0123456789abcdef --yes      and it goes
-  dae-ssl remove 0123 4567 --yes             several, by the beginnings of their keys
+  dae-ssl remove 0123456789abcdef            list what would be removed and what is kept; nothing is changed
+  dae-ssl remove 0123456789abcdef --yes      remove it
+  dae-ssl remove 0123 4567 --yes             remove several cells, given the first characters of their keys
 
-Cells that are being computed are refused, all of them. What MLflow has of a cell is a copy of its own, and stays there.
+If one of the cells is being computed, nothing is removed. The copies of cells in MLflow are kept.
 """
 
 import argparse
@@ -20,14 +20,15 @@ from jobs import asked
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the cells, and the word without which nothing is changed."""
+    """Add the cells, and `--yes`, without which nothing is changed."""
     parser.usage = f"{parser.prog} CELL... [--FLAG ...]"
-    parser.add_argument("cells", nargs="+", metavar="CELL", help="its key, as status shows it, or the beginning of it")
-    parser.add_argument("--yes", action="store_true", help="remove them; without this it is only told")
+    parser.add_argument("cells", nargs="+", metavar="CELL",
+                        help="key of a cell, as status shows it, or its first characters")  # fmt: skip
+    parser.add_argument("--yes", action="store_true", help="remove them; without this flag they are only listed")
 
 
 def run(given: argparse.Namespace) -> int:
-    """Tell what goes and what stays, and remove it if that is wanted; return 0. Raises StoreError."""
+    """List what will be removed and what is kept, and remove it with `--yes`; return 0. Raises StoreError."""
     store = Store(given.store)
     described = Descriptions(store)
     keys = [*described.cells, *described.damaged]
@@ -39,19 +40,19 @@ def run(given: argparse.Namespace) -> int:
     for stage, node in _folders(store, alone):
         print(f"  {stage} {node.key}: {said(weight(node.path))}")
     for (stage, key), cells in shared.items():
-        print(f"  {stage} {key} stays: {_words(cells)}")
+        print(f"  {stage} {key} is kept: {_words(cells)}")
     for stage, key in alone:
         if not plain(store.node(stage, key).path, store):
-            print(f"  {stage} {key} stays: it is behind a link, which is not followed")
+            print(f"  {stage} {key} is kept: it is behind a link, and links are not followed")
     if not given.yes:
-        print("nothing was changed: --yes removes it")
+        print("nothing was changed; --yes removes it")
         return 0
     freed = 0
-    for stage, node in reversed(_folders(store, alone)):  # readers first, so that what is left is whole
+    for stage, node in reversed(_folders(store, alone)):  # children first, so that none loses its parent
         freed += free_node(stage, node, described, leaving)
-    for cell in leaving:  # last: the same command goes on if this one is interrupted
+    for cell in leaving:  # last, so that the same command continues after an interruption
         freed += free_folder(store.cell(cell).path)
-    print(f"{said(freed)} freed; what MLflow has of {'it' if len(leaving) == 1 else 'them'} stays there")
+    print(f"{said(freed)} freed; copies in MLflow are kept")
     return 0
 
 
@@ -59,7 +60,7 @@ Ids = dict[tuple[str, str], list[str]]
 
 
 def apart(described: Descriptions, leaving: Sequence[str]) -> tuple[Ids, Ids]:
-    """Return the nodes that only cells need which are leaving, and those that others need too, with these others."""
+    """Return the nodes that only the removed cells need, and those that other cells need too, with these cells."""
     alone: Ids = {}
     shared: Ids = {}
     for id, cells in described.named().items():
@@ -70,21 +71,21 @@ def apart(described: Descriptions, leaving: Sequence[str]) -> tuple[Ids, Ids]:
 
 
 def _folders(store: Store, ids: Ids) -> list[tuple[str, Folder]]:
-    """Return those of the nodes that are there, parents first; what a link leads to is not there to be removed."""
+    """Return the folders of the nodes that exist, parents first, without those behind a link."""
     nodes = [(stage, store.node(stage, key)) for stage, key in sorted(ids, key=lambda id: config.STAGES.index(id[0]))]
     return [(stage, node) for stage, node in nodes if node.path.is_dir() and plain(node.path, store)]
 
 
 def _require_free(store: Store, described: Descriptions, leaving: Sequence[str], alone: Ids) -> None:
-    """Raise StoreError where a node is being computed, or where it cannot be told what other cells need."""
+    """Raise StoreError if a node is being computed, or if the description of another cell cannot be read."""
     for stage, key in alone:
         if (who := holder(store.node(stage, key).lock)) is not None:
             raise StoreError(f"{stage} {key} is being computed by {who}: stop it first (dae-ssl cancel), or wait")
     others = sorted(described.damaged - set(leaving))
     if alone and others:
         raise StoreError(
-            f"cell {others[0]!r} is described in no way that can be read, so that nobody knows what it shares: "
-            f"remove it first, or mend {store.cell(others[0]).path}"
+            f"the description of cell {others[0]!r} cannot be read, so the nodes that it needs are unknown: "
+            f"remove it first, or repair {store.cell(others[0]).path}"
         )
 
 

@@ -1,11 +1,11 @@
 """Draw the page of an experiment or of a cell, at any time.
 
   dae-ssl report tour
-  dae-ssl report study --scale small                    the reduced study, on a page of its own
+  dae-ssl report study --scale small                    the reduced study, which has its own page
   dae-ssl report method=dae method.embedding=l2 method.alpha=1
-  dae-ssl report 3f0c1d                                 a cell of the store, by the beginning of its key
+  dae-ssl report 3f0c1d                                 a cell of the store, given the first characters of its key
 
-What is not there yet is drawn as missing.
+The page marks what has not been measured yet as missing.
 """
 
 import argparse
@@ -25,15 +25,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Write the page and print where it is. Raises StoreError for a store that is not there."""
+    """Write the page and print its path. Raises StoreError if the store does not exist."""
     names, _ = asked.apart(given.words)
     store = Store(given.store)
     if names and names[0] in experiments.names():
         page = of_experiment(given)
     elif names and not any(folder.key.startswith(names[0]) for folder in store.cells()):
         hint, known = closest(names[0], experiments.names()), ", ".join(experiments.names())
-        there = f"no cell of {store.root} begins so, and no experiment is called so"
-        raise ConfigError(f"{names[0]!r}: {there}: {hint}choose {known}, or settings, as method=dae")
+        neither = f"{names[0]!r} is neither an experiment nor the beginning of a cell's key in {store.root}"
+        raise ConfigError(f"{neither}: {hint}choose {known}, or settings of a cell, such as method=dae")
     else:
         cell = asked.cell(given)
         cells.describe(cell, store)
@@ -43,13 +43,13 @@ def run(given: argparse.Namespace) -> int:
 
 
 def of_experiment(given: argparse.Namespace) -> Path:
-    """Write the page of an experiment, say how much of it is measured, and return where the page is."""
+    """Write the page of an experiment, print how much of it is measured, and return the path of the page."""
     from dae_ssl.report import standing
     from dae_ssl.report.experiment.page import write_experiment_page
 
     wanted = asked.experiment(given)
     if not wanted.store.root.is_dir():
-        raise StoreError(f"{wanted.store.root} is no store: name one, as in --store FOLDER")
+        raise StoreError(f"there is no store at {wanted.store.root}: name the store with --store FOLDER")
     print(standing.of_cells(wanted.cells, wanted.store).line())
     return write_experiment_page(
         wanted.experiment, wanted.sections, wanted.floors, wanted.store, variant=wanted.variant, tell=print
@@ -57,7 +57,7 @@ def of_experiment(given: argparse.Namespace) -> Path:
 
 
 def of_cell(cell: Cell, store: Store) -> Path:
-    """Write the page of a cell beside its floors, and return where it is."""
+    """Write the page of a cell, compared with its floors, and return its path."""
     from dae_ssl.report.cell.page import write_cell_page
 
     return write_cell_page(cell, store, cells.floors(cell))

@@ -1,11 +1,11 @@
-"""Save what was measured to a file of numbers, or load it.
+"""Save measured scores to a file, or load them into a store.
 
   dae-ssl results save study results/study-small.jsonl --scale small
   dae-ssl results load results/study-small.jsonl
 
-So what was measured is carried from one store to another, and kept with the code. What is loaded is shown by
-`dae-ssl report`, copied by `dae-ssl sync`, and not computed again. A file that is there already is added to. Features
-do not travel, and weights only where they are asked for: a node that needs what stayed behind has it computed again.
+A file of results carries scores from one store to another, and can be kept with the code. `dae-ssl report` shows loaded
+results, `dae-ssl sync` copies them, and they are not computed again. Saving adds to a file that exists. Features are
+never saved, and weights only with --weights: they are computed again if a new node needs them.
 """
 
 import argparse
@@ -24,96 +24,98 @@ from dae_ssl.store import Store
 from jobs.asked import Asked, add_experiment, add_words, apart, experiment
 
 BESIDE = "weights"
-"""The folder of encoders beside a file of results."""
+"""The name of the folder of encoders beside a file of results."""
 BESIDE_BYTES = 20 << 20
-"""What may lie there, since it is kept with the code: the first fourteen cells in order of their worth."""
+"""The most bytes in this folder, which is kept with the code: the encoders of fourteen cells, most valuable first."""
 
 
-SAVING = "Write what the store has of an experiment's cells to a file of results; one that is there is added to."
-LOADING = "Put what files of results hold into a store; what it has already stays as it is."
+SAVING = "Write the results of an experiment's cells from the store to a file, or add them to a file that exists."
+LOADING = "Add files of results to a store. Results that the store has already are not changed."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what is to be done with a file: it is saved or loaded."""
-    verbs = parser.add_subparsers(metavar="save | load", dest="direction", title="what is done")
-    what = "write what the store has of an experiment's cells"
+    """Add the words `save` and `load`, each with its arguments."""
+    verbs = parser.add_subparsers(metavar="save | load", dest="direction", title="actions")
+    what = "write the results of an experiment's cells to a file"
     saving = verbs.add_parser("save", help=what, description=SAVING, prog=f"{parser.prog} save")
     add_experiment(saving, "EXPERIMENT FILE [NAME=VALUE ...]")
     add_weights(saving)
     saving.set_defaults(carry=save)
     loading = verbs.add_parser(
-        "load", help="put files of results into a store", description=LOADING, prog=f"{parser.prog} load"
+        "load", help="add files of results to a store", description=LOADING, prog=f"{parser.prog} load"
     )
     add_words(loading, "FILE...", "files that `dae-ssl results save` has written")
-    loading.add_argument("--weights", metavar="FOLDER", help="of encoders (`weights` beside a file, where that is)")
-    loading.add_argument("--no-weights", action="store_true", help="numbers only")
+    loading.add_argument("--weights", metavar="FOLDER",
+                         help="folder of encoders; default: `weights` beside the file, if it exists")  # fmt: skip
+    loading.add_argument("--no-weights", action="store_true", help="load scores, but no encoders")
     loading.set_defaults(carry=load)
 
 
 def add_weights(parser: argparse._ActionsContainer) -> None:
-    """Add whether final encoders are kept, and where."""
+    """Add the flag that saves the final encoders too."""
     parser.add_argument("--weights", nargs="?", const=True, metavar="FOLDER",
-                        help="also the final encoders, as KEY.safetensors in a folder (`weights` beside the file), "
-                        "listed in a README.md")  # fmt: skip
+                        help="save the final encoders too, as KEY.safetensors with a README.md that lists them, in "
+                        "FOLDER; default: `weights` beside the file")  # fmt: skip
 
 
 def run(given: argparse.Namespace) -> int:
-    """Save or load."""
+    """Save or load results; return 0."""
     given.carry(given)
     return 0
 
 
 def save(given: argparse.Namespace) -> None:
-    """Write what the store has of an experiment's cells."""
+    """Write the results of an experiment's cells to a file. Raises ConfigError or StoreError."""
     names, changes = apart(given.words)
     if len(names) != 2:
-        raise ConfigError(f"{' '.join(names)!r}: name an experiment and a file, as in study results/study-small.jsonl")
+        what = "results save needs an experiment and a file, such as study results/study-small.jsonl"
+        raise ConfigError(f"{what}, and not {' '.join(names)!r}")
     asked = experiment(argparse.Namespace(**vars(given) | {"words": [names[0], *changes]}))
     kept = Kept.named(names[1], given.weights, "FILE")
     path, folder = kept.file.path, kept.folder
     if not (Archive.read(path).nodes or any(cells.current_records(cell, asked.store) for cell in asked.cells)):
         raise StoreError(
-            f"nothing of {asked.experiment.name} is done in {asked.store.root}: name the store, as in --store FOLDER"
+            f"no node of {asked.experiment.name} is done in {asked.store.root}: name another store with --store FOLDER"
         )
     archive, new, brought, left_out = kept.write(asked, asked.cells)
     wanted = {id for cell in asked.cells for id in config.keys(cell).items()}
-    there = len(wanted & archive.nodes.keys())
+    held = len(wanted & archive.nodes.keys())
     print(f"{path}: {len(archive.nodes)} nodes of {len(archive.cells)} cells, {new} of them new; "
-          f"{there} of the {len(wanted)} of {asked.experiment.name}")  # fmt: skip
+          f"it has {held} of the {len(wanted)} nodes of {asked.experiment.name}")  # fmt: skip
     if folder is not None:
         print(f"{folder}: {len(encoders.present(archive, folder))} encoders, {brought} of them new" + beyond(left_out))
 
 
 @dataclass
 class Kept:
-    """A file of results to which cells are added, with their encoders beside it if these are asked for."""
+    """A file of results to which cells are added, and the folder of their encoders if these are saved too."""
 
     file: File
     folder: Path | None
-    """Where the encoders lie; None where none are kept."""
+    """The folder of the encoders; None if none are saved."""
 
     @classmethod
     def archive(cls, asked: Asked) -> "Kept":
-        """Return what `--archive` and `--weights` name. Raises ConfigError or StoreError for what cannot be written."""
+        """Return the file and folder of `--archive` and `--weights`. Raises ConfigError or StoreError."""
         return cls.named(asked.options["archive"], asked.options["weights"], "--archive")
 
     @classmethod
     def named(cls, file: object, weights: object, called: str) -> "Kept":
-        """Return a file and the folder of its encoders. Raises ConfigError or StoreError for what cannot be written."""
+        """Return a file and the folder of its encoders. Raises ConfigError or StoreError if they cannot be written."""
         path = Path(str(file))
         with explained(path):
-            there = bool(str(file)) and (path.is_file() or not path.exists())
-            require(there, called, str(file), "a file, as results/study-small.jsonl")
+            possible = bool(str(file)) and (path.is_file() or not path.exists())
+            require(possible, called, str(file), "a file, such as results/study-small.jsonl")
         folder = weights_folder(weights, path)
         if folder is not None:
             encoders.require_own(folder)
         return cls(File(path), folder)
 
     def write(self, asked: Asked, cells: Iterable[Cell]) -> tuple[Archive, int, int, int]:
-        """Add what the store has of some cells. Raises StoreError for what cannot be written.
+        """Add the results of cells from the store to the file. Raises StoreError if it cannot be written.
 
-        Return all that the file holds, how many nodes of it are new, how many encoders are, and how many of these are
-        left out because they would be too much beside it.
+        Return the contents of the file, the number of new nodes, the number of new encoders, and the number of
+        encoders that are left out because the folder beside the file would become too large.
         """
         added, path = list(cells), self.file.path
         with self.file.adding(added, asked.store, pictured=pictured(asked)) as (archive, new):
@@ -125,10 +127,10 @@ class Kept:
 
 
 def weights_folder(given: object, path: Path) -> Path | None:
-    """Return where the encoders of a file of results are to be: True is beside it, None is nowhere."""
+    """Return the folder of the encoders of a file of results: True means the one beside it, None means no folder."""
     if given is None:
         return None
-    require(given != "", "--weights", given, "a folder, or leave its name out")
+    require(given != "", "--weights", given, "a folder, or write --weights without a value")
     folder = path.parent / BESIDE if given is True else Path(str(given))
     with explained(folder):
         require(not folder.exists() or folder.is_dir(), "--weights", str(folder), "a folder")
@@ -136,36 +138,39 @@ def weights_folder(given: object, path: Path) -> Path | None:
 
 
 def bound(folder: Path, path: Path) -> int | None:
-    """Return how many bytes of encoders may lie beside a file of results; any number in a folder that was named."""
+    """Return the most bytes of encoders in the folder beside a file of results; None, no limit, for another folder."""
     return BESIDE_BYTES if folder == path.parent / BESIDE else None
 
 
 def beyond(left_out: int) -> str:
-    """Return what is to be said of encoders that were left out, in half a sentence."""
-    kept = f"they would be more than {BESIDE_BYTES >> 20} MB beside the results; --weights FOLDER takes all"
-    return f"; {left_out} are left out, since {kept}" if left_out else ""
+    """Return the end of a sentence on the encoders that were left out; "" if none were."""
+    reason = f"all would take more than {BESIDE_BYTES >> 20} MB beside the results; --weights FOLDER saves all"
+    return f"; {left_out} are left out, since {reason}" if left_out else ""
 
 
 def pictured(asked: Asked) -> list[Cell]:
-    """Return the cells of which an exhibit shows pictures: of every row, or of any, with their first seed."""
-    found = []
+    """Return the cells whose pictures an exhibit shows: those of every row, or of one row, with the first seed."""
+    shown = []
     for section in asked.sections:
         kinds = {type(exhibit) for exhibit in section.exhibits}
         first = [of_row[0] for of_row in section.cells.values()]
-        found += first if Pictures in kinds else first[:1] if Strengths in kinds else []
-    return found
+        shown += first if Pictures in kinds else first[:1] if Strengths in kinds else []
+    return shown
 
 
 def load(given: argparse.Namespace) -> None:
-    """Put files of results into a store."""
+    """Add files of results to a store. Raises ConfigError or StoreError before anything is written."""
     files = [Path(word) for word in given.words]
-    require(bool(files), "FILE", "", "one or more that `dae-ssl results save` has written")
+    if not files:
+        raise ConfigError("results load needs a file: name one or more that `dae-ssl results save` has written")
     for path in files:  # all of them, before the first is loaded
-        require(_is_file(path), "FILE", str(path), "one that is there, written by `dae-ssl results save`")
+        if not _is_file(path):
+            raise ConfigError(f"{path} is not a file: name one that `dae-ssl results save` has written")
     archives = {path: Archive.read(path) for path in files}
     for path, archive in archives.items():
-        require(bool(archive.nodes), "FILE", str(path), "one that holds results")
-        archive.described()  # raises for cells that this version does not know
+        if not archive.nodes:
+            raise ConfigError(f"{path} has no results: name a file that `dae-ssl results save` has written")
+        archive.described()  # raises for cells that this version cannot read
     named = None if given.no_weights else True if given.weights is None else given.weights
     brought = {path: _brought(archive, path, named) for path, archive in archives.items()}
     anything = given.weights is None or given.no_weights or any(brought.values())
@@ -181,11 +186,11 @@ def load(given: argparse.Namespace) -> None:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # as for a name that is too long
+    except OSError:  # for example if the name is too long
         return False
 
 
 def _brought(archive: Archive, path: Path, named: object) -> dict[Path, Encoder]:
-    """Return the encoders that come with a file of results."""
+    """Return the encoders that belong to a file of results."""
     folder = weights_folder(named, path)
     return {} if folder is None else encoders.present(archive, folder)

@@ -39,8 +39,8 @@ SMALL: Settings = {
     "kmeans": {"restarts": 2},
 }
 
-# The study on all of its images, for 4 of its 300 epochs: a cell in minutes to half an hour on a CPU. A hundredth of the
-# study's steps need a larger learning rate and smaller batches.
+# The study on all of its images, for 4 of its 300 epochs: a cell in minutes to half an hour on a CPU. So few steps need
+# a larger learning rate and smaller batches.
 SHORT: Settings = {
     "optimisation": {"epochs": 4, "batch_size": 128, "learning_rate": 0.001, "checkpoints": [1, 2, 3]},
 }

@@ -1,6 +1,6 @@
-"""Between the command line and typed settings: one cell, composed with Hydra or without, and mistakes in one line.
+"""Compose the typed settings of one cell from words of the command line, with Hydra or without.
 
-Only `jobs.run` needs Hydra, for sweeps; the same words give the same cell here.
+Only `dae-ssl run` needs Hydra, for sweeps; without Hydra the same words give the same cell.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -15,7 +15,7 @@ PARTS = tuple(name for name in Cell.__dataclass_fields__ if name != "method")
 
 
 def register() -> None:
-    """Tell Hydra every setting with its default, and every method, scale and variant as an option of its group."""
+    """Register with Hydra every setting with its default, and every method, scale and variant as a group option."""
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()
@@ -29,10 +29,10 @@ def register() -> None:
 
 
 def composed(words: Sequence[str], named: Mapping[str, Any]) -> Cell:
-    """Return the cell of some NAME=VALUE words and of the scale and variant that are named, if they are.
+    """Return the cell that NAME=VALUE words describe, with the scale and variant in `named`, if any.
 
-    What the words leave out is at its default. Raises ConfigError for a word that is not understood or names no
-    setting.
+    Settings that are not named have their defaults. Raises ConfigError for a word that cannot be parsed or that names
+    no setting.
     """
     given = values.parsed(words)
     check([name for name, _ in given], [value for name, value in given if name == "method"])
@@ -41,9 +41,10 @@ def composed(words: Sequence[str], named: Mapping[str, Any]) -> Cell:
 
 
 def check(names: Sequence[str], methods: Collection[object]) -> None:
-    """Raise ConfigError unless each name is a setting of a cell with one of the methods, of which there must be one."""
+    """Raise ConfigError if there is no method, or if a name is not a setting of a cell with one of the methods."""
     if not methods:
-        raise ConfigError(f"method is not given: choose {', '.join(sorted(Method.registry))}")
+        choices = ", ".join(sorted(Method.registry))
+        raise ConfigError(f"the method is missing: write method=NAME, where NAME is one of {choices}")
     known = {"method"} | config.flat(config.settings(config.cell(method="random"))).keys()
     for method in methods:
         known |= {f"method.{setting}" for setting in config.settings(config.method(str(method), {}))}
@@ -55,5 +56,5 @@ def check(names: Sequence[str], methods: Collection[object]) -> None:
 
 
 def cell(given: Mapping[str, Any]) -> Cell:
-    """Return the cell that composed settings describe, those of where it runs left aside."""
+    """Return the cell that composed settings describe, without the settings on where it runs."""
     return config.cell({part: given[part] for part in (*PARTS, "method") if part in given})

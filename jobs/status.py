@@ -1,9 +1,9 @@
-"""Show how far an experiment is, and why what failed did.
+"""Show the state of an experiment's cells, and why nodes failed.
 
   dae-ssl status methods --profile gpu4
-  dae-ssl status methods --profile gpu4 --watch       again every few seconds, until nothing runs
+  dae-ssl status methods --profile gpu4 --watch       update every few seconds until nothing runs
 
-A line for each cell, a word for each stage. Exits 1 if something failed.
+Each line is a cell, with the state of each of its stages. The exit code is 1 if a node failed.
 """
 
 import argparse
@@ -24,13 +24,13 @@ LAST_LINES = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add an experiment."""
+    """Add an experiment and `--watch`."""
     add_experiment(parser)
-    parser.add_argument("--watch", action="store_true", help="again every few seconds, until nothing runs")
+    parser.add_argument("--watch", action="store_true", help="update every few seconds until nothing runs")
 
 
 def run(given: argparse.Namespace) -> int:
-    """Print the table; return 1 if something failed."""
+    """Print the table; return 1 if a node failed, or 0."""
     asked = experiment(given)
     if given.watch:
         seen = board.watch(asked.labelled, lambda: look(asked))
@@ -40,7 +40,7 @@ def run(given: argparse.Namespace) -> int:
     for line in disk.lines(asked.store):
         print(line)
     print_failures(asked, seen)
-    return 1 if any(found.word == "failed" for found, _ in seen.values()) else 0
+    return 1 if any(node_state.word == "failed" for node_state, _ in seen.values()) else 0
 
 
 def look(asked: Asked) -> dict[NodeId, tuple[Seen, Node]]:
@@ -56,18 +56,18 @@ def look(asked: Asked) -> dict[NodeId, tuple[Seen, Node]]:
 
 
 def print_failures(asked: Asked, seen: Mapping[NodeId, tuple[Seen, Node]]) -> None:
-    """Print of each failed node the reason, the end of its log, and the command that runs its cell here."""
-    for (stage, key), (found, node) in seen.items():
-        if found.word != "failed":
+    """Print for each failed node the reason, the end of its log, and the command that computes its cell here."""
+    for (stage, key), (state, node) in seen.items():
+        if state.word != "failed":
             continue
-        print(f"\n{stage} {key} failed: {found.detail}")
-        if found.log is not None and found.log.exists():
-            print(f"  {found.log}:")
-            for line in found.log.read_text(errors="replace").splitlines()[-LAST_LINES:]:
+        print(f"\n{stage} {key} failed: {state.detail}")
+        if state.log is not None and state.log.exists():
+            print(f"  {state.log}:")
+            for line in state.log.read_text(errors="replace").splitlines()[-LAST_LINES:]:
                 print(f"    {line}")
-        print(f"  here: {command(node.cell, asked)}")
+        print(f"  to compute the cell on this machine: {command(node.cell, asked)}")
 
 
 def command(cell: Cell, asked: Asked) -> str:
-    """Return the command that computes a cell here."""
+    """Return the command that computes a cell on this machine."""
     return f"{run_again(cell)} {shlex.join(['--store', str(asked.store.root)])} --no-floors"

@@ -1,11 +1,11 @@
-"""Copy to MLflow whatever it lacks of the cells in a store.
+"""Copy the cells of a store to MLflow.
 
   dae-ssl sync
-  dae-ssl sync --profile gpu4                                      to the server that the profile names
+  dae-ssl sync --profile gpu4                                      copy to the server that the profile names
   MLFLOW_TRACKING_URI=https://tracking.example dae-ssl sync
 
-Run twice, nothing doubles. Without a server it goes to SQLite in the store. A name and a password are read from
-MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.
+Only what MLflow lacks is copied, so the command can be repeated. Without a server the copy goes to an SQLite file in
+the store. The user name and password are read from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.
 """
 
 import argparse
@@ -20,42 +20,42 @@ from jobs import asked, profiles
 from jobs.endings import fail
 
 NOT_ALL = 1
-"""The exit code where the server did not take all of it."""
+"""The exit code if some cells were not copied in full."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add where it is copied to."""
+    """Add the experiment in MLflow, the profile that names the server, and `--dry-run`."""
     asked.add_mlflow_experiment(parser)
-    asked.add_profile(parser, help="whose tracking_uri it is copied to")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be copied where, and send nothing")
+    asked.add_profile(parser, help="profile whose tracking_uri names the server")
+    parser.add_argument("--dry-run", action="store_true", help="list what would be copied and where; copy nothing")
 
 
 def run(given: argparse.Namespace) -> int:
-    """Copy every cell; return 1 if the server did not take all of it. Raises ConfigError where there is nothing."""
+    """Copy every cell; return 1 if some were not copied in full. Raises ConfigError if the store has no cells."""
     from dae_ssl.tracking import server
 
     store = Store(given.store)
     named = profiles.profile(given.profile).tracking_uri if given.profile else None
     uri, folders = named or server.tracking_uri(store.root), store.cells()
     if not folders:
-        raise ConfigError(f"{store.root} holds no cells: name the store, as in --store FOLDER")
-    print(f"to {server.address(uri)}")
+        raise ConfigError(f"{store.root} has no cells: name another store with --store FOLDER")
+    print(f"copying to {server.address(uri)}")
     try:
         whole = copied(folders, store, uri, given.mlflow_experiment, dry=given.dry_run)
     except server.AwayError as error:
         return fail(error, NOT_ALL)
     if not whole:
-        return fail("some cells are not copied in full: run again", NOT_ALL)
-    with contextlib.suppress(server.TrackError):  # it took every cell, so that only the view may be missing
+        return fail("some cells were not copied in full: run the command again", NOT_ALL)
+    with contextlib.suppress(server.TrackError):  # every cell is copied, so only the view can be missing
         if not given.dry_run:
             print(server.prepare(uri, given.mlflow_experiment))
     return 0
 
 
 def copied(folders: Sequence[Folder], store: Store, uri: str, experiment: str, *, dry: bool) -> bool:
-    """Copy each cell of which anything was computed, a line for each, and tell whether all of it was taken.
+    """Copy every cell that has been started, print a line for each, and return whether all were copied in full.
 
-    Raises server.AwayError.
+    Raises server.AwayError if the server cannot be reached.
     """
     from dae_ssl.tracking import copying, runs, server
 

@@ -1,9 +1,9 @@
 """Print the versions that results depend on.
 
   dae-ssl versions
-  dae-ssl versions --lock requirements.lock      compared with what the file pins
+  dae-ssl versions --lock requirements.lock      compare them with the versions that a lock file pins
 
-Exits 1 if what is loaded is not what is pinned.
+The exit code is 1 if a loaded version is not the pinned one.
 """
 
 import argparse
@@ -22,16 +22,16 @@ PINS = {
     "cudnn": r"nvidia-cudnn(-cu\d+)?",
     "nccl": r"nvidia-nccl(-cu\d+)?",
 }
-"""The package, as a pattern, whose pinned version each loaded library must have."""
+"""For each loaded library, a pattern of the package whose pinned version it must have."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the versions are compared with."""
-    parser.add_argument("--lock", type=grammar.path, metavar="FILE", help="hash-locked requirements to compare with")
+    """Add the lock file."""
+    parser.add_argument("--lock", type=grammar.path, metavar="FILE", help="requirements file to compare with")
 
 
 def run(given: argparse.Namespace) -> int:
-    """Print a line for each; return 1 if one differs from its pin. Raises ConfigError if there are no pins."""
+    """Print each version; return 1 if one differs from its pin. Raises ConfigError if the file has no pins."""
     found = loaded()
     for name, version in found.items():
         print(f"{name:14}{version}")
@@ -42,7 +42,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def loaded() -> dict[str, str]:
-    """Return the versions of packages, and of CUDA's libraries as PyTorch has loaded them, with or without a GPU."""
+    """Return the versions of packages, and of the CUDA libraries that PyTorch has loaded, with or without a GPU."""
     import torch
 
     from dae_ssl.compute import provenance
@@ -61,7 +61,7 @@ def pinned(lock: Path) -> dict[str, str]:
     try:
         lines = lock.read_text().splitlines()
     except OSError as error:
-        raise ConfigError(f"--lock {lock}: {error.strerror}: name a requirements file with ==") from error
+        raise ConfigError(f"--lock {lock}: {error.strerror}: name a requirements file that pins with ==") from error
     pins = dict(re.findall(r"^([\w.-]+)==([\w.+]+)", "\n".join(lines), re.MULTILINE))
     found = {
         library: version
@@ -70,14 +70,14 @@ def pinned(lock: Path) -> dict[str, str]:
         if re.fullmatch(package, name)
     }
     if "torch" not in found:
-        raise ConfigError(f"--lock {lock} pins no torch: name a requirements file with torch==")
+        raise ConfigError(f"--lock {lock} does not pin torch: name a requirements file with torch==")
     return found
 
 
 def differences(found: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
-    """Return a line for each library that is not there in the pinned version.
+    """Return a line for each library that is not loaded in the pinned version.
 
-    Libraries tell fewer parts of their version than packages have, and PyTorch's own carries its build behind a plus.
+    A library may report fewer parts of its version than its package has, and PyTorch appends its build after a plus.
     """
     wrong = []
     for library, version in wanted.items():

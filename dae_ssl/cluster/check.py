@@ -1,7 +1,7 @@
-"""What of a profile will not work, told before anything is queued. Sends nothing and leaves nothing behind.
+"""Check a profile before anything is queued. The checks submit no job and leave no file behind.
 
-Each question is a function and each answer a `Finding`. What can be seen from here is looked at here; what SLURM makes
-of the profile is in `judge`.
+Each check is a function, and each result a `Finding`. This module checks what this machine can see; `judge` checks the
+profile against SLURM.
 """
 
 import shutil
@@ -25,17 +25,17 @@ from dae_ssl.store import Store
 from dae_ssl.tracking import server
 
 RUNS_WITH = ("slurm/after_task.sh", "jobs/compute.py")
-"""What a task needs of the code beside the package; the first puts it into the queue again."""
+"""The files outside the package that a task needs; the first one requeues it."""
 OWN_DISKS = ("/tmp", "/var/tmp", "/dev/shm", "/run")
-"""Folders that each machine usually has for itself."""
+"""Folders that are usually local to each machine."""
 FORGETFUL = {"-e", "--cleanenv", "-C", "--containall"}
-"""Options of Apptainer that keep a task's environment from it."""
+"""Options of Apptainer that hide the environment from a task."""
 SECONDS = 10
-"""How long the tracking server may take to answer."""
+"""The timeout of the tracking server."""
 
 
 def findings(profile: Profile, store: Store, cells: Sequence[Cell] = ()) -> Iterator[Finding]:
-    """Yield an answer to each question as soon as it is found; `cells` add those about data and arrays."""
+    """Yield the result of each check as soon as it is known; with `cells`, data, disk and arrays are checked too."""
     yield written(store, local=profile.launcher == "local")
     yield from prepared(store, cells)
     if cells:
@@ -53,26 +53,26 @@ def findings(profile: Profile, store: Store, cells: Sequence[Cell] = ()) -> Iter
 
 
 def written(store: Store, *, local: bool) -> Finding:
-    """Tell whether the store can be written from here, and whether other machines are likely to see it."""
+    """Check that the store can be written from here, and that other machines are likely to see it."""
     root = store.root.resolve()
-    there = next(folder for folder in (root, *root.parents) if folder.exists())
+    existing = next(folder for folder in (root, *root.parents) if folder.exists())
     try:
-        with explained(there), tempfile.TemporaryFile(dir=there):
+        with explained(existing), tempfile.TemporaryFile(dir=existing):
             pass
     except StoreError as error:
         return Finding("store", WRONG, str(error))
-    can = f"{root} can be {'written' if there == root else f'made in {there}'}"
+    writable = f"{root} can be {'written' if existing == root else f'created in {existing}'}"
     own_disk = next((path for path in OWN_DISKS if root.is_relative_to(path)), None)
     if local:
-        return Finding("store", OK, can)
+        return Finding("store", OK, writable)
     if own_disk is not None:
-        alone = f"{own_disk} is mostly a disk of this machine alone: the cluster's machines must see it"
-        return Finding("store", UNKNOWN, f"{can}, but {alone}")
-    return Finding("store", OK, f"{can} from here; the cluster's machines must see it under the same path")
+        message = f"{writable}, but {own_disk} is usually a local disk: the cluster's machines must see the store"
+        return Finding("store", UNKNOWN, message)
+    return Finding("store", OK, f"{writable} from here; the cluster's machines must see it under the same path")
 
 
 def prepared(store: Store, cells: Sequence[Cell]) -> Iterator[Finding]:
-    """Tell what the prepared data sets lack for some cells, each reason once."""
+    """Check that the data sets are prepared and large enough for the cells; yield each reason once."""
     reasons: dict[str, int] = {}
     for cell in cells:
         try:
@@ -82,62 +82,62 @@ def prepared(store: Store, cells: Sequence[Cell]) -> Iterator[Finding]:
     for reason, count in reasons.items():
         yield Finding("data", WRONG, f"{reason} ({count} of {len(cells)} cells)")
     if cells and not reasons:
-        yield Finding("data", OK, f"prepared for all of {len(cells)} cells")
+        yield Finding("data", OK, f"prepared for all {len(cells)} cells")
 
 
 def roomy(profile: Profile, store: Store, cells: Sequence[Cell]) -> Finding:
-    """Tell whether what the cells lack fits the disk; a quota may be less than what it has free."""
+    """Check that the missing nodes of the cells fit the disk; a quota may be smaller than the free space."""
     planned = plan.make(cells, store, profile)
-    needed, there = room.needed(planned, profile, store)[room.keeps(planned, profile, store)], disk.free(store)
+    needed, free = room.needed(planned, profile, store)[room.keeps(planned, profile, store)], disk.free(store)
     drops = "set keep_features: false in the profile, or " if room.keeps(planned, profile, store) else ""
-    told = f"{said(needed.peak)} at the peak and {said(needed.end)} in the end, and {said(there)} are free"
-    if needed.peak <= there:
-        return Finding("disk", UNKNOWN if needed.unknown else OK, told)
-    verdict = WRONG if needed.end > there else UNKNOWN  # that all tasks are at work at the same time is not certain
-    return Finding("disk", verdict, f"{told}: {drops}free some, as `dae-ssl clean` tells, or choose another store")
+    amounts = f"needs {said(needed.peak)} at the peak and {said(needed.end)} in the end; {said(free)} are free"
+    if needed.peak <= free:
+        return Finding("disk", UNKNOWN if needed.unknown else OK, amounts)
+    verdict = WRONG if needed.end > free else UNKNOWN  # not all tasks need to run at the same time
+    return Finding("disk", verdict, f"{amounts}: {drops}free space with `dae-ssl clean`, or choose another store")
 
 
 def device_here(profile: Profile) -> Finding:
-    """Tell whether this machine has the GPUs that a local profile's ranks need."""
+    """Check that this machine has the GPUs that a local profile's ranks need."""
     import torch
 
     pretrain, gpus = profile.stages.pretrain, torch.cuda.device_count()
     if pretrain.machines > 1:
-        return Finding(
-            "device", WRONG, f"stages.pretrain.machines={pretrain.machines}: launcher local has this machine only"
-        )
+        advice = "choose 1, since launcher local uses only this machine"
+        return Finding("device", WRONG, f"stages.pretrain.machines={pretrain.machines}: {advice}")
     if profile.device == "cpu" or (profile.device == "auto" and gpus == 0):
         return Finding("device", OK, "the CPU")
     needed = pretrain.ranks_per_machine
-    told = f"{needed} ranks, each on a GPU of its own, and this machine has {gpus} GPUs"
+    counts = f"{needed} ranks need a GPU each, and this machine has {gpus} GPUs"
     if gpus < needed:
-        return Finding("device", WRONG, f"{profile.device}: {told}: choose device cpu or fewer ranks_per_machine")
-    return Finding("device", OK, told)
+        return Finding("device", WRONG, f"{profile.device}: {counts}: choose device cpu or fewer ranks_per_machine")
+    return Finding("device", OK, counts)
 
 
 def code(root: Path) -> Finding:
-    """Tell whether what tasks run besides the package lies beside it, to be taken into their snapshot."""
+    """Check that the other files that tasks run lie beside the package, so that a snapshot can copy them."""
     missing = [name for name in RUNS_WITH if not (root / name).is_file()]
     if missing:
         return Finding("code", WRONG, f"{', '.join(missing)} is not in {root}: run this from a checkout of the project")
-    return Finding("code", OK, f"{root}, of which each submission takes a snapshot")
+    return Finding("code", OK, f"each submission takes a snapshot of {root}")
 
 
 def started(profile: Profile) -> Iterator[Finding]:
-    """Tell whether image, container command and Python are there, as far as this machine can tell."""
+    """Check that the image, the container command and Python exist, as far as this machine can see."""
     search = passed(profile).get("PATH")
     if profile.image is not None:
-        there = image_digest(profile.image) or Path(profile.image).is_file()
-        advice = "build it, or correct `image` in the profile: a file, or NAME@sha256:..."
+        exists = image_digest(profile.image) or Path(profile.image).is_file()
+        advice = "build it, or set `image` in the profile to a file or to NAME@sha256:..."
         yield Finding(
-            "image", OK if there else WRONG, profile.image if there else f"{profile.image} is no file: {advice}"
+            "image", OK if exists else WRONG, profile.image if exists else f"{profile.image} is not a file: {advice}"
         )
     if profile.container:
         if profile.image is None:
-            yield Finding("image", UNKNOWN, "the profile names none: commit records will not tell what cells ran in")
+            yield Finding("image", UNKNOWN, "the profile sets no image, so commit records will not name the container")
         if lost := FORGETFUL.intersection(profile.container):
-            told = f"with {', '.join(sorted(lost))} tasks lack the variables that tell them what to do: leave it out"
-            yield Finding("container", WRONG, told)
+            options = ", ".join(sorted(lost))
+            message = f"{options} hides the environment that tasks need: leave it out of `container` in the profile"
+            yield Finding("container", WRONG, message)
         yield _program("container", profile.container[0], search)
         return
     python = profile.python or sys.executable
@@ -154,13 +154,14 @@ def _program(subject: str, command: str, search: str | None) -> Finding:
 
 
 def tracked(uri: str | None) -> Iterator[Finding]:
-    """Tell whether the tracking server answers here, and takes the name and password of this environment."""
+    """Check that the tracking server answers here and accepts the user name and password of this environment."""
     if uri is None:
         return
     scheme = uri.rpartition("://")[0]
     if scheme.lower() not in ("http", "https"):
-        told = f"{scheme or 'a file'} is no server that can be asked: the cluster's machines must reach it as it stands"
-        yield Finding("tracking", UNKNOWN, told)
+        kind = f"a {scheme} address" if scheme else "a file"
+        message = f"{kind} cannot be checked here: the cluster's machines must reach it under the same address"
+        yield Finding("tracking", UNKNOWN, message)
         return
     try:
         with server.settings(SECONDS):
@@ -168,5 +169,5 @@ def tracked(uri: str | None) -> Iterator[Finding]:
     except server.AwayError as error:
         yield Finding("tracking", WRONG, str(error))
     else:
-        answers = f"{server.address(uri)} answers here and lets you in"
+        answers = f"{server.address(uri)} answers here and accepts your credentials"
         yield Finding("tracking", OK, f"{answers}; the cluster's machines must reach it too")

@@ -1,13 +1,13 @@
-"""One answer to a question about a profile: what was looked at, whether it will do, and a line of words."""
+"""One result of a check of a profile: what was checked, the verdict, and one line of explanation."""
 
 from dataclasses import dataclass
 
-OK, WRONG, UNKNOWN = "ok", "will not work", "cannot be told"
+OK, WRONG, UNKNOWN = "ok", "will not work", "not certain"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One answer: what was looked at, one of OK, WRONG and UNKNOWN, and a line of words."""
+    """What was checked, the verdict (OK, WRONG or UNKNOWN), and one line of explanation."""
 
     subject: str
     verdict: str

@@ -1,7 +1,7 @@
-"""A plan -> SLURM arrays: what is to be sent is written down, then sent, then SLURM's answer is written down.
+"""Submit a plan as SLURM arrays: record the intention, submit, then record SLURM's answer.
 
-A submitter that is killed between the last two leaves an array that SLURM has and nobody knows: the next submission
-finds it by its name or comment and adopts it.
+A submitter that is killed between the last two steps leaves an array in SLURM's queue whose id is not recorded: the
+next submission finds it by its name or comment and adopts it.
 """
 
 import dataclasses
@@ -24,12 +24,12 @@ from dae_ssl.planning.profile import Profile
 from dae_ssl.store import LAUNCH, Store
 
 ADOPTION_SECONDS = 10.0
-"""How long an array may take to show in the queue after its submitter was killed."""
+"""How long an array may take to appear in the queue after its submitter was killed."""
 
 
 def intend(plan: Plan, store: Store, profile: Profile, *, experiment: str, mlflow_experiment: str) -> Launch:
-    """Write down what is to be sent, the tasks of every array, and a snapshot of the code; return the submission."""
-    running = source(store, profile)
+    """Record a submission, the tasks of its arrays and a snapshot of the code in the store; return the submission."""
+    task_source = source(store, profile)
     folder = store.launch(f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}")
     folder.create()
     settings = _resolved_once()
@@ -43,13 +43,13 @@ def intend(plan: Plan, store: Store, profile: Profile, *, experiment: str, mlflo
         array.name: {"stage": array.stage, "indices": array.indices(), "after": array.after} for array in plan.arrays
     }
     intent = {"experiment": experiment, "profile": dataclasses.asdict(profile), "arrays": arrays,
-              **dataclasses.asdict(running)}  # fmt: skip
+              **dataclasses.asdict(task_source)}  # fmt: skip
     write_json(folder.product(LAUNCH), intent)
     return Launch(folder, intent)
 
 
 def _resolved_once() -> Callable[[Cell], Mapping[str, Any]]:
-    """Return what gives a cell's settings, resolved once for all of its nodes."""
+    """Return a function that gives the settings of a cell and resolves them only once for all of its nodes."""
     known: dict[int, Mapping[str, Any]] = {}
 
     def settings(cell: Cell) -> Mapping[str, Any]:
@@ -60,13 +60,13 @@ def _resolved_once() -> Callable[[Cell], Mapping[str, Any]]:
     return settings
 
 
-# ---------------------------------------------------------------------------------- sending
+# ---------------------------------------------------------------------------------- submitting
 
 
 def send(launch: Launch, plan: Plan, store: Store, profile: Profile, tell: Callable[[str], None] = print) -> None:
-    """Send the arrays of a submission, parents first.
+    """Submit the arrays of a submission, parents first.
 
-    Raises SlurmError in SLURM's own words when it takes no more; what was sent is known and stays.
+    Raises SlurmError with SLURM's own message if it refuses one; the arrays that were submitted before stay recorded.
     """
     for array in plan.arrays:
         after = array.after if array.after is None or array.after.isdigit() else launch.job(array.after)
@@ -74,22 +74,21 @@ def send(launch: Launch, plan: Plan, store: Store, profile: Profile, tell: Calla
             with sending(profile, array.name):
                 job = script(launch, array, after, store, profile).send()
         except SlurmError:
-            # This one may have reached SLURM, whose answer was lost; the next submission looks for it.
+            # This array may have reached SLURM and only the answer was lost; the next submission looks for it.
             for unsent in launch.arrays()[launch.arrays().index(array.name) + 1 :]:
                 launch.settle(unsent, None)
             raise
         launch.settle(array.name, job)
-        tell(
-            f"{array.name}: job {job}, {len(array.tasks)} tasks" + (f", each after its own of {after}" if after else "")
-        )
+        waits = f", each starts after the task of job {after} with the same index" if after else ""
+        tell(f"{array.name}: job {job}, {len(array.tasks)} tasks{waits}")
 
 
 def script(launch: Launch, array: Array, after: str | None, store: Store, profile: Profile) -> Script:
-    """Return the batch script of an array whose parents, if it waits for any, are in job `after`."""
+    """Return the batch script of an array; `after` is the job of the array that it waits for, if any."""
     tasks_file = launch.folder.product(f"{array.name}.jsonl").resolve()
     further: dict[str, str | bool] = {"array": f"{array.indices()}%{profile.array_parallelism}"}
     if after is not None:
-        # Where the cluster does not see to it, dependents of a failed task would wait for ever.
+        # Unless the cluster's configuration says so already, tasks that depend on a failed one would wait for ever.
         further |= {"dependency": f"aftercorr:{after}", "kill-on-invalid-dep": "yes"}
     composer = executor(
         profile, array.resources, store, launch.folder, launch.source,
@@ -98,24 +97,24 @@ def script(launch: Launch, array: Array, after: str | None, store: Store, profil
     return Script(composer, (*python(profile), "-m", "jobs", "compute", "--array", str(tasks_file)), len(array.tasks))
 
 
-# ---------------------------------------------------------------------------------- what was sent and not written down
+# ---------------------------------------------------------------------------------- submitted but not recorded
 
 
 def adopt(
     store: Store, look: Callable[[], Sequence[Queued]] = queue.queue, tell: Callable[[str], None] = print
 ) -> None:
-    """Find out whether arrays of an interrupted submission were sent. Raises SlurmError if the queue cannot be seen."""
+    """Find and record the submitted arrays of interrupted submissions. Raises SlurmError if SLURM cannot be asked."""
     for launch in launches(store):
         unknown = [array for array in launch.arrays() if launch.open(array)]
         if not unknown:
             continue
-        tell(f"looking for what the interrupted submission {launch.folder.key} had sent")
-        found = {array: _sent(launch, array, look()) for array in unknown}
+        tell(f"looking for arrays of the interrupted submission {launch.folder.key}")
+        jobs = {array: _sent(launch, array, look()) for array in unknown}
         deadline = time.monotonic() + ADOPTION_SECONDS
-        while None in found.values() and time.monotonic() < deadline:
+        while None in jobs.values() and time.monotonic() < deadline:
             time.sleep(0.5)
-            found = {array: job or _sent(launch, array, look()) for array, job in found.items()}
-        for array, job in found.items():
+            jobs = {array: job or _sent(launch, array, look()) for array, job in jobs.items()}
+        for array, job in jobs.items():
             if job is not None:
                 tell(f"found {array} of an interrupted submission as job {job}")
             launch.settle(array, job)

@@ -1,4 +1,4 @@
-"""What a cluster is made of, as SLURM tells it: partitions, machines (its nodes), settings."""
+"""Read the partitions, machines (SLURM's nodes) and settings of a cluster from SLURM."""
 
 import math
 import re
@@ -10,25 +10,25 @@ from dae_ssl.cluster import queue
 
 ABSENT = {"DOWN", "DRAIN", "DRAINED", "DRAINING", "FAIL", "FAILING", "ERROR", "FUTURE", "UNKNOWN", "NOT_RESPONDING",
           "INVAL", "INVALID_REG"}  # fmt: skip
-"""Words of a machine's state that keep jobs from it; one that is POWERED_DOWN is started for them."""
+"""The words in a machine's state that mean that it takes no jobs; a POWERED_DOWN machine is started for them."""
 
 
 @dataclass(frozen=True)
 class Partition:
-    """What `scontrol show partition` tells of one."""
+    """One partition, as `scontrol show partition` describes it."""
 
     name: str
     state: str
     default: bool
     minutes: float
-    """Longest time limit."""
+    """The longest time limit of a job."""
     machines: float
-    """Most machines of a job."""
+    """The largest number of machines of a job."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What `scontrol show node` tells of one; as a whole, not what is free now."""
+    """One machine, as `scontrol show node` describes it: everything it has, not only what is free now."""
 
     partitions: frozenset[str]
     gpus: int
@@ -39,7 +39,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Cluster:
-    """What of a cluster decides whether a task can run."""
+    """The properties of a cluster that decide whether a task can run."""
 
     settings: Mapping[str, str]
     partitions: Mapping[str, Partition]
@@ -47,7 +47,7 @@ class Cluster:
 
     @classmethod
     def asked(cls) -> Self:
-        """Ask SLURM. Raises SlurmError."""
+        """Return the cluster that SLURM describes. Raises SlurmError if SLURM cannot be asked."""
         shown = queue.ask(["scontrol", "show", "config"]).splitlines()
         settings = {name.strip(): value.strip() for name, equals, value in (s.partition("=") for s in shown) if equals}
         partitions = read_partitions(queue.ask(["scontrol", "--all", "--oneliner", "show", "partition"]))
@@ -55,7 +55,7 @@ class Cluster:
         return cls(settings, {partition.name: partition for partition in partitions}, machines)
 
     def chosen(self, name: str | None) -> list[Partition]:
-        """Return the known partitions that a name, or several with commas, stands for; None is the default one."""
+        """Return the known ones of the partitions that are named, separated by commas; None names the default one."""
         if name is None:
             return [partition for partition in self.partitions.values() if partition.default]
         return [self.partitions[part] for part in name.split(",") if part in self.partitions]
@@ -85,13 +85,13 @@ def read_machines(printed: str) -> list[Machine]:
 
 
 def gpus(gres: str) -> int:
-    """Return how many GPUs there are of any type, of Gres as in `gpu:a100:4(S:0-1),shard:8`."""
+    """Return the number of GPUs of all types in a Gres field such as `gpu:a100:4(S:0-1),shard:8`."""
     listed = [part.split(":") for part in re.sub(r"\([^)]*\)", "", gres).split(",")]
     return sum(int(parts[-1]) if parts[-1].isdigit() else 1 for parts in listed if parts[0] == "gpu")
 
 
 def minutes(limit: str) -> float:
-    """Return a time limit, `[D-]HH:MM:SS`, in minutes; without bound if it names none."""
+    """Return a time limit `[D-]HH:MM:SS` in minutes, and infinity for anything else, such as UNLIMITED."""
     match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", limit)
     if match is None:
         return math.inf
@@ -104,6 +104,6 @@ def _number(value: str) -> float:
 
 
 def _fields(line: str) -> dict[str, str]:
-    """Return NAME=VALUE of a line by name, the first of each; a reason in words at its end may hold anything."""
+    """Return the first value of each NAME=VALUE of a line; free text at its end may contain further ones."""
     pairs = [word.partition("=") for word in line.split()]
     return {name: value for name, equals, value in reversed(pairs) if equals}

@@ -1,6 +1,6 @@
-"""Batch scripts, and handing them to sbatch. The one user of submitit, which composes them.
+"""Compose batch scripts and hand them to sbatch. This is the only module that uses submitit, which composes them.
 
-It is imported where a script is composed or sent, so that a machine which computes everything itself need not have it.
+submitit is imported only where a script is composed or submitted, so that a local run does not need it.
 """
 
 import contextlib
@@ -37,39 +37,39 @@ def executor(
     comment: str,
     further: Mapping[str, str | bool],
 ) -> "SlurmExecutor":
-    """Return what composes and sends the batch scripts of a submission.
+    """Return the submitit executor that composes and submits the batch scripts of a submission.
 
-    Its tasks ask for `resources`, run `source`, print into `folder`, and are followed by slurm/after_task.sh, outside
-    any container. `further` are options of sbatch as they are.
+    Its tasks ask for `resources`, run the code of `source` and print into `folder`. After each task its batch script
+    runs slurm/after_task.sh, outside any container. `further` are options of sbatch that are passed on unchanged.
     """
     from submitit.slurm.slurm import SlurmExecutor
 
     code = store.snapshot(source.snapshot).path.resolve()
-    made = SlurmExecutor(folder.path.resolve() / LOGS, python=shlex.join(python(profile)))
+    composer = SlurmExecutor(folder.path.resolve() / LOGS, python=shlex.join(python(profile)))
     options = dict(_option(option) for option in (*profile.sbatch, *resources.sbatch)) | dict(further)
     options |= {"requeue": True, "chdir": str(code), "signal": f"USR2@{profile.signal_seconds}"}
-    made.update_parameters(
+    composer.update_parameters(
         job_name=name, comment=comment, array_parallelism=profile.array_parallelism, wckey=None, stderr_to_stdout=True,
         setup=_setup(profile, resources, store, source, folder), teardown=_teardown(profile, folder, code),
         srun_args=["--kill-on-bad-exit=1", f"--cpus-per-task={resources.cpus_per_machine}"],
         additional_parameters=options, **allocation(profile, resources),
     )  # fmt: skip
-    return made
+    return composer
 
 
 @dataclass(frozen=True)
 class Script:
-    """The batch script of an array whose tasks run a command."""
+    """The batch script of an array, each of whose tasks runs the same command."""
 
     composer: "SlurmExecutor"
     command: Sequence[str]
     tasks: int
 
     def __post_init__(self) -> None:
-        self.composer.parameters["map_count"] = self.tasks  # also one task is an array, named by its index
+        self.composer.parameters["map_count"] = self.tasks  # a single task becomes an array too, and has an index
 
     def text(self) -> str:
-        """Return the script as it is sent."""
+        """Return the text of the script that is submitted."""
         return str(self.composer._make_submission_file_text(shlex.join(self.command), ""))
 
     def send(self) -> str:
@@ -79,12 +79,12 @@ class Script:
 
 
 def python(profile: Profile) -> Sequence[str]:
-    """Return the command that starts Python in a task, in its container where there is one."""
+    """Return the command that starts Python in a task, including the container command if the profile has one."""
     return *profile.container, profile.python or ("python" if profile.container else sys.executable)
 
 
 def allocation(profile: Profile, resources: Resources) -> dict[str, Any]:
-    """Return what a stage asks for, in submitit's words; what is not asked for is left out."""
+    """Return the resources of a stage as submitit's parameters, without those that the profile does not set."""
     asked = {
         "partition": resources.partition or profile.partition, "account": profile.account, "qos": profile.qos,
         "nodes": resources.machines, "ntasks_per_node": 1, "cpus_per_task": resources.cpus_per_machine,
@@ -117,16 +117,16 @@ def _teardown(profile: Profile, folder: Folder, code: Path) -> list[str]:
 
 
 def _option(option: str) -> tuple[str, str | bool]:
-    name, given, value = option.partition("=")
-    return name, value if given else True
+    name, equals, value = option.partition("=")
+    return name, value if equals else True
 
 
 @contextlib.contextmanager
 def sending(profile: Profile, what: str) -> Iterator[None]:
-    """Have only the variables that a profile passes on while the block hands something to sbatch.
+    """Restrict the environment to the variables that a profile passes on while the block calls sbatch.
 
-    What sbatch is started with is what the job gets, so nothing of the shell that submits reaches a job by accident,
-    such as the SLURM_* of a job it runs in itself. Raises SlurmError, one line in SLURM's own words, when it refuses.
+    A job inherits the environment of sbatch. So no other variable of the submitting shell reaches a job by accident,
+    such as the SLURM_* of a job that submits. Raises SlurmError with SLURM's own message if sbatch refuses.
     """
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 

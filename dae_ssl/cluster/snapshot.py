@@ -1,4 +1,4 @@
-"""What tasks run: a copy of the code in the store, and the container image that it runs in."""
+"""Fix what tasks run: a copy of the code in the store, and the container image."""
 
 import contextlib
 import hashlib
@@ -20,30 +20,30 @@ PACKAGES = ("dae_ssl", "jobs", "slurm", PLUGINS)
 
 @dataclass(frozen=True)
 class Source:
-    """What tasks run, as their commit records tell it."""
+    """What tasks run, as their commit records name it."""
 
     snapshot: str
-    """Digest of the code, which lies under it in the store."""
+    """The digest of the code, which is also the name of its copy in the store."""
     commit: str | None
     image: str | None
-    """Digest of the container image; None without one."""
+    """The digest of the container image; None without a container."""
 
 
 def source(store: Store, profile: Profile) -> Source:
-    """Return what tasks sent now are to run. Raises ConfigError if the image cannot be told by its content."""
+    """Return what tasks submitted now will run. Raises ConfigError if the image has no digest."""
     image = None if profile.image is None else image_identity(profile.image)
     return Source(snapshot(store), git_commit(), image)
 
 
 def others(root: Path) -> set[tuple[str, ...]]:
-    """Return what lies in the folder of Hydra's plugins and is not ours, where all are installed into one folder."""
+    """Return the files in the folder of Hydra's plugins that belong to other packages, as in an installed package."""
     return {path.relative_to(root).parts for path in (root / PLUGINS).glob("*") if path.stem != LAUNCHER}
 
 
 def snapshot(store: Store) -> str:
-    """Copy the package as it is now into the store, unless it is there, and return the copy's digest.
+    """Copy the current code into the store, unless the same copy exists, and return the digest of the copy.
 
-    Tasks run from it, so that code which changes between submission and start changes nothing that is computed.
+    Tasks run the copy, so that changes to the code between submission and start do not change what is computed.
     """
     root = Path(dae_ssl.__file__).parents[1]
     left_out = others(root)
@@ -58,7 +58,7 @@ def snapshot(store: Store) -> str:
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
     folder = store.snapshot(digest.hexdigest()[:16])
     if folder.path.exists():
-        os.utime(folder.path)  # by which it is known to be in use while nothing tells yet what runs it
+        os.utime(folder.path)  # marks it as in use until the submission that runs it is recorded
     else:
         store.snapshot("").path.mkdir(parents=True, exist_ok=True)
         aside = folder.path.with_name(f".{folder.key}.{secrets.token_hex(4)}")
@@ -67,9 +67,9 @@ def snapshot(store: Store) -> str:
             with (aside / name).open("wb") as file:
                 file.write(content)
                 file.flush()
-                os.fsync(file.fileno())  # or a power cut could leave an empty file under a name that says it is whole
+                os.fsync(file.fileno())  # otherwise a power cut could leave an empty file in a copy that looks complete
             shutil.copymode(root / name, aside / name)
-        with contextlib.suppress(OSError):  # another process made the same one meanwhile
+        with contextlib.suppress(OSError):  # another process made the same copy meanwhile
             aside.rename(folder.path)
         shutil.rmtree(aside, ignore_errors=True)
         sync_folder(folder.path.parent)

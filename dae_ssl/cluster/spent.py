@@ -1,7 +1,7 @@
-"""Submissions that ended, and copies of the code that none runs any more.
+"""List finished submissions, and copies of the code that no submission uses any more.
 
-Only the queue tells whether a submission ended: where SLURM cannot be asked, none has. What another user sent is not in
-the queue of this one, and is left alone.
+A submission counts as finished only if SLURM's queue shows it, so none does while SLURM cannot be asked. The queue of a
+user does not show the submissions of others, which are left alone.
 """
 
 import os
@@ -24,7 +24,7 @@ from dae_ssl.store import LAUNCH, Folder, Store
 
 ENDED, SNAPSHOTS = "submissions that ended", "snapshots of the code that no submission runs"
 SWEEP = "multirun-"
-"""How the name of a sweep's folder begins, which has no account of what was sent."""
+"""The prefix of the folder of a Hydra sweep, which has no record of what was submitted."""
 _NAMED = re.compile(rb"DAE_SSL_SNAPSHOT=['\"]?([0-9a-f]{16})")
 
 
@@ -33,7 +33,7 @@ class _Submission:
     folder: Folder
     over: bool
     snapshots: frozenset[str] | None
-    """The code that it runs; None where that cannot be told."""
+    """The snapshots of the code that it runs; None if they are unknown."""
 
     @property
     def young(self) -> bool:
@@ -41,22 +41,22 @@ class _Submission:
 
 
 def spent(store: Store, described: Descriptions, queued: Sequence[Queued] | None) -> Iterator[Spare]:
-    """Yield the submissions of this user that ended, then the code that no other one runs.
+    """Yield the finished submissions of this user, then the copies of the code that no other submission runs.
 
-    queued: what SLURM has; None where it cannot be asked. The last submission of a node that is not done stays, since
-    `status` tells from it what went wrong. Nothing that is younger than a day takes its code with it. Whoever frees
-    what is yielded has to hold the lock `store.launching`, from before the queue was asked.
+    queued: SLURM's queue; None if SLURM cannot be asked. The last submission of a node that is not done is kept, since
+    `status` reads from it what went wrong. The code of a submission younger than a day is kept too. The caller must
+    hold the lock `store.launching` from before the queue is read until everything is freed.
     """
     known = list(_submissions(store, queued))
-    telling = _telling(store, described)
+    needed = _needed_by_status(store, described)
     for submission in known:
         folder = submission.folder
-        if submission.over and folder.key not in telling:
+        if submission.over and folder.key not in needed:
             yield Spare(ENDED, folder.path, weight(folder.path), partial(free_folder, folder.path))
     runs = [submission.snapshots for submission in known if submission.young or not submission.over]
     if None in runs:
         return
-    in_use = frozenset[str]().union(*(each for each in runs if each is not None))
+    in_use = frozenset[str]().union(*(snapshots for snapshots in runs if snapshots is not None))
     for snapshot in store.snapshots():
         whole = re.fullmatch(r"[0-9a-f]{16}", snapshot.key) and disk.plain(snapshot.path, store)
         if whole and snapshot.key not in in_use and _age(snapshot.path) > DAY:
@@ -64,7 +64,7 @@ def spent(store: Store, described: Descriptions, queued: Sequence[Queued] | None
 
 
 def _submissions(store: Store, queued: Sequence[Queued] | None) -> Iterator[_Submission]:
-    """Yield what was sent from a store, as far as it is known for that."""
+    """Yield the submissions of a store, including those whose record cannot be read."""
     launches = store.root / "launches"
     for path in sorted(launches.iterdir()) if launches.is_dir() else ():
         folder = Folder(path)
@@ -84,7 +84,7 @@ def _submissions(store: Store, queued: Sequence[Queued] | None) -> Iterator[_Sub
 
 
 def _over(sent: Launch, queued: Sequence[Queued] | None) -> bool:
-    """Tell whether SLURM has nothing of a submission, as far as it can be known."""
+    """Return whether it is certain that SLURM has no task of a submission."""
     if any(sent.open(array) for array in sent.arrays()):
         return False
     if all(sent.job(array) is None for array in sent.arrays()):
@@ -93,21 +93,21 @@ def _over(sent: Launch, queued: Sequence[Queued] | None) -> bool:
 
 
 def _of_sweep(path: Path) -> frozenset[str] | None:
-    """Return the code that a sweep's batch scripts name; None where there is no script."""
-    told = [_NAMED.findall(script.read_bytes()) for script in (path / LOGS).glob("*.sh")]
-    return frozenset(digest.decode() for found in told for digest in found) if any(told) else None
+    """Return the snapshots that a sweep's batch scripts name; None if there are no scripts."""
+    digests = [_NAMED.findall(script.read_bytes()) for script in (path / LOGS).glob("*.sh")]
+    return frozenset(digest.decode() for of_script in digests for digest in of_script) if any(digests) else None
 
 
-def _telling(store: Store, described: Descriptions) -> set[str]:
-    """Return the submissions that are the last word on a node which a described cell needs and which is not done."""
+def _needed_by_status(store: Store, described: Descriptions) -> set[str]:
+    """Return the last submissions of the nodes that described cells need and that are not done."""
     named = described.named()
     try:
         last = {id: task.launch.folder.key for id, task in submissions.sent(store).items() if id in named}
-    except (OSError, ValueError, KeyError, TypeError):  # one of them is damaged, and may be the last of anything
+    except (OSError, ValueError, KeyError, TypeError):  # a damaged submission may be the last one of any node
         return {folder.key for folder in store.launches()}
     return {key for id, key in last.items() if store.node(*id).record() is None}
 
 
 def _age(path: Path) -> float:
-    """Return the seconds since anything was made or removed in a folder."""
+    """Return the seconds since a folder last changed."""
     return time.time() - path.stat().st_mtime

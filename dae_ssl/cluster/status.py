@@ -1,4 +1,4 @@
-"""How far each node is, from the store, its log, and what SLURM has."""
+"""Find the state of each node from the store, its log and SLURM's queue."""
 
 import time
 from collections.abc import Mapping
@@ -15,21 +15,21 @@ from dae_ssl.store import SCORES, Folder, Store
 
 WORDS = ("done", "running", "waiting", "failed", "missing")
 NO_FAILURE = ("COMPLETED", "CANCELLED", "PENDING", "RUNNING", "REQUEUED")
-"""What accounting says of tasks that nothing is wrong with."""
+"""The states in SLURM's accounting that are not failures."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """The state of a node: one of WORDS, and what else is worth knowing of it."""
+    """The state of a node: one of WORDS, and further detail."""
 
     word: str
     detail: str = ""
     log: Path | None = None
-    """The file with the reason, where it failed."""
+    """The file that shows why the node failed, if it did."""
 
 
 def word(store: Store, plan: Plan, id: NodeId, active: Mapping[NodeId, tuple[Spot, Queued]]) -> str:
-    """Return the state of a node in a word."""
+    """Return the state of a node, one of WORDS."""
     if id in plan.done:
         return "done"
     if id in active:
@@ -50,9 +50,10 @@ def look(
     sent: Mapping[NodeId, Sent],
     ended: Mapping[str, str],
 ) -> Seen:
-    """Return the state of a node with its score, its progress, why it waits, or why it failed.
+    """Return the state of a node with its score, its progress, the reason why it waits, or the reason why it failed.
 
-    `sent` is the last task that was sent for each node, `ended` how SLURM says that tasks ended, if it keeps account.
+    `sent` maps each node to its last submitted task, and `ended` maps tasks to their final states in SLURM's
+    accounting, if there is any.
     """
     folder, task = store.node(*node.id), sent.get(node.id)
     seen = word(store, plan, node.id, active)
@@ -71,7 +72,7 @@ def look(
 
 
 def _saved(folder: Folder) -> str:
-    """Return how far a node got that was stopped and has a state to go on from."""
+    """Return how far an interrupted node got, if it has a saved state; "" if not."""
     if not folder.states.is_dir():
         return ""
     steps = [entry.step for entry in read(folder.log) if entry.step is not None]
@@ -79,9 +80,9 @@ def _saved(folder: Folder) -> str:
 
 
 def _over(task: Sent, ended: Mapping[str, str]) -> Seen:
-    """Return what became of a task that SLURM is done with, of which the node's own log tells nothing.
+    """Return how a task ended whose node's log does not say it.
 
-    That is what its batch script wrote, if that lived to the end, and what accounting says, if there is any.
+    This comes from what its batch script recorded, if it ran to its end, and from SLURM's accounting, if there is any.
     """
     outcomes, state = task.outcomes(), ended.get(task.name)
     if outcomes and outcomes[-1]["outcome"] in ("failed", "given up", "not requeued"):
@@ -99,7 +100,7 @@ def _words(outcomes: list[dict[str, object]]) -> str:
 
 
 def _error(folder: Folder) -> Entry | None:
-    """Return the event that ended a node's last attempt, if it was an error."""
+    """Return the event that ended a node's last attempt if it was an error; otherwise None."""
     last = None
     for entry in read(folder.log):
         last = entry if entry.event else last
@@ -115,7 +116,7 @@ def _score(folder: Folder) -> str:
 
 
 def _progress(folder: Folder, node: Node) -> str:
-    """Return epoch, loss and time left of a node that is being trained."""
+    """Return the epoch, the loss and the remaining time of a node that is being pretrained."""
     points = [entry for entry in read(folder.log) if entry.step is not None]
     if node.stage != "pretrain" or not points:
         return ""

@@ -1,11 +1,11 @@
-"""What was sent, as the store has it: submissions, their arrays and tasks, and where SLURM has nodes now.
+"""Read submissions from the store: their arrays and tasks, and which nodes SLURM has now.
 
-    STORE/launches/NAME/launch.json     what is meant to be sent, written before anything is
+    STORE/launches/NAME/launch.json     what will be submitted, written before anything is
                         ARRAY.jsonl     the tasks of an array
-                        ARRAY.job       the id that SLURM gave it, written after it was sent
+                        ARRAY.job       the id that SLURM gave the array, written after it was submitted
                         outcomes.jsonl  how each attempt at a task ended
 
-Nothing here is sent or changed but by `Launch.settle`, which writes down SLURM's answer.
+Only `Launch.settle` writes anything: it records SLURM's answer.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from dae_ssl.store import LAUNCH, OUTCOMES, Folder, Store
 
 @dataclass(frozen=True)
 class Launch:
-    """One submission: its folder, and what was meant to be sent."""
+    """One submission: its folder, and the record of what it was to submit."""
 
     folder: Folder
     intent: Mapping[str, Any]
@@ -43,11 +43,11 @@ class Launch:
         return Source(self.intent["snapshot"], self.intent["commit"], self.intent["image"])
 
     def arrays(self) -> list[str]:
-        """Return the names of its arrays, in the order in which they are sent."""
+        """Return the names of its arrays, in the order of submission."""
         return list(self.intent["arrays"])
 
     def job(self, array: str) -> str | None:
-        """Return the id that SLURM gave an array; None if it was not sent, as far as anyone knows."""
+        """Return the id that SLURM gave an array; None if no id is recorded."""
         try:
             job: str | None = json.loads(self.folder.product(f"{array}.job").read_text())["job"]
         except FileNotFoundError:
@@ -55,38 +55,38 @@ class Launch:
         return job
 
     def open(self, array: str) -> bool:
-        """Tell whether nobody knows yet if an array was sent."""
+        """Return whether it is still unknown if an array was submitted."""
         return not self.folder.product(f"{array}.job").exists()
 
     def owns(self, entry: Queued) -> bool:
-        """Tell whether a task that SLURM has was sent by this submission."""
+        """Return whether a task in SLURM's queue belongs to this submission."""
         return any(self.job(array) == entry.array and self.named(array, entry) for array in self.arrays())
 
     def named(self, array: str, entry: Queued) -> bool:
-        """Tell by comment or name whether a task belongs to an array; ids begin anew where a cluster is set up anew."""
+        """Return whether a task belongs to an array, by comment or name; a reinstalled cluster gives out ids again."""
         return entry.comment == self.comment(array) or entry.name == self.job_name(array)
 
     def comment(self, array: str) -> str:
-        """Return the comment by which SLURM can tell whose array it is."""
+        """Return the comment that identifies an array in SLURM's queue."""
         return f"dae_ssl {self.folder.key} {array}"
 
     def job_name(self, array: str) -> str:
-        """Return the name of an array in the queue; it ends in what tells it from every other."""
+        """Return the name of an array in the queue; its last part differs for every submission."""
         return f"{self.experiment}.{array}.{self.folder.key.rpartition('-')[2]}"
 
     @cached_property
     def outcomes(self) -> dict[str, list[dict[str, Any]]]:
-        """How each attempt at each task ended, oldest first, as far as it was known when first asked."""
-        found: dict[str, list[dict[str, Any]]] = {}
+        """How each attempt at each task ended, oldest first; read once."""
+        by_task: dict[str, list[dict[str, Any]]] = {}
         with contextlib.suppress(FileNotFoundError), self.folder.product(OUTCOMES).open(errors="replace") as file:
             for line in file:
                 with contextlib.suppress(ValueError, KeyError, TypeError):
                     outcome = dict(json.loads(line))
-                    found.setdefault(outcome["task"], []).append(outcome)
-        return found
+                    by_task.setdefault(outcome["task"], []).append(outcome)
+        return by_task
 
     def settle(self, array: str, job: str | None) -> None:
-        """Write down the id of an array that was sent, or that it never was."""
+        """Record the id of an array that was submitted, or None if it was not."""
         write_json(self.folder.product(f"{array}.job"), {"job": job, "time": time.time()})
 
 
@@ -96,18 +96,18 @@ def launches(store: Store) -> list[Launch]:
 
 
 def read(folder: Folder) -> Launch:
-    """Return the submission of a folder. Raises what reading and understanding its account raises."""
+    """Return the submission of a folder. Raises OSError, ValueError or KeyError for a damaged record."""
     return Launch(folder, json.loads(folder.product(LAUNCH).read_text()))
 
 
 def active(store: Store, queued: Sequence[Queued]) -> dict[NodeId, tuple[Spot, Queued]]:
-    """Return where SLURM has nodes, pending or running, by what was written when they were sent."""
+    """Return the pending or running task of each node that SLURM has, as recorded when it was submitted."""
     by_array: dict[str, dict[int, Queued]] = {}
     for entry in queued:
-        # What waits for a task that failed never runs, on a cluster that leaves it in the queue.
+        # Some clusters leave a task in the queue that depends on a failed one; it never runs.
         if entry.index is not None and entry.reason != "DependencyNeverSatisfied":
             by_array.setdefault(entry.array, {})[entry.index] = entry
-    found: dict[NodeId, tuple[Spot, Queued]] = {}
+    by_node: dict[NodeId, tuple[Spot, Queued]] = {}
     for launch in launches(store) if by_array else []:
         for array in launch.arrays():
             entries = by_array.get(launch.job(array) or "", {})
@@ -115,13 +115,13 @@ def active(store: Store, queued: Sequence[Queued]) -> dict[NodeId, tuple[Spot, Q
             for index, nodes in tasks.nodes(launch.folder.product(f"{array}.jsonl")).items() if entries else ():
                 if index in entries:
                     spot = Spot(entries[index].array, index)
-                    found |= dict.fromkeys(nodes, (spot, entries[index]))
-    return found
+                    by_node |= dict.fromkeys(nodes, (spot, entries[index]))
+    return by_node
 
 
 @dataclass(frozen=True)
 class Sent:
-    """A task that was sent."""
+    """A submitted task."""
 
     launch: Launch
     job: str
@@ -129,26 +129,26 @@ class Sent:
 
     @property
     def name(self) -> str:
-        """Its name as SLURM's commands take it."""
+        """The name of the task in SLURM's commands."""
         return f"{self.job}_{self.index}"
 
     @property
     def printed(self) -> Path:
-        """The file that took what its process on the first machine printed, in all its attempts."""
+        """The file with the output of its process on the first machine, over all attempts."""
         return self.launch.folder.path / LOGS / f"{self.name}_0_log.out"
 
     def outcomes(self) -> list[dict[str, Any]]:
-        """Return how each of its attempts ended that ended in its batch script, oldest first."""
+        """Return how its attempts ended, oldest first, without those whose batch script was killed."""
         return self.launch.outcomes.get(self.name, [])
 
 
 def sent(store: Store) -> dict[NodeId, Sent]:
-    """Return the last task that was sent for each node."""
-    found: dict[NodeId, Sent] = {}
+    """Return the last submitted task of each node."""
+    by_node: dict[NodeId, Sent] = {}
     for launch in launches(store):
         for array in launch.arrays():
             if (job := launch.job(array)) is not None:
-                with contextlib.suppress(StoreError):  # of an older version, or deleted: it only tells history
+                with contextlib.suppress(StoreError):  # a file of an older version, or a deleted one
                     for index, nodes in tasks.nodes(launch.folder.product(f"{array}.jsonl")).items():
-                        found |= dict.fromkeys(nodes, Sent(launch, job, index))
-    return found
+                        by_node |= dict.fromkeys(nodes, Sent(launch, job, index))
+    return by_node

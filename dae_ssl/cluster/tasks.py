@@ -1,4 +1,4 @@
-"""The file of an array: a line that says how its tasks are computed, then a line for each task."""
+"""Write and read the file of an array: one line on how its tasks are computed, then one line per task."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ from dae_ssl.files import StoreError
 def lines(
     conditions: Conditions, tasks: Iterable[Task], settings: Callable[[Cell], Mapping[str, Any]] = config.settings
 ) -> Iterator[str]:
-    """Yield the file: how all its tasks are computed, then each task with the settings of its nodes' cells."""
+    """Yield the lines of the file: how all tasks are computed, then each task with the settings of its nodes' cells."""
     yield json.dumps(conditions.plain())
     for task in tasks:
         nodes = [{"stage": node.stage, "key": node.key, "settings": settings(node.cell)} for node in task.nodes]
@@ -26,7 +26,7 @@ def lines(
 def read(path: Path, index: int) -> tuple[Task, Conditions]:
     """Return the task at an index, and how it is computed.
 
-    Raises StoreError if the file does not tell, ConfigError for a cell that this version does not know.
+    Raises StoreError if the file is damaged or lacks the index, ConfigError for a cell that this version cannot read.
     """
     with _explained(path), path.open() as file:
         conditions = Conditions.of(json.loads(next(file)))
@@ -40,7 +40,7 @@ def read(path: Path, index: int) -> tuple[Task, Conditions]:
 
 
 def nodes(path: Path) -> dict[int, list[NodeId]]:
-    """Return the nodes of every task by its index. Raises StoreError if the file cannot be read."""
+    """Return the nodes of each task, by its index. Raises StoreError if the file cannot be read."""
     with _explained(path):
         listed = [json.loads(line) for line in path.read_text().splitlines()[1:]]
         return {int(task["index"]): [(node["stage"], node["key"]) for node in task["nodes"]] for task in listed}

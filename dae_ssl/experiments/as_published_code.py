@@ -1,6 +1,7 @@
-"""Which of the places where the published code does not do what the text says moves the accuracy, and by how much?
+"""The published code deviates from the paper's text: which of the deviations move the accuracy, and by how much?
 
-One at a time from the study as written, and all together. This is what explains differences from Table 2.
+Each deviation is applied alone to the study as written, and then all of them together. They may explain differences
+from Table 2.
 """
 
 from collections.abc import Iterator
@@ -22,11 +23,11 @@ LOSSES = {
     "SimCLR": {"contrast": "published_contrast"},
     "DAE, NCS, α = 10": {"embedding": "repelling_cosine"},
 }
-"""What the code computes for the method's own loss, where it is another."""
+"""The loss of the published code for each method whose loss it computes differently."""
 
 
 def changes(method: str, base: Cell) -> dict[str, dict[str, Any]]:
-    """Return what the published code does otherwise, by what people call it; lengths as shares of the base's."""
+    """Return the deviations of the published code by name; numbers of epochs are scaled with those of the base."""
     optimisation = base.optimisation
     epochs = max(1, round(optimisation.epochs * 200 / 300))
     kept = [epoch for epoch in optimisation.checkpoints if epoch <= epochs]
@@ -45,7 +46,7 @@ def changes(method: str, base: Cell) -> dict[str, dict[str, Any]]:
 
 
 def rows(base: Cell, _validation: Validation) -> Iterator[Row]:
-    """Yield each method as written, with each change alone, and with all."""
+    """Yield each method as written, with each change alone, and with all changes."""
     for name, method in METHODS.items():
         alone = changes(name, base)
         together: dict[str, Any] = {}

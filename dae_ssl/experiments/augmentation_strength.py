@@ -22,7 +22,7 @@ METHODS: Mapping[str, tuple[Settings, Published]] = {
 
 
 def key(method: str, strength: float) -> str:
-    """Return what claims name a row by."""
+    """Return the key by which claims name a row."""
     return f"{method}-{strength:g}"
 
 
@@ -39,7 +39,7 @@ EXHIBITS = (
         score="test_accuracy", lines="method", relative_to=0.0,
     ),
     Curves(
-        name="accuracy", title="The same, test accuracy itself", x="s", x_label="jitter strength s",
+        name="accuracy", title="Test accuracy at each strength", x="s", x_label="jitter strength s",
         score="test_accuracy", lines="method",
     ),
     Numbers(name="accuracies", title="Test accuracy by strength", scores=("test_accuracy",)),
@@ -48,12 +48,12 @@ _PEAK = [key("SimCLR", s) for s in STRENGTHS]
 CLAIMS = (
     *(beats(key(method, Views.jitter), key(method, 0), f"{method} gains from some jitter: s = 0.25 over s = 0",
             "Figure 9") for method in METHODS),
-    beats(key("SimCLR", 0), key("SimCLR", 1.5), "SimCLR at s = 1.5 is about 7 points under its s = 0", "Figure 9",
+    beats(key("SimCLR", 0), key("SimCLR", 1.5), "SimCLR at s = 1.5 is about 7 points below s = 0", "Figure 9",
           above=4.0, below=10.0, published=SIMCLR_BELOW_UNCHANGED_COLOURS),
-    Claim(words="SimCLR at s = 1.5 is over 10 points under its peak", source="Figure 9", above=SIMCLR_BELOW_ITS_PEAK,
+    Claim(words="SimCLR at s = 1.5 is over 10 points below its peak", source="Figure 9", above=SIMCLR_BELOW_ITS_PEAK,
           best=_PEAK, weights={BEST: 1.0, key("SimCLR", 1.5): -1.0}),
     beats(key("DAE-NCS", 1.5), key("SimCLR", 1.5), "SimCLR falls below DAE-NCS at s = 1.5", "Figure 9"),
     beats(key("DAE-L2", 1.5), key("SimCLR", 1.5), "SimCLR falls below DAE-L2 at s = 1.5", "Figure 9"),
-    beats(key("DAE-L2", 1.5), key("DAE-L2", 0), "DAE-L2 at s = 1.5 stays above its own s = 0", "Figure 9"),
+    beats(key("DAE-L2", 1.5), key("DAE-L2", 0), "DAE-L2 at s = 1.5 stays above s = 0", "Figure 9"),
 )  # fmt: skip
 EXPERIMENT = Experiment(question=__doc__, rows=ROWS, exhibits=EXHIBITS, claims=CLAIMS)

@@ -1,7 +1,7 @@
-"""Does the DAE depend less on the batch size than SimCLR, once the learning rate is not what differs?
+"""Does the DAE depend less on the batch size than SimCLR, if the learning rate is adapted to the batch size?
 
-The study's first open question (section 4.4): more images in a batch are fewer steps, so the learning rate is held,
-scaled with the batch, and scaled with its square root.
+This is the study's first open question (section 4.4). Larger batches mean fewer steps, so the learning rate is kept
+constant, scaled with the batch size, and scaled with its square root.
 """
 
 import math
@@ -12,7 +12,7 @@ from dae_ssl.experiments.augmentation_strength import METHODS
 from dae_ssl.experiments.form import Claim, Curves, Experiment, Numbers, Row, Validation
 
 FACTORS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2)
-"""Batch sizes as multiples of the base's: 32 to 1024 images in the study."""
+"""Batch sizes as multiples of the base's batch size: from 32 to 1,024 images in the study."""
 RULES: dict[str, Callable[[float], float]] = {
     "rate held": lambda _factor: 1.0,
     "rate scaled linearly": lambda factor: factor,
@@ -21,7 +21,7 @@ RULES: dict[str, Callable[[float], float]] = {
 
 
 def key(method: str, batch: int, rule: str) -> str:
-    """Return what claims name a row by."""
+    """Return the key by which claims name a row."""
     return f"{method}-{batch}-{rule}"
 
 
@@ -30,7 +30,7 @@ def _batches(base: Cell) -> dict[float, int]:
 
 
 def rows(base: Cell, _validation: Validation) -> Iterator[Row]:
-    """Yield every method, batch size and rule; at the base's batch size the rules agree."""
+    """Yield a row for every method, batch size and rule; at the base's batch size the rules agree."""
     for method, (settings, _) in METHODS.items():
         for rule, scaled in RULES.items():
             for factor, batch in _batches(base).items():
@@ -51,7 +51,7 @@ EXHIBITS = (
 
 
 def claims(base: Cell) -> Iterator[Claim]:
-    """Yield, for each rule, that SimCLR loses more than DAE-L2 from its usual batch size to the smallest."""
+    """Yield for each rule the claim that SimCLR loses more than DAE-L2 from the usual batch size to the smallest."""
     small, usual = (_batches(base)[factor] for factor in (FACTORS[0], 1))
     for rule in RULES:
         weights = {key("SimCLR", usual, rule): 1.0, key("SimCLR", small, rule): -1.0,

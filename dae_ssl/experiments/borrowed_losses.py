@@ -16,7 +16,7 @@ ROWS = (
 )  # fmt: skip
 EXHIBITS = (
     Curves(name="alpha", title="Validation accuracy against the weight of the embedding loss", x="alpha", x_label="α",
-           score="validation_accuracy", lines="loss", logarithmic=True, note="Dotted: no embedding loss."),
+           score="validation_accuracy", lines="loss", logarithmic=True, note="Dotted line: no embedding loss."),
     Numbers(name="accuracies", title="Accuracy by weight", scores=("validation_accuracy", "test_accuracy")),
 )  # fmt: skip
 EXPERIMENT = Experiment(question=__doc__, rows=ROWS, exhibits=EXHIBITS)

@@ -9,7 +9,7 @@ from dae_ssl.experiments.form import BEST, Claim, Curves, Experiment, Numbers, R
 
 
 def rows(base: Cell, validation: Validation) -> Iterator[Row]:
-    """Yield the DAEs of Figure 6."""
+    """Yield the rows of the DAEs in Figure 6."""
     return (row for row in embedding_loss.rows(base, validation) if row.at["kind"] == "DAE")
 
 
@@ -20,13 +20,14 @@ def _curves(name: str, title: str, score: str, note: str = "") -> Curves:
 
 EXHIBITS = (
     _curves("inertia", "Inertia per point, as published", "kmeans_inertia",
-            "Grows with the square of the representations' scale, whatever their clusters."),
+            "The inertia grows with the square of the representations' scale, whatever their clusters."),
     _curves("inertia-standardised", "Inertia per point and feature, features standardised",
-            "kmeans_standardised_inertia_per_feature", "Free of scale: 1 where clusters explain nothing."),
+            "kmeans_standardised_inertia_per_feature",
+            "It does not depend on scale and is 1 if clusters explain nothing."),
     _curves("nmi", "Normalised mutual information with the classes", "kmeans_standardised_nmi",
-            "Features standardised, as in the two that follow."),
+            "The features are standardised, as in the next two figures."),
     _curves("ari", "Adjusted Rand index", "kmeans_standardised_ari"),
-    _curves("matched", "Accuracy when clusters and classes are matched", "kmeans_standardised_matched_accuracy"),
+    _curves("matched", "Accuracy of clusters matched to classes", "kmeans_standardised_matched_accuracy"),
     Numbers(
         name="clusterings", title="k-means on the test representations",
         scores=("kmeans_inertia", "kmeans_nmi", "kmeans_ari", "kmeans_matched_accuracy",

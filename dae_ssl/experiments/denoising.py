@@ -1,4 +1,4 @@
-"""Figure 4: does it help to ask for the clean image, where the two views are not drawn together at all?"""
+"""Figure 4: does it help to reconstruct the clean image, without a loss that draws the two views together?"""
 
 from dae_ssl.experiments.form import Claim, Experiment, Numbers, ProbeCurves, Row, beats
 from dae_ssl.experiments.published import PLAIN, difference
@@ -12,8 +12,8 @@ ROWS = (
 )
 EXHIBITS = (
     ProbeCurves(
-        name="probe", title="Accuracy while the probe learns", note="The study draws test accuracy here. Test images "
-        "are looked at once, at the end, so the curves are on validation images."
+        name="probe", title="Accuracy while the probe learns", note="The study shows test accuracy here. In this suite "
+        "test images are used only once, at the end, so the curves show accuracy on validation images."
     ),
     Numbers(name="accuracies", title="Test accuracy"),
 )  # fmt: skip

@@ -12,23 +12,23 @@ KINDS = {"DAE": "dae", "AE": "ae"}
 
 
 def settings(kind: str, loss: str | None = None, alpha: float = 0.0) -> dict[str, Any]:
-    """Return the settings of a siamese autoencoder by the study's names."""
+    """Return the settings of a siamese autoencoder, given the study's names of its kind and its loss."""
     embedding = {} if loss is None else {"embedding": LOSSES[loss], "alpha": alpha}
     return {"method": {"name": KINDS[kind]} | embedding}
 
 
 def key(kind: str, loss: str | None = None, alpha: float | None = None) -> str:
-    """Return what claims name a row by; without an α, one whose α validation chooses."""
+    """Return the key by which claims name a row; without an α it is the row whose α validation chooses."""
     return "-".join([kind, *([loss] if loss else []), *([] if alpha is None else [f"{alpha:g}"])]).lower()
 
 
 def label(kind: str, loss: str, alpha: float) -> str:
-    """Return what people call it."""
+    """Return the label of a row."""
     return f"{kind}, {loss}, α = {alpha:g}"
 
 
 def grid(kind: str, loss: str, validation: Validation) -> list[Row]:
-    """Return a row for each weight; the grid goes on past its edge while the best accuracy lies there."""
+    """Return a row for each weight; the grid is extended while the best accuracy is at its edge."""
     alphas = extended(ALPHAS, lambda alpha: validation(settings(kind, loss, alpha)))
     return [
         Row(label(kind, loss, alpha), settings(kind, loss, alpha), at={"kind": kind, "loss": loss, "alpha": alpha},
@@ -38,7 +38,7 @@ def grid(kind: str, loss: str, validation: Validation) -> list[Row]:
 
 
 def rows(_base: Cell, validation: Validation) -> Iterator[Row]:
-    """Yield the plain autoencoders, then the grid of every loss."""
+    """Yield each kind of autoencoder without an embedding loss, then the grid of every loss."""
     for kind in KINDS:
         yield Row(f"{kind}, no embedding loss", settings(kind), at={"kind": kind}, key=key(kind))
         for loss in LOSSES:
@@ -49,8 +49,8 @@ EXHIBITS = (
     Curves(
         name="alpha", title="Validation accuracy against the weight of the embedding loss", x="alpha", x_label="α",
         score="validation_accuracy", lines="loss", panels="kind", logarithmic=True,
-        note="Dotted: no embedding loss. Validation images are 5,000 of the training split, so that α can be chosen "
-             "here without a look at the test images. Where the best α lies on the grid's edge, the grid goes on.",
+        note="Dotted line: no embedding loss. The validation images are 5,000 images of the training split, so that α "
+             "is chosen without the test images. If the best α is at the edge of the grid, the grid is extended.",
     ),
 )  # fmt: skip
 

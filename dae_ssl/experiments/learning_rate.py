@@ -1,4 +1,4 @@
-"""Which learning rate does each method want? The published code's sweep, chosen on validation."""
+"""Which learning rate does each method need? This is the published code's sweep, judged by validation accuracy."""
 
 from dae_ssl.config import Optimisation
 from dae_ssl.experiments.augmentation_strength import METHODS

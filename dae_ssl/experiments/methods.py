@@ -1,4 +1,4 @@
-"""Table 2: which embedding loss, at the weight that validation chooses, represents best, and is it SimCLR's equal?"""
+"""Table 2: which embedding loss, with a weight chosen on validation, is best, and does it match SimCLR?"""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from dae_ssl.experiments.published import CHOSEN, PLAIN, SIMCLR, Published, diff
 
 
 def rows(_base: Cell, validation: Validation) -> Iterator[Row]:
-    """Yield the nine rows of the table, α chosen anew on validation, then those with an α at the study's."""
+    """Yield the rows of the table with α chosen on validation here, then those with the α that the study chose."""
     yield Row("SimCLR", {"method": {"name": "simclr"}}, SIMCLR, key="simclr")
     for kind in reversed(KINDS):
         yield Row(f"{kind}, no embedding loss", settings(kind), PLAIN[kind], key=key(kind))
@@ -24,24 +24,24 @@ def rows(_base: Cell, validation: Validation) -> Iterator[Row]:
 EXHIBITS = (
     Numbers(
         name="table-2", title="Table 2: linear evaluation on CIFAR-10 test, top-1",
-        note="Rows without an α, as the study's table has them: α is the one with the best validation accuracy among "
-             "those of Figure 6, and is named beside the row. The last six rows are at the α that the study chose.",
+        note="Rows without an α correspond to the study's table: α has the best validation accuracy among those of "
+             "Figure 6, and is given in the row. The last six rows have the α that the study chose.",
     ),
 )  # fmt: skip
 
 
 def _gain(kind: str, loss: str) -> Published:
-    """Return by how much an embedding loss is above none."""
+    """Return the published gain of an embedding loss over no embedding loss."""
     return difference(CHOSEN[kind, loss].accuracy, PLAIN[kind])
 
 
 def _denoising(loss: str) -> Published:
-    """Return by how much denoising is above its like without, in tenths of a point."""
+    """Return the published gain of the DAE over the AE with the same loss, in points with one decimal."""
     return difference(CHOSEN["DAE", loss].accuracy, CHOSEN["AE", loss].accuracy, digits=1)
 
 
 def _best_by_a_small_margin(other: str) -> Claim:
-    return beats(key("DAE", "NCS"), key("DAE", other), f"NCS is best by a small margin: over {other}, under 1 point",
+    return beats(key("DAE", "NCS"), key("DAE", other), f"NCS is best by a small margin: above {other} by under 1 point",
                  "Figure 6", below=1.0,
                  published=difference(CHOSEN["DAE", "NCS"].accuracy, CHOSEN["DAE", other].accuracy, digits=1),
                  )  # fmt: skip
@@ -56,7 +56,7 @@ CLAIMS = (
     _best_by_a_small_margin("L2"),
     beats("simclr", key("DAE", "NCS"), "SimCLR leads the best DAE", "Table 2",
           published=difference(SIMCLR, CHOSEN["DAE", "NCS"].accuracy)),
-    Claim(words="Denoising helps under every embedding loss: the least of its three gains", source="Table 2",
+    Claim(words="Denoising helps with every embedding loss: the smallest of its three gains", source="Table 2",
           rows=tuple(key(kind, loss) for kind in KINDS for loss in LOSSES),
           value=lambda scores: min(scores[key("DAE", loss)] - scores[key("AE", loss)] for loss in LOSSES),
           published=min(map(_denoising, LOSSES))),

@@ -1,4 +1,4 @@
-"""How do the other methods of the published code compare: one view, layer by layer, SimSiam?"""
+"""How do the other methods of the published code compare: a single view, layer-wise training, SimSiam?"""
 
 from dae_ssl.experiments.form import Experiment, Numbers, Row, beats
 from dae_ssl.experiments.published import PLAIN, SIMCLR

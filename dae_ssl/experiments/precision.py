@@ -1,6 +1,6 @@
-"""Does it matter for the accuracy in which precision is pretrained: fp32, tf32 or bf16?
+"""Does the precision of pretraining (fp32, tf32 or bf16) matter for the accuracy?
 
-The same cells, with the same seed and hence the same first weights and the same views, in each precision.
+The same cells are pretrained in each precision, with the same seed and so the same initial weights and views.
 """
 
 from dae_ssl.experiments.augmentation_strength import METHODS as SETTINGS
@@ -9,12 +9,13 @@ from dae_ssl.experiments.form import Claim, Effects, Experiment, Numbers, ProbeC
 USUAL, OTHERS = "fp32", ("tf32", "bf16")
 METHODS = {name: SETTINGS[name] for name in ("DAE-L2", "SimCLR")}
 POINTS = 1.0
-"""What counts as small: the embedding losses gain 1.2 points and more on the DAE. Over 10,000 test images the interval
-of a difference of two cells reaches half a point and more to either side, so less could not be shown with one seed."""
+"""The difference that counts as small: the embedding losses gain 1.2 points and more on the DAE. With 10,000 test
+images the interval of a difference of two cells reaches at least half a point to either side, so one seed could not
+show less."""
 
 
 def key(method: str, precision: str) -> str:
-    """Return what claims name a row by."""
+    """Return the key by which claims name a row."""
     return f"{method}-{precision}"
 
 
@@ -24,8 +25,8 @@ ROWS = tuple(
     for method, (settings, published) in METHODS.items() for precision in (USUAL, *OTHERS)
 )  # fmt: skip
 NOTE = (
-    "On a CPU, and on GPUs without TensorFloat-32, tf32 is fp32: both rows are then the same numbers, and their "
-    "difference of 0 shows nothing."
+    "On a CPU, and on GPUs without TensorFloat-32, tf32 is the same as fp32: both rows then have the same numbers, and "
+    "their difference of 0 shows nothing."
 )
 EXHIBITS = (
     Numbers(

@@ -1,7 +1,7 @@
-"""Every number that the study published, once, with the table or figure that it stands in.
+"""Every number that the study published, once, with the table or figure in which it was published.
 
-Accuracies are of the linear probe on CIFAR-10 test images, top-1, in percent; differences of accuracies are in points.
-Experiments take them from here by name, so that a number and its source are written down in one place.
+Accuracies are those of the linear probe on CIFAR-10 test images, top-1, in percent; differences of accuracies are in
+points. Experiments use the numbers by name, so that a number and its source are written down in one place.
 """
 
 from collections.abc import Mapping
@@ -9,20 +9,20 @@ from dataclasses import dataclass
 
 
 class Published(float):
-    """A number of the study, with the table or figure that it stands in."""
+    """A number of the study, with the table or figure in which it was published."""
 
     __slots__ = ("source",)
     source: str
 
     def __new__(cls, value: float, source: str) -> "Published":
-        """Return the number, which is a float in all else."""
+        """Return the number, which is a float with a source."""
         number = super().__new__(cls, value)
         number.source = source
         return number
 
 
 def difference(larger: Published, smaller: Published, *, digits: int | None = None) -> Published:
-    """Return by how much a published number is above another, rounded to so many digits if that is given."""
+    """Return the difference of two published numbers, rounded if `digits` is given."""
     points = float(larger) - float(smaller)
     return Published(points if digits is None else round(points, digits), larger.source)
 
@@ -54,6 +54,6 @@ CHOSEN: Mapping[tuple[str, str], Chosen] = {
 """The accuracy with an embedding loss, by kind of autoencoder and loss."""
 
 SIMCLR_BELOW_UNCHANGED_COLOURS = Published(7.0, "Figure 9")
-"""How far SimCLR with the strongest jitter, s = 1.5, is under SimCLR without jitter: about so many points."""
+"""SimCLR with the strongest jitter, s = 1.5, is about this many points below SimCLR without jitter."""
 SIMCLR_BELOW_ITS_PEAK = Published(10.0, "Figure 9")
-"""How far SimCLR with the strongest jitter is under its peak: over so many points."""
+"""SimCLR with the strongest jitter is more than this many points below its peak."""

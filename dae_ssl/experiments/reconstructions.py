@@ -1,4 +1,4 @@
-"""Figure 5: what do the autoencoders make of two views of an image, and how is it unlike the views and the image?"""
+"""Figure 5: how do the autoencoders reconstruct two views of an image, compared with the views and the clean image?"""
 
 from dae_ssl.experiments.denoising import AE, DAE, ROWS
 from dae_ssl.experiments.form import Claim, Experiment, Numbers, Pictures
@@ -11,9 +11,9 @@ EXHIBITS = (
         name="match", title="How well the first view's reconstructions match",
         scores=tuple(f"reconstruction_{measure}_{to}" for to in TOWARDS
                       for measure in ("psnr", "ssim", "offset", "sharpness")),
-        note="Over 1,000 test images of the pretraining set. Offset: pixels from the other image where both correlate "
-             "best, the other mirrored or not. Sharpness: mean difference of neighbouring pixels as a share of the "
-             "other's. The last four columns compare the view itself with the clean image.",
+        note="Means over 1,000 test images of the pretraining set. Offset: the shift in pixels at which the two images "
+             "correlate best, one of them mirrored or not. Sharpness: the mean difference of neighbouring pixels, "
+             "divided by that of the other image. The last four columns compare the view itself with the clean image.",
     ),
 )  # fmt: skip
 CLAIMS = (
@@ -28,5 +28,5 @@ CLAIMS = (
     Claim(words="DAE reconstructions are more centred: offset, pixels", source="Figure 5",
           weights={AE: 1, DAE: -1}, score="reconstruction_offset_to_clean"),
 )  # fmt: skip
-# The rows of Figure 4, looked at otherwise.
+# The rows are those of Figure 4.
 EXPERIMENT = Experiment(question=__doc__, rows=ROWS, exhibits=EXHIBITS, claims=CLAIMS)

@@ -1,7 +1,7 @@
-"""The whole study: is what was published found again, table by table and figure by figure?
+"""The whole study: do the published results hold again, table by table and figure by figure?
 
-In the order of the paper. What is worth most is computed first: Table 2 and then Figures 10 and 9 with one seed, the
-rest of Figure 6, then further seeds.
+The parts are in the order of the paper. The most valuable cells are computed first: Table 2, then Figures 10 and 9 with
+one seed, the rest of Figure 6, then further seeds.
 """
 
 from dae_ssl.experiments import load

@@ -1,4 +1,4 @@
-"""A tour on embedded digits: does an embedding loss help the denoising autoencoder? In minutes, on any machine."""
+"""A tour on embedded digits: does an embedding loss help the denoising autoencoder? It takes minutes on any machine."""
 
 from dae_ssl.experiments.form import Experiment, Numbers, ProbeCurves, Row, Settings, beats
 
@@ -19,9 +19,9 @@ EXHIBITS = (
     Numbers(
         name="accuracies",
         title="Test accuracy",
-        note="Four epochs on 1,297 digits: enough to see that everything "
-        "works, not to beat an untrained encoder, which is good at digits. A DAE without embedding loss has features "
-        "of a small scale by then, on which 60 epochs of the probe are not enough; L-BFGS does not mind.",
+        note="Four epochs on 1,297 digits are enough to see that everything works, but not to beat an untrained "
+        "encoder, which is good at digits. A DAE without an embedding loss then has features of a small scale, for "
+        "which 60 epochs of the probe are not enough; L-BFGS is not affected.",
     ),
     ProbeCurves(name="probe", title="Validation accuracy while the probe learns"),
 )

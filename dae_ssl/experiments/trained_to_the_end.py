@@ -1,6 +1,6 @@
-"""Figure 10 again: which method is ahead, if every length is a run of its own that ends its own cosine schedule?
+"""Figure 10 again: which method is ahead if every length is a separate run with a complete cosine schedule?
 
-A checkpoint of an unfinished run still has a high learning rate, which makes it look worse than a short run is.
+At a checkpoint within a long run the learning rate is still high, so the checkpoint looks worse than a short run.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from dae_ssl.experiments.training_length import DAE, SIMCLR, curves, row
 
 
 def rows(base: Cell, _validation: Validation) -> Iterator[Row]:
-    """Yield a run of each length that the base keeps a checkpoint of; the longest is the base's own."""
+    """Yield a run for each epoch at which the base keeps a checkpoint; the longest run is the base's."""
     last = base.optimisation.epochs
     for method in (DAE, SIMCLR):
         for epoch in base.optimisation.kept_epochs():
@@ -21,14 +21,14 @@ def rows(base: Cell, _validation: Validation) -> Iterator[Row]:
 
 
 EXHIBITS = (
-    curves("Test accuracy by length of a run of its own"),
+    curves("Test accuracy by length of a complete run"),
     Numbers(name="accuracies", title="Test accuracy by length"),
 )
 
 
 def claims(base: Cell) -> Iterator[Claim]:
-    """Yield the claims of Figure 10, of these runs."""
-    return training_length.claims(base, "Figure 10, otherwise")
+    """Yield the claims of Figure 10 for these runs."""
+    return training_length.claims(base, "Figure 10, complete runs")
 
 
 EXPERIMENT = Experiment(question=__doc__, rows=rows, exhibits=EXHIBITS, claims=claims)

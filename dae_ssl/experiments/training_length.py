@@ -1,4 +1,4 @@
-"""Figure 10: which method is ahead after how much pretraining, by the checkpoints of one run?"""
+"""Figure 10: which method is ahead after how much pretraining, at the checkpoints of one run?"""
 
 from collections.abc import Iterator
 
@@ -11,12 +11,12 @@ DAE, SIMCLR = "DAE-L2", "SimCLR"
 
 
 def key(method: str, epoch: int) -> str:
-    """Return what claims name a row by."""
+    """Return the key by which claims name a row."""
     return f"{method}-{epoch}"
 
 
 def row(method: str, epoch: int, length: Settings, base: Cell) -> Row:
-    """Return a method after so many epochs, as `length` asks for them; what is published is of the base's own."""
+    """Return the row of a method after some epochs, with settings `length`; only the base's last epoch is published."""
     settings, published = METHODS[method]
     known = published if epoch == base.optimisation.epochs else None
     return Row(f"{method}, {epoch} epochs", {"method": settings, **length}, known,
@@ -24,7 +24,7 @@ def row(method: str, epoch: int, length: Settings, base: Cell) -> Row:
 
 
 def rows(base: Cell, _validation: Validation) -> Iterator[Row]:
-    """Yield each kept checkpoint of both methods; those of the study are at 10, 25, 50, ..., 300 epochs."""
+    """Yield a row for each kept checkpoint of both methods; the study keeps them at 10, 25, 50, ..., 300 epochs."""
     last = base.optimisation.epochs
     for method in (DAE, SIMCLR):
         for epoch in base.optimisation.kept_epochs():
@@ -32,7 +32,7 @@ def rows(base: Cell, _validation: Validation) -> Iterator[Row]:
 
 
 def curves(title: str) -> Curves:
-    """Return the figure, which its two experiments have alike."""
+    """Return the figure that the two experiments on training length share."""
     return Curves(name="length", title=title, x="epochs", x_label="pretraining, epochs", score="test_accuracy",
                   lines="method")  # fmt: skip
 
@@ -44,7 +44,7 @@ EXHIBITS = (
 
 
 def claims(base: Cell, source: str = "Figure 10") -> Iterator[Claim]:
-    """Yield that the DAE leads after a sixth and a third of the run, 50 and 100 epochs in the study, SimCLR at last."""
+    """Yield the claims: the DAE leads after a sixth and a third of the run (50 and 100 epochs), SimCLR at the end."""
     epochs = base.optimisation.epochs
     for epoch in base.optimisation.kept_epochs():
         if epochs / 6 <= epoch <= epochs / 3:

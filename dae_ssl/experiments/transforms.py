@@ -1,4 +1,4 @@
-"""Which of the random transforms does a method need? Left out one at a time; those the study leaves out, added."""
+"""Which of the random transforms does a method need? Each is left out alone; those that the study omits are added."""
 
 from dae_ssl.experiments.as_published_code import AS_WRITTEN
 from dae_ssl.experiments.augmentation_strength import METHODS
@@ -14,7 +14,7 @@ CHANGES: dict[str, Settings] = {
     "with blur and solarize": {"blur_kernel": 3, "solarize": 0.2},
     "crop alone": {"flip": 0.0, "jitter": 0.0},
 }
-"""Changes of the views; the last and its like are the published code's, which adds one transform after another."""
+"""Changes of the views; the published code adds one transform after another, which the last ones follow."""
 
 ROWS = tuple(
     Row(f"{method}: {change}", {"method": settings, "views": views}, published if change == AS_WRITTEN else None,

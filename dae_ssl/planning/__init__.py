@@ -1,10 +1,10 @@
-"""What is missing and what it will cost. Sends nothing.
+"""Plan what is missing and estimate what it will cost. Nothing here submits a job.
 
-    profile     what a cluster looks like, or this machine
-    plan        cells to the nodes they need, what is there, and the arrays that would compute the rest
-    trial       a short timed run, to know costs before any cell has run
-    cost        what missing nodes will take, from finished ones and trials
-    room        the disk that they need, at the peak and in the end
+    profile     describes a cluster, or this machine
+    plan        turns cells into the nodes they need, and the missing ones into arrays
+    trial       times each method briefly, so that costs are known before any cell has run
+    cost        estimates the time of missing nodes from finished ones and trials
+    room        estimates the disk space that missing nodes need, at the peak and in the end
 
-A plan is made in a second or two and imports no torch.
+Planning takes a second or two and does not import torch.
 """

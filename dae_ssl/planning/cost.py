@@ -1,8 +1,8 @@
-"""What nodes will cost, from what finished ones and short trials took; nothing is said that was not measured.
+"""Estimate what nodes will cost from the times of finished nodes and short trials; nothing is guessed.
 
-Several GPUs can share a cell or have one each. Ranks that share one end it sooner than one rank would, but cost less
-only if they are as many times as fast as they are many; cells side by side hold their GPUs until the longest is done.
-`Way` holds the two against each other.
+Several GPUs can train one cell together, or one cell each. Together, n ranks finish a cell sooner than one rank, but
+use fewer GPU-hours only if the speed-up exceeds n. Cells side by side hold all GPUs of their task until the longest
+cell is done. `Way` describes one of the two, so that they can be compared.
 """
 
 import functools
@@ -23,11 +23,11 @@ from dae_ssl.planning.profile import Profile
 from dae_ssl.store import Store
 
 Images = Callable[[str], int]
-"""How many training images a prepared data set has, by its name; 0 if it is not prepared."""
+"""Maps the name of a data set to its number of training images, 0 if it is not prepared."""
 
 
 def images_in(store: Store) -> Images:
-    """Return what tells how many images the data sets of a store have; each record is read once."""
+    """Return a function that gives the number of training images of a data set; each record is read only once."""
 
     @functools.cache
     def images(name: str) -> int:
@@ -38,18 +38,18 @@ def images_in(store: Store) -> Images:
 
 @dataclass
 class Durations:
-    """Seconds that were measured, on processors of one kind."""
+    """The seconds that were measured on one kind of device."""
 
     per_image: dict[tuple[str, int, str], list[float]] = field(default_factory=dict)
-    """Seconds that pretraining takes for one image in one epoch, by method, number of ranks and precision."""
+    """Seconds of pretraining per image and epoch, by method, number of ranks and precision."""
     per_work: dict[str, list[float]] = field(default_factory=dict)
-    """Seconds that other stages take for the work that `work` counts, by stage."""
+    """Seconds per unit of `work`, by stage, for the stages after pretraining."""
 
     def seconds(self, node: Node, ranks: int, images: Images) -> float | None:
-        """Return what a node would take.
+        """Return the estimated seconds of a node, or None if there is nothing to estimate them from.
 
-        None when nothing like it was measured, of pretraining with as many ranks and in its precision, or when its
-        images are not prepared, so that their number is not known.
+        Pretraining is estimated from runs with the same number of ranks and the same precision. The estimate is also
+        None if the node's images are not prepared, since their number is then unknown.
         """
         if node.stage == "pretrain":
             return self._pretraining(node.cell, ranks, images)
@@ -61,18 +61,18 @@ class Durations:
         if not cell.method.trains:
             return 0.0
         count = cell.data.pretrain_images or images(cell.data.pretrain)
-        same = self.per_image.get((cell.method.name, ranks, cell.precision))
-        like = same or [
+        same_method = self.per_image.get((cell.method.name, ranks, cell.precision))
+        samples = same_method or [
             value
             for (_, *others), values in self.per_image.items()
             if others == [ranks, cell.precision]
             for value in values
         ]
-        return statistics.median(like) * count * cell.optimisation.epochs if like and count else None
+        return statistics.median(samples) * count * cell.optimisation.epochs if samples and count else None
 
 
 def measured(store: Store) -> dict[str, Durations]:
-    """Return what finished nodes and trials in a store took, on processors of each kind, `cuda` and `cpu`."""
+    """Return the measured times of a store's finished nodes and trials by kind of device, `cuda` and `cpu`."""
     durations = {"cuda": Durations(), "cpu": Durations()}
     images = images_in(store)
     for stage in config.STAGES:
@@ -81,8 +81,8 @@ def measured(store: Store) -> dict[str, Durations]:
             if record is not None:
                 _learn(durations[record.get("device_type", "cpu")], stage, record, images)
     for timed in trial.measured(store):
-        like = timed["method"], timed["ranks"], timed.get("precision", Cell.precision)
-        durations[timed["device_type"]].per_image.setdefault(like, []).append(timed["seconds_per_image"])
+        kind = timed["method"], timed["ranks"], timed.get("precision", Cell.precision)
+        durations[timed["device_type"]].per_image.setdefault(kind, []).append(timed["seconds_per_image"])
     return durations
 
 
@@ -91,17 +91,18 @@ def _learn(durations: Durations, stage: str, record: Mapping[str, Any], images: 
     if stage == "pretrain" and "optimisation" in settings:
         count = settings["data"]["images"] or images(settings["data"]["name"])
         if count:
-            each = record["seconds"] / (count * settings["optimisation"]["epochs"])
-            like = settings["method"]["name"], record["ranks"], settings["precision"]
-            durations.per_image.setdefault(like, []).append(each)
+            per_image = record["seconds"] / (count * settings["optimisation"]["epochs"])
+            kind = settings["method"]["name"], record["ranks"], settings["precision"]
+            durations.per_image.setdefault(kind, []).append(per_image)
     elif stage != "pretrain" and (amount := work(stage, settings, images)):
         durations.per_work.setdefault(stage, []).append(record["seconds"] / amount)
 
 
 def work(stage: str, settings: Mapping[str, Any], images: Images) -> float:
-    """Return how much a stage after pretraining has to do, from its settings; 0 if its images are not prepared.
+    """Return the amount of work of a stage after pretraining, given its settings; 0 if its images are not prepared.
 
-    Counted in what its time grows with: features in images, the probe in images by epochs, k-means in restarts.
+    The unit is what the stage's time is proportional to: images for features, images times epochs for the probe,
+    restarts for k-means.
     """
     data = settings["data"] if stage == "features" else settings["parent"]["data"]
     count = data.get("evaluate_images") or images(data["evaluate"])
@@ -115,7 +116,7 @@ def work(stage: str, settings: Mapping[str, Any], images: Images) -> float:
 
 @dataclass(frozen=True)
 class Cost:
-    """GPU-hours, or machine-hours where a stage asks for no GPU; and how many nodes nothing is known of."""
+    """GPU-hours, machine-hours of the stages that ask for no GPU, and the number of nodes without an estimate."""
 
     gpu_hours: float
     machine_hours: float
@@ -123,7 +124,7 @@ class Cost:
 
 
 def total(arrays: Iterable[Array], profile: Profile, store: Store, durations: Mapping[str, Durations]) -> Cost:
-    """Return what the arrays of a plan will cost; a task has its GPUs until the last of its nodes is done."""
+    """Return the estimated cost of a plan's arrays; a task holds its GPUs until the last of its nodes is done."""
     gpu_hours = machine_hours = 0.0
     unknown, images = 0, images_in(store)
     for array in arrays:
@@ -142,7 +143,7 @@ def total(arrays: Iterable[Array], profile: Profile, store: Store, durations: Ma
 
 
 def device_type(profile: Profile, resources: Resources) -> str:
-    """Return what a stage computes on: `cuda` where it asks for GPUs and may use them, else `cpu`."""
+    """Return the kind of device of a stage: `cuda` if it asks for GPUs and the profile lets it use them, or `cpu`."""
     return "cuda" if resources.gpus and profile.device != "cpu" else "cpu"
 
 
@@ -151,32 +152,32 @@ def device_type(profile: Profile, resources: Resources) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """Cells that are pretrained each by all ranks of a task, or side by side, a GPU and a rank each.
+    """One way to pretrain cells: each by all ranks of a task, or side by side with one rank and GPU each.
 
-    Beside others a cell is taken to be as fast as a single rank was, which asks for CPUs enough for all of them.
+    A cell side by side with others is assumed to be as fast as a single rank alone, which needs enough CPUs for all.
     """
 
     resources: Resources
     seconds: tuple[float, ...]
-    """What each of the cells takes, in order; empty where one of them was never timed like this."""
+    """The estimated seconds of each cell, in order; empty if there is no estimate for one of them."""
 
     def tasks(self) -> list[float]:
-        """Return the seconds of each task; cells side by side hold its GPUs until the longest is done."""
+        """Return the seconds of each task, which are those of its longest cell."""
         packing = self.resources.packing
         return [max(self.seconds[first : first + packing]) for first in range(0, len(self.seconds), packing)]
 
     @property
     def hours(self) -> float:
-        """Hours of GPUs in all; of machines, where tasks ask for no GPU."""
+        """The GPU-hours of all tasks, or the machine-hours if they ask for no GPU."""
         return sum(self.tasks()) / 3600 * (self.resources.gpus or self.resources.machines)
 
     @property
     def busy(self) -> float:
-        """Share of the GPUs' time in which a cell is under way: less than 1 where tasks are not full, or not even."""
+        """The share of the GPUs' time in which they train: below 1 if a task is not full or its cells differ."""
         return sum(self.seconds) / (self.resources.packing * sum(self.tasks()))
 
     def until_done(self, parallel: int) -> float:
-        """Return the hours until all cells are done, with so many tasks at a time and no waiting for machines."""
+        """Return the hours until all cells are done if `parallel` tasks run at a time and never wait for a machine."""
         ends = [0.0] * parallel
         for seconds in self.tasks():
             heapq.heapreplace(ends, ends[0] + seconds)
@@ -184,18 +185,18 @@ class Way:
 
 
 def ways(planned: Plan, profile: Profile, store: Store, durations: Mapping[str, Durations]) -> list[Way]:
-    """Return how the missing cells are pretrained as the profile has it, then the other way to use its tasks' GPUs.
+    """Return the profile's way to pretrain the missing cells, then the other way to use the GPUs of its tasks.
 
-    None where nothing is to be pretrained, one where a task has one process.
+    The list is empty if no cell has to be pretrained, and has only the first way if a task has a single process.
     """
     nodes = [node for node in planned.missing() if node.stage == "pretrain" and node.cell.method.trains]
     usual = profile.stages.pretrain
     together = max(usual.packing, usual.ranks_per_machine)
     shared = replace(usual, packing=1, ranks_per_machine=together)
     packed = replace(usual, packing=together, ranks_per_machine=1, machines=1)
-    both = [usual] if together == 1 else [packed, shared] if usual == packed else [usual, packed]
+    choices = [usual] if together == 1 else [packed, shared] if usual == packed else [usual, packed]
     known, images = durations[device_type(profile, usual)], images_in(store)
-    return [_way(nodes, resources, known, images) for resources in both if nodes]
+    return [_way(nodes, resources, known, images) for resources in choices if nodes]
 
 
 def _way(nodes: Sequence[Node], resources: Resources, known: Durations, images: Images) -> Way:

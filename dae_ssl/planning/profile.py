@@ -1,4 +1,4 @@
-"""What a cluster looks like: partition, resources of each stage, limits, container, environment."""
+"""A profile describes a cluster: its partition, the resources of each stage, limits, container and environment."""
 
 import os
 import re
@@ -15,8 +15,8 @@ LAUNCHERS = ("slurm", "local")
 DEVICES = ("auto", "cpu", "cuda")
 PASSED = ("HOME", "USER", "LOGNAME", "SHELL", "PATH", "LANG", "LC_ALL", "SLURM_CONF",
           "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")  # fmt: skip
-"""What reaches a job of the environment it was submitted from, unless the profile says otherwise. Credentials travel
-in the environment, where no script, log or command line shows them."""
+"""The variables that a job takes over from the submitting shell unless the profile names others. Credentials travel in
+the environment, where no script, log or command line shows them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,18 +31,18 @@ class Stages:
     def __post_init__(self) -> None:
         for stage in config.STAGES[1:]:
             resources = getattr(self, stage)
-            only = "1: only pretraining has more"
+            only = "1, since only pretraining can have more"
             require(resources.packing == 1, f"stages.{stage}.packing", resources.packing, only)
             require(resources.ranks == 1, f"stages.{stage}.ranks_per_machine", resources.ranks, only)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """One cluster, or this machine."""
+    """The description of one cluster, or of this machine."""
 
     name: str
     launcher: str = "slurm"
-    """`slurm`, or `local` to run everything here, in order."""
+    """`slurm`, or `local` to compute everything on this machine, one node after another."""
     partition: str | None = None
     """The partition that jobs are sent to, unless a stage names another; null leaves it to SLURM."""
     account: str | None = None
@@ -50,43 +50,44 @@ class Profile:
     qos: str | None = None
     """The quality of service that jobs ask for; null leaves it to SLURM."""
     sbatch: tuple[str, ...] = ()
-    """Further options of sbatch for every stage."""
+    """Further options of sbatch for the tasks of every stage."""
     device: str = "auto"
     """The device that tasks compute on; `auto` takes a GPU where there is one."""
     stages: Stages = field(default_factory=Stages)
     array_parallelism: int = 16
-    """Tasks of one array that run at the same time."""
+    """The largest number of tasks of one array that run at the same time."""
     array_size: int | None = None
-    """Tasks in one array at most, below the cluster's own MaxArraySize; None takes that."""
+    """The largest number of tasks in one array; None uses the cluster's MaxArraySize, which is the upper limit."""
     max_requeues: int = 100
-    """Times that a task goes on after a time limit or a preemption."""
+    """How many times a task is put into the queue again after a time limit or a preemption."""
     max_failures: int = 3
-    """Times that a task is killed (out of memory, a lost rank) before it counts as failed."""
+    """How many times a task may be killed (out of memory, a lost rank) before it counts as failed."""
     signal_seconds: int = 90
-    """How long before its time limit a task is told to save its state and continue in a new attempt."""
+    """How many seconds before its time limit a task gets the signal to save its state and end; a new attempt
+    continues."""
     save_seconds: float = 30.0
-    """How often pretraining saves its state: what a sudden death costs at most."""
+    """The seconds between two saved states of pretraining, which is the most work that a crash can lose."""
     keep_features: bool | None = None
-    """False drops a cell's features, 983 MB for 60,000 images, once every node that reads them is done; they are
-    computed again if something new is to be read from them. None keeps them, but where a run on this machine has a
-    budget of minutes, or the disk has little room."""
+    """False drops a cell's features (983 MB for 60,000 images) once every node that reads them is done; they are
+    computed again if a new node needs them. None keeps them, except in a run on this machine with a budget of minutes
+    or with little free disk space."""
     image: str | None = None
-    """The image that the container command starts: a file, or a reference by digest, as in NAME@sha256:...; what it
-    contains, by its SHA-256, stands in every commit record."""
+    """The container image: a file, or a reference by digest such as NAME@sha256:...; its SHA-256 is in every commit
+    record."""
     container: tuple[str, ...] = ()
-    """Command and arguments that Python is started with in a container, as [apptainer, exec, --nv, IMAGE]."""
+    """The command and arguments that start a program in the container, such as [apptainer, exec, --nv, IMAGE]."""
     python: str | None = None
-    """Python of the jobs; None is the one that submits, or `python` in a container."""
+    """The Python interpreter of the jobs; None is the interpreter that submits, or `python` in a container."""
     setup: tuple[str, ...] = ()
-    """Lines of shell before a task, such as `module load cuda`."""
+    """Shell commands that run before each task, such as `module load cuda`."""
     environment: tuple[str, ...] = ()
-    """NAME=VALUE for every task. No secrets: they would stand in the batch script."""
+    """Variables of every task, as NAME=VALUE. Put no secrets here: the batch script shows them."""
     pass_environment: tuple[str, ...] = PASSED
-    """Variables that reach a task from where it is submitted; nothing else does."""
+    """The variables that a task takes over from the submitting shell; no others reach it."""
     tracking_uri: str | None = None
-    """MLflow server that running tasks copy to; None leaves that to `dae-ssl sync`."""
+    """The MLflow server to which running tasks copy their logs; None leaves the copying to `dae-ssl sync`."""
     scratch: str | None = None
-    """Folder on a machine's own disk for temporary files."""
+    """A folder for temporary files on the local disk of each machine."""
 
     def __post_init__(self) -> None:
         require(self.launcher in LAUNCHERS, "launcher", self.launcher, " or ".join(LAUNCHERS))
@@ -102,17 +103,17 @@ class Profile:
         for line in self.environment:
             require(re.fullmatch(r"[A-Za-z_]\w*=.*", line) is not None, "environment", line, "NAME=VALUE")
         secret = self.tracking_uri is not None and "@" in self.tracking_uri
-        choices = "an address without credentials: put them into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-        require(not secret, "tracking_uri", "…@…", f"{choices} of the shell that submits")
+        choices = "an address without credentials, and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        require(not secret, "tracking_uri", "…@…", f"{choices} in the shell that submits")
 
     def resources(self, stage: str) -> Resources:
-        """Return what a stage asks for."""
-        found: Resources = getattr(self.stages, stage)
-        return found
+        """Return the resources of a stage."""
+        resources: Resources = getattr(self.stages, stage)
+        return resources
 
     @classmethod
     def of(cls, name: str, given: Mapping[str, Any]) -> Self:
-        """Build a profile from plain values. Raises ConfigError that names the profile and the setting."""
+        """Build a profile from plain values. Raises a ConfigError that names the profile and the setting."""
         try:
             _require_present_names(given.get("stages"))
             return config.build(cls, dict(given) | {"name": name})
@@ -121,22 +122,20 @@ class Profile:
 
 
 def _require_present_names(stages: object) -> None:
-    """Raise ConfigError for a setting of resources under the name that it had in earlier versions."""
+    """Raise ConfigError if a setting of resources has its name from an earlier version."""
     for stage, resources in stages.items() if isinstance(stages, Mapping) else ():
         for name in sorted(FORMER.keys() & set(resources)) if isinstance(resources, Mapping) else ():
-            told = (
-                f"called {FORMER[name]} now, since a node is a stage of a cell: write {FORMER[name]}: {resources[name]}"
-            )
-            raise ConfigError(f"stages.{stage}.{name} is {told}")
+            present = FORMER[name]
+            raise ConfigError(f"stages.{stage}.{name} is now called {present}: write {present}: {resources[name]}")
 
 
 def passed(profile: Profile) -> dict[str, str]:
-    """Return what a job gets of the environment of this process: what the profile names, and nothing else."""
+    """Return the variables of this process that a job takes over: those that the profile names, and no others."""
     return {name: os.environ[name] for name in profile.pass_environment if name in os.environ}
 
 
 def stated(profile: Profile, store_root: Path) -> dict[str, str]:
-    """Return the variables that every task of a profile sets for itself, none of them secret."""
+    """Return the variables that the batch script sets for every task of a profile; none of them is secret."""
     variables = {"DAE_SSL_STORE": str(store_root), "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
     if profile.tracking_uri is not None:
         variables["MLFLOW_TRACKING_URI"] = profile.tracking_uri

@@ -1,7 +1,7 @@
-"""The room on a disk that a plan will need, at its peak and in the end, with and without the features of its cells.
+"""Estimate the disk space that a plan needs, at its peak and in the end, with features kept and with features dropped.
 
-Products are taken to be as large as those of a finished node of the same kind; where there is none, what is known of
-them is counted: images by numbers for features, parameters for encoders.
+Products are assumed to be as large as those of finished nodes of the same kind. Without such a node, their size is
+computed: images times width for features, parameters for encoders.
 """
 
 import json
@@ -22,33 +22,34 @@ from dae_ssl.planning.profile import Profile
 from dae_ssl.store import LEFT_BEHIND, Store
 
 ENCODER, OTHERS = 360_992, 1_337_000
-"""Parameters of the encoder (Table 3), and about those of projector and decoder with embeddings of 64 numbers."""
+"""The parameters of the encoder (Table 3), and approximately those of projector and decoder for 64-dimensional
+embeddings."""
 PICTURES = 16 * 5 * 3 * 32 * 32
-"""Bytes of the example pictures of an epoch."""
+"""The bytes of one epoch's example pictures."""
 STATE = 4 * 3 * (ENCODER + OTHERS)
-"""Bytes of a rolling state: the parameters, and two moments of each."""
+"""The bytes of a saved state: the parameters in fp32 and Adam's two moments of each."""
 STATES = 3
-"""Rolling states of a training at a time, while the newest is written."""
+"""The largest number of saved states that one training has on disk, which is while it writes the newest."""
 RECORD = 20_000
-"""About the bytes of a node's record and log, and of what else is small."""
+"""The approximate bytes of a node's record, log and other small files."""
 SAMPLE = 5
-"""Finished nodes of a kind that are looked at."""
+"""The number of finished nodes of each kind that are read."""
 HERE = 4
-"""Nodes at the same time that a run on this machine is taken to compute."""
+"""The assumed number of nodes that a run on this machine computes at the same time."""
 
 
 @dataclass(frozen=True)
 class Room:
-    """Bytes that a plan needs beside what is there: in the end, and at most while it is computed."""
+    """The bytes that a plan adds to the store: in the end, and at the peak while it is computed."""
 
     end: int
     peak: int
     unknown: int
-    """Nodes whose images are not prepared, so that nothing is known of their products; they count nothing."""
+    """The number of nodes that are left out because their images are not prepared."""
 
 
 class Weights:
-    """What the products of nodes weigh, learned from a store when first asked."""
+    """The sizes of nodes' products, read from a store when they are first needed."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -56,23 +57,23 @@ class Weights:
         self._unread = {stage: sorted(store.keys(stage)) for stage in config.STAGES}
 
     def products(self, node: Node) -> int | None:
-        """Return the bytes of a node's products; None where its images are not prepared."""
+        """Return the estimated bytes of a node's products, or None if its images are not prepared."""
         settings = config.stage_settings(node.cell, node.stage)
-        like = self._like(node.stage, _kind(node.stage, settings))
-        return round(statistics.median(like)) if like else self._counted(node.stage, settings)
+        sizes = self._measured(node.stage, _kind(node.stage, settings))
+        return round(statistics.median(sizes)) if sizes else self._computed(node.stage, settings)
 
-    def _like(self, stage: str, kind: Hashable) -> list[int]:
-        """Return what finished nodes of a kind weigh, as many as are enough, reading no more records than needed."""
+    def _measured(self, stage: str, kind: Hashable) -> list[int]:
+        """Return the sizes of up to SAMPLE finished nodes of a kind, without reading more records than necessary."""
         while len(self._known.get(kind, ())) < SAMPLE and self._unread[stage]:
             record = self._store.node(stage, self._unread[stage].pop()).record()
             if record is not None:
-                every = record["products"] | record.get(LEFT_BEHIND, {})
-                weight = sum(facts["bytes"] for facts in every.values())
+                products = record["products"] | record.get(LEFT_BEHIND, {})
+                weight = sum(facts["bytes"] for facts in products.values())
                 self._known.setdefault(_kind(stage, record.get("settings", {})), []).append(weight)
         return self._known.get(kind, [])
 
-    def _counted(self, stage: str, settings: Mapping[str, Any]) -> int | None:
-        """Return what is known of products that no finished node has the like of."""
+    def _computed(self, stage: str, settings: Mapping[str, Any]) -> int | None:
+        """Return the size of a node's products from its settings, for a kind without finished nodes."""
         if stage == "pretrain":
             kept = len(settings["optimisation"]["checkpoints"]) if "optimisation" in settings else 1
             return 4 * ENCODER * kept + (PICTURES * kept + 4 * (ENCODER + OTHERS) if "optimisation" in settings else 0)
@@ -89,7 +90,7 @@ class Weights:
 
 
 def _kind(stage: str, settings: Mapping[str, Any]) -> Hashable:
-    """Return what decides the size of a node's products, from its settings."""
+    """Return the part of a node's settings on which the size of its products depends."""
     decides: Any = {name: settings.get(name) for name in ("data", "dtype")} | {"encoder": "epoch" in settings}
     if stage == "pretrain":
         epochs = settings.get("optimisation", {}).get("checkpoints", ())
@@ -104,13 +105,14 @@ def _kind(stage: str, settings: Mapping[str, Any]) -> Hashable:
     return stage, json.dumps(decides, sort_keys=True)
 
 
-# ---------------------------------------------------------------------------------- of a plan
+# ---------------------------------------------------------------------------------- the needs of a plan
 
 
 def needed(planned: Plan, profile: Profile, store: Store) -> dict[bool, Room]:
-    """Return the room that a plan needs where features are kept (True), and where they are dropped (False).
+    """Return the space that a plan needs if features are kept (True) and if they are dropped (False).
 
-    Dropped ones are there while they are written and read; as many are taken to be read as can be written at a time.
+    Features that are dropped exist while they are written and read; as many are assumed to be read at a time as can be
+    written.
     """
     weights, nodes = Weights(store), list(planned.missing())
     sizes = {node.id: weights.products(node) for node in nodes}
@@ -125,7 +127,7 @@ def needed(planned: Plan, profile: Profile, store: Store) -> dict[bool, Room]:
 
 
 def _at_once(planned: Plan, profile: Profile, stage: str) -> int:
-    """Return how many nodes of a stage are under way at a time at most; all of a task are begun before it ends."""
+    """Return the largest number of nodes of a stage that are in progress at a time, counting all nodes of a task."""
     if profile.launcher == "local":
         return max(HERE, profile.stages.pretrain.packing)
     arrays = [array for array in planned.arrays if array.stage == stage]
@@ -134,36 +136,36 @@ def _at_once(planned: Plan, profile: Profile, stage: str) -> int:
 
 
 def features_bytes(planned: Plan, store: Store) -> int:
-    """Return the bytes of all features that a plan will write."""
+    """Return the estimated bytes of all features that a plan will write."""
     weights = Weights(store)
     return sum(weights.products(node) or 0 for node in planned.missing() if node.stage == "features")
 
 
 def keeps(planned: Plan, profile: Profile, store: Store, budget: float | None = None) -> bool:
-    """Tell whether a plan's features stay when all that reads them is done; `budget` is a local run's minutes."""
+    """Return whether features are kept once all nodes that read them are done; `budget` is a local run's minutes."""
     if profile.launcher != "local" or profile.keep_features is not None:
         return profile.keep_features is not False
     return disk.keeps_features(None, store, budget, features_bytes(planned, store))
 
 
 def lines(planned: Plan, profile: Profile, store: Store) -> list[str]:
-    """Return what a plan needs of the disk and what is free there, for people; nothing where nothing is missing."""
+    """Return the printed lines on the disk space that a plan needs and on what is free; none if nothing is missing."""
     if not planned.arrays:
         return []
-    rooms, kept, there = needed(planned, profile, store), keeps(planned, profile, store), disk.free(store)
+    rooms, kept, free = needed(planned, profile, store), keeps(planned, profile, store), disk.free(store)
     unknown = rooms[kept].unknown
     without = f", without {unknown} nodes whose images are not prepared" if unknown else ""
-    printed = [f"disk, as products of the same kind weigh or are counted{without}:"]
+    printed = [f"estimated disk space{without}:"]
     for keep, words in ((True, "features are kept"), (False, "features are dropped")):
-        called = f"{words} (as it is now)" if keep is kept else words
-        printed.append(f"  {called:38}{said(rooms[keep].peak):>10} at its peak{said(rooms[keep].end):>10} in the end")
-    return [*printed, f"  {'free on the disk of the store':38}{said(there):>10}{_advice(rooms, kept, there)}"]
+        label = f"{words} (this plan)" if keep is kept else words
+        printed.append(f"  {label:38}{said(rooms[keep].peak):>10} at the peak{said(rooms[keep].end):>10} in the end")
+    return [*printed, f"  {'free on the disk of the store':38}{said(free):>10}{_advice(rooms, kept, free)}"]
 
 
-def _advice(rooms: Mapping[bool, Room], kept: bool, there: int) -> str:
-    """Return what to do where the peak does not fit."""
-    if rooms[kept].peak <= there:
+def _advice(rooms: Mapping[bool, Room], kept: bool, free: int) -> str:
+    """Return what to do if the peak does not fit into the free bytes; "" if it does."""
+    if rooms[kept].peak <= free:
         return ""
-    if kept and rooms[False].peak <= there:
-        return ": too little; keep_features: false in the profile drops features, and then it is enough"
-    return ": too little; `dae-ssl clean` says what can be freed"
+    if kept and rooms[False].peak <= free:
+        return ": too little; set keep_features: false in the profile, which makes it enough"
+    return ": too little; `dae-ssl clean` lists what can be freed"

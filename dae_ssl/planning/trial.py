@@ -1,4 +1,4 @@
-"""A short timed run of each method's training, to know what a cell will cost before any has run."""
+"""Time a short run of each method's training, so that the cost of a cell is known before any cell has run."""
 
 import json
 import tempfile
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 STEPS = 20
 EPOCHS = 2
-"""The first one warms up, and compiles where that is done; the last one is taken."""
+"""The first epoch warms up, and compiles if compilation is on; the last one is timed."""
 
 
 @dataclass
 class _Watch:
-    """Takes the terms of each epoch, and nothing else."""
+    """A watch that keeps the terms of each epoch and ignores everything else."""
 
     epochs: list[dict[str, float]] = field(default_factory=list)
 
@@ -44,11 +44,10 @@ class _Watch:
 
 
 def run(cells: Iterable[Cell], store: Store, device: str) -> Iterator[str]:
-    """Time each method that the cells train, in each precision; yield a line on each.
+    """Time each method that the cells train, in each precision; yield a line for each.
 
-    It is timed with the ranks of this process's world: one in a process of its own, as packed cells have, or those of
-    torchrun. What is measured is kept in the store, where later plans find it. Raises StoreError if data are not
-    prepared.
+    The ranks are those of this process's world: one rank, as packed cells have, or the ranks of torchrun. The times are
+    kept in the store, where later plans find them. Raises StoreError if the images are not prepared.
     """
     from dae_ssl.distributed import world
 
@@ -64,9 +63,10 @@ def run(cells: Iterable[Cell], store: Store, device: str) -> Iterator[str]:
 
 
 def seconds_per_image(cell: Cell, store: Store, ranks: "World") -> float:
-    """Return how long training takes for one image in one epoch.
+    """Return the seconds of training per image and epoch.
 
-    What is looked at between epochs counts as often as a whole run has it, which is not after each.
+    The time of the diagnostics between epochs is weighted by how often a whole run computes them, which is not after
+    every epoch.
     """
     from dae_ssl.data import sets
     from dae_ssl.distributed import arithmetic
@@ -75,8 +75,8 @@ def seconds_per_image(cell: Cell, store: Store, ranks: "World") -> float:
     from dae_ssl.training.pretrain import pretrain
     from dae_ssl.training.step import compile_cache
 
-    batch, every = cell.optimisation.batch_size, sets.pretraining_images(store, cell.data, ranks.device).images
-    images = every[: min(STEPS, len(every) // batch) * batch]
+    batch, all_images = cell.optimisation.batch_size, sets.pretraining_images(store, cell.data, ranks.device).images
+    images = all_images[: min(STEPS, len(all_images) // batch) * batch]
     short = replace(cell.optimisation, epochs=EPOCHS, checkpoints=(), schedule="constant")
     watch = _Watch()
     with (
@@ -84,14 +84,14 @@ def seconds_per_image(cell: Cell, store: Store, ranks: "World") -> float:
         arithmetic(ranks.device, cell.precision),
         compile_cache(store.compiled),
     ):
-        own = replace(cell, optimisation=short, features=replace(cell.features, epoch=None))
-        pretrain(own, images, ranks, States(Path(folder)), watch, save_seconds=float("inf"))
+        shortened = replace(cell, optimisation=short, features=replace(cell.features, epoch=None))
+        pretrain(shortened, images, ranks, States(Path(folder)), watch, save_seconds=float("inf"))
     if not watch.epochs:
-        return float("nan")  # only the first rank is told; the others have nothing to say
+        return float("nan")  # only the first rank logs, and only its result is used
     last, epochs = watch.epochs[-1], cell.optimisation.epochs
     looks = sum(is_looked_at(epoch, cell.optimisation) for epoch in range(1, epochs + 1)) / epochs
     around = (last["epoch_seconds"] - last["step_seconds"]) * looks
-    return last["step_seconds"] / len(images) + around / len(every)
+    return last["step_seconds"] / len(images) + around / len(all_images)
 
 
 def _keep(cell: Cell, seconds: float, store: Store, ranks: "World") -> str:
@@ -107,5 +107,5 @@ def _keep(cell: Cell, seconds: float, store: Store, ranks: "World") -> str:
 
 
 def measured(store: Store) -> Sequence[dict[str, Any]]:
-    """Return the trials that were kept."""
+    """Return the trials that a store has."""
     return [json.loads(path.read_text()) for path in sorted(store.trials.glob("*.json"))]

@@ -1,19 +1,19 @@
-"""Finished nodes -> pages.
+"""Draw pages from finished nodes.
 
-A page can be drawn at any time: what was not measured is named as missing.
+A page can be drawn at any time: it marks what has not been measured as missing.
 
-    cell            the page of one cell
-    experiment      the page of an experiment, or of several
-    findings        what the store has of a cell
-    scores          what can be named in tables and figures, and where a cell has it
-    standing        how far cells are, and what of it would be computed again
-    significance    how sure a score is: intervals and tests
-    numbers         how numbers read
-    table           tables, as HTML, Markdown, LaTeX and CSV
-    latex           text and tables as LaTeX
-    drawing         how figures look, and what they are written as
-    mosaics         images in rows and columns: reconstructions, views
-    beside          the files beside a page
-    markup          parts of a page, and the page as a whole
-    command         the commands that pages name
+    cell            draws the page of one cell
+    experiment      draws the page of an experiment, or of several
+    findings        reads the results of a cell from the store
+    scores          finds the value of each named score in a cell
+    standing        counts the measured cells, and the scores that would be computed again
+    significance    computes intervals and tests
+    numbers         formats numbers
+    table           writes tables as HTML, Markdown, LaTeX and CSV
+    latex           writes text and tables as LaTeX
+    drawing         sets the style of figures, and writes them as SVG and PNG
+    mosaics         draws images in rows and columns: reconstructions, views
+    beside          writes the files beside a page
+    markup          makes the elements of a page, and the whole page
+    command         composes the commands that pages name
 """

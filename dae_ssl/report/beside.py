@@ -1,4 +1,4 @@
-"""The files beside a page: figures, pictures and tables, each written whole or not at all, and shown on the page."""
+"""Write the files beside a page, which are figures, pictures and tables, and return them as parts of the page."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,19 +12,19 @@ from dae_ssl.report.table import Table, comma_separated
 
 
 class Beside:
-    """Writes files into the folder of a page, and gives what they show as parts of it."""
+    """Writes files into the folder of a page, and returns what they show as elements of the page."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def picture(self, name: str, figure: Any, *, alt: str, caption: str) -> Element:
-        """Write NAME.png and return the same picture embedded."""
+        """Write NAME.png and return the same picture as an element of the page."""
         content = png(figure)
         self._write(name, "png", content)
         return picture(content, alt=alt, caption=caption, width=WIDTH_PIXELS)
 
     def drawing(self, name: str, drawing: Drawing, *, alt: str, caption: str) -> Iterator[Element]:
-        """Write a figure as SVG and PNG, and the numbers in it as CSV; yield it embedded, and links to the files."""
+        """Write a figure as SVG and PNG, and its numbers as CSV; yield the figure, and links to the files."""
         vectors = svg(drawing.figure)
         self._write(name, "svg", vectors)
         self._write(name, "png", png(drawing.figure))
@@ -34,7 +34,7 @@ class Beside:
         yield tag("p", _links(name, "svg", "png", *(["csv"] if drawing.records else [])), class_="note")
 
     def table(self, name: str, table: Table, *note: Content) -> Iterator[Element]:
-        """Write a table as HTML, Markdown, LaTeX and CSV; yield it, and below it a note with links to the files."""
+        """Write a table as HTML, Markdown, LaTeX and CSV; yield the table, and a note with links to the files."""
         self._write(name, "html", table.html())
         self._write(name, "md", table.markdown().encode())
         self._write(name, "tex", table.latex().encode())

@@ -1,4 +1,4 @@
-"""The commands that pages name."""
+"""Compose the commands that pages name."""
 
 import json
 import re
@@ -10,30 +10,30 @@ from dae_ssl.config import Cell
 
 PROGRAM = "dae-ssl"
 DATA = f"{PROGRAM} data --help"
-"""What tells how images are prepared."""
+"""The command that explains how images are prepared."""
 STORE = "--store FOLDER"
-"""What names the store to any of the commands."""
+"""The flag that names the store in every command."""
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _TAKEN = {"null", "true", "false", "nan", "inf", "infinity", "yes", "no", "on", "off"}
-"""What Hydra or YAML would read as something other than a name."""
+"""The words that Hydra or YAML does not read as text."""
 
 
 def differing(cell: Cell) -> dict[str, tuple[Any, Any]]:
-    """Return every setting that is not the default, as {"method.alpha": (value, default)}; seed and lists included."""
+    """Return every setting that is not at its default, as {"method.alpha": (value, default)}, including the seed."""
     usual = config.flat(config.settings(Cell(method=type(cell.method)())))
     settings = config.flat(config.settings(cell))
     return {name: (value, usual[name]) for name, value in settings.items() if value != usual[name]}
 
 
 def run_again(cell: Cell) -> str:
-    """Return the command that computes the cell, quoted for a shell; it leaves out what is at its default."""
+    """Return the command that computes the cell, quoted for a shell, without the settings at their defaults."""
     overrides = [f"{name}={_hydra(value)}" for name, (value, _) in differing(cell).items()]
     return shlex.join([PROGRAM, "run", f"method={cell.method.name}", *overrides])
 
 
 def on_ranks(ranks: int) -> str:
-    """Return what stands for the program's name in a command that pretrains on several ranks of a machine."""
+    """Return what replaces the program's name in a command that pretrains on several ranks of one machine."""
     return f"torchrun --standalone --nproc-per-node={ranks} -m jobs"
 
 
@@ -48,5 +48,5 @@ def _hydra(value: Any) -> str:
 
 
 def quoted(text: str) -> str:
-    """Return a text as Hydra takes it for one, whatever it holds."""
+    """Return a text in quotes, which Hydra reads as the same text."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

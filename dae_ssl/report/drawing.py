@@ -1,6 +1,6 @@
-"""How figures look, decided once: colours, pens, letters, axes, legends; and what they are written as.
+"""Set the style of all figures (colours, pens, fonts, axes, legends), and write figures as PNG and SVG.
 
-Without pyplot, so that nothing is shared between two figures.
+pyplot is not used, so that figures share no state.
 """
 
 import io
@@ -17,33 +17,33 @@ from dae_ssl.report.findings import Curve
 from dae_ssl.report.table import Record
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-"""From Okabe and Ito's palette, told apart by the colour-blind; `STYLES` and `MARKERS` tell them apart in print."""
+"""Okabe and Ito's palette for colour-blind readers; `STYLES` and `MARKERS` distinguish lines in black and white."""
 STYLES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P")
 INK, FAINT, MISSING = "#24292f", "#d8dee4", "#8a4b00"
 TITLE_POINTS, LABEL_POINTS, TICK_POINTS, SMALL_POINTS = 11, 10, 9.5, 8.5
-"""Heights of letters: above axes, beside them, at their ticks, and where there is little room."""
+"""The font sizes of titles, labels, ticks, and text where there is little room."""
 WIDTH_PIXELS = 1000
-"""Width of a figure on the page; in a PNG there are half as many pixels again."""
+"""The width of a figure on the page; a PNG has 1.5 times as many pixels."""
 ABSENT = "not yet measured"
 VALIDATION_ACCURACY = "validation accuracy, top-1 (%)"
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure of an experiment, the numbers in it, and what has to be said beside it."""
+    """A figure of an experiment, its numbers, and the notes below it."""
 
     figure: Any
-    """Matplotlib's; None where there is nothing to draw yet."""
+    """A figure of Matplotlib; None if there is nothing to draw yet."""
     records: Sequence[Record] = ()
     notes: Sequence[str] = ()
     absent: Sequence[str] = ()
-    """What is not in it, as it was not measured."""
+    """The labels of what is missing in it, since it has not been measured."""
 
 
 @dataclass(frozen=True)
 class Pen:
-    """What tells one line of a figure from the others."""
+    """The colour, line style and marker that distinguish one line of a figure from the others."""
 
     colour: str
     style: Any
@@ -51,7 +51,7 @@ class Pen:
 
 
 def pen(number: int) -> Pen:
-    """Return the pen of a figure's line number `number`, counted from 0."""
+    """Return the pen of a figure's line with this number, counted from 0."""
     return Pen(COLOURS[number % len(COLOURS)], STYLES[number % len(STYLES)], MARKERS[number % len(MARKERS)])
 
 
@@ -66,26 +66,26 @@ def blank(*, height_pixels: float) -> Any:
 
 
 def png(figure: Any) -> bytes:
-    """Return a figure as a PNG; equal figures are equal bytes."""
+    """Return a figure as a PNG; equal figures give equal bytes."""
     content = io.BytesIO()
-    # More pixels than it is shown with, for sharp print and screens; no version, so that equal figures are equal.
+    # More pixels than the page shows, for print and sharp screens; no version, so that equal figures give equal bytes.
     figure.savefig(content, format="png", dpi=150, metadata={"Software": None})
     return content.getvalue()
 
 
 def svg(figure: Any) -> bytes:
-    """Return a figure as an SVG that needs no font; equal figures are equal bytes."""
+    """Return a figure as an SVG that needs no font; equal figures give equal bytes."""
     content = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "dae_ssl", "svg.fonttype": "path"}):
         figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
     return content.getvalue()
 
 
-# ---------------------------------------------------------------------------------- what stands in them
+# ---------------------------------------------------------------------------------- lines, axes and legends
 
 
 def line(axes: Any, curve: Curve, colour: str, *, style: Any = "-", label: str = "", width: float = 1.6) -> None:
-    """Draw a curve, with its points where there are few."""
+    """Draw a curve, with a marker at each point if there are few points."""
     steps, values = [step for step, _ in curve], [value for _, value in curve]
     marker = "o" if len(curve) <= 12 else ""
     axes.plot(steps, values, linestyle=style, color=colour, label=label, linewidth=width, marker=marker, markersize=4)
@@ -107,7 +107,7 @@ def frame(axes: Any, *, title: str, x: str, y: str) -> None:
 
 
 def frame_epochs(axes: Any, *, title: str, x: str, y: str) -> None:
-    """Give axes over epochs the same, from 0 to the last epoch that is drawn."""
+    """Give axes over epochs the same style, from 0 to the last epoch that is drawn."""
     last = max(drawn.get_xdata()[-1] for drawn in axes.get_lines())
     frame(axes, title=title, x=x, y=y)
     axes.set_xlim(0, last + max(0.5, 0.03 * last))
@@ -115,7 +115,7 @@ def frame_epochs(axes: Any, *, title: str, x: str, y: str) -> None:
 
 
 def legend_above(figure: Any, panels: Sequence[Any]) -> None:
-    """Write one legend for all panels, each name once, above them, in as many columns as are not cut."""
+    """Write one legend above all panels, with each name once, in as many columns as fit."""
     named: dict[str, Any] = {}
     for axes in panels:
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):

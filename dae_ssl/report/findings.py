@@ -1,4 +1,4 @@
-"""What the store has of a cell, done or not: records, final scores, curves, which test images were right."""
+"""Read the results of a cell, done or not, from the store: records, scores, curves, and images classified right."""
 
 import functools
 import json
@@ -22,32 +22,32 @@ from dae_ssl.store import CORRECT, PROBE, Folder, Store, pictures_name
 Booleans = npt.NDArray[np.bool_]
 Image = npt.NDArray[np.uint8]
 Pictures = Mapping[str, Image]
-"""Images by what they are: clean, view1, view2, and reconstruction1, reconstruction2 if any; (n, side, side, 3)."""
+"""Images by kind: clean, view1, view2, and reconstruction1, reconstruction2 if any; shape (n, side, side, 3)."""
 Curve = list[tuple[int, float]]
-"""Steps, and the value at each."""
+"""Pairs of a step and the value at this step."""
 
 
 @dataclass(frozen=True)
 class Findings:
-    """A cell as far as the store has it; read when first asked for, so that one page shows one state."""
+    """The results of a cell in the store; each is read only once, so that a page is consistent."""
 
     name: str
-    """What people call the cell: "this cell", "random encoder"."""
+    """The label of the cell, such as "this cell" or "random encoder"."""
     cell: Cell
     store: Store
 
     def node(self, stage: str) -> Folder:
-        """Return the node of a stage, done or not."""
+        """Return the folder of a stage's node, done or not."""
         return cells.nodes(self.cell, self.store)[stage]
 
     @cached_property
     def records(self) -> dict[str, dict[str, Any]]:
-        """Commit records of the stages that are committed, also where the parent was computed anew since."""
+        """The commit records of the committed stages, even if the parent has been computed again since."""
         return cells.committed_records(self.cell, self.store)
 
     @cached_property
     def scores(self) -> dict[str, float]:
-        """Final scores of the stages that are committed, accuracies as shares."""
+        """The scores of the committed stages; accuracies are shares."""
         return cells.scores(self.cell, self.store)
 
     @property
@@ -57,32 +57,32 @@ class Findings:
 
     @cached_property
     def accuracy_by_seed(self) -> dict[str, float]:
-        """Test accuracy of the study's probe for each of its seeds; empty until the probe is done."""
+        """The test accuracy of the study's probe for each probe seed; empty until the probe is done."""
         if "probe" not in self.records:
             return {}
         return dict(json.loads(self.node("probe").product(PROBE).read_text())["test_accuracy_by_seed"])
 
     @cached_property
     def correct(self) -> dict[str, Booleans]:
-        """Which test images `probe` and `logistic` got right, (seeds, n), and the images' `ids`; empty until done."""
+        """Which test images `probe` and `logistic` got right, shape (seeds, n), and their `ids`; empty until done."""
         if "probe" not in self.records:
             return {}
         return _arrays(self.node("probe").product(CORRECT))
 
     @property
     def test_images(self) -> int | None:
-        """How many test images the accuracies are of."""
+        """The number of test images of the accuracies; None until the probe is done."""
         return len(self.correct["ids"]) if self.correct else None
 
     @property
     def image_size(self) -> int:
-        """How many numbers an image of the evaluation set has; 0 if the set is not prepared here."""
+        """The number of values in an image of the evaluation set; 0 if the set is not prepared in this store."""
         prepared = self.store.data(self.cell.data.evaluate).record() or {"splits": {"test": {"shape": [0]}}}
         return math.prod(prepared["splits"]["test"]["shape"])
 
     @cached_property
     def pictures(self) -> dict[int, Pictures]:
-        """Example pictures by epoch; those kept so far, ascending."""
+        """The example pictures by epoch, ascending, as far as they have been written."""
         if not self.cell.method.trains:
             return {}
         node = self.node("pretrain")
@@ -90,7 +90,7 @@ class Findings:
         return {epoch: _arrays(path) for epoch, path in paths.items() if path.is_file()}
 
     def curves(self, stage: str) -> dict[str, Curve]:
-        """Return each logged term's points; none for a stage that has not begun or that there is not."""
+        """Return the curve of each logged term; none for a stage that the cell has not started or does not have."""
         return self._curves.get(stage, {})
 
     @cached_property
@@ -102,11 +102,11 @@ class Findings:
         }
 
     def events(self, stage: str, kind: str) -> list[Entry]:
-        """Return what a stage's log says of one kind of event."""
+        """Return the events of one kind in a stage's log."""
         return [entry for entry in read(self.node(stage).log) if entry.event == kind]
 
     def validation_curves(self) -> dict[float, Curve]:
-        """Return the probe's validation accuracy by probe epoch for each learning rate, the selected one first."""
+        """Return the curves of validation accuracy by probe epoch for each learning rate, the selected one first."""
         logged = self.curves("probe")
         by_rate = {rate: logged.get(f"validation_accuracy/lr{rate:g}", []) for rate in self.cell.probe.learning_rates}
         chosen = self.scores.get("probe_learning_rate")
@@ -117,14 +117,14 @@ Reader = Callable[[Cell], Findings]
 
 
 def reader(store: Store) -> Reader:
-    """Return what reads cells of a store, each once, however many rows and parts it stands in."""
+    """Return a function that reads the cells of a store, each only once, however many rows need it."""
     return functools.cache(lambda cell: Findings(config.title(cell), cell, store))
 
 
 def paired_p_values(one: Findings, other: Findings, classifier: str) -> list[float] | None:
-    """Return McNemar's p for each seed of a classifier, `probe` or `logistic`; None where there are no pairs.
+    """Return McNemar's p for each seed of a classifier, `probe` or `logistic`, or None if the cells cannot be paired.
 
-    Pairs need both to be done, on the same test images, with the same number of seeds.
+    To be paired, both must be done, on the same test images and with the same number of seeds.
     """
     if not one.correct or not other.correct:
         return None

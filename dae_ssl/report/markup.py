@@ -1,4 +1,4 @@
-"""Parts of a page as an element tree, whose serialiser escapes every text, and the page as a whole."""
+"""Make the elements of a page, and the whole page; the serialiser of the element tree escapes every text."""
 
 import base64
 from xml.etree import ElementTree
@@ -58,7 +58,7 @@ img { width: 100%; max-width: 1000px; min-width: 44rem; height: auto; display: b
 
 
 def tag(name: str, *content: Content, **attributes: str) -> Element:
-    """Return an element with text and elements in it; `class_` stands for the attribute class."""
+    """Return an element with text and child elements; a trailing underscore is removed, as in `class_`."""
     element = Element(name, {key.rstrip("_"): value for key, value in attributes.items()})
     last: Element | None = None
     for part in content:
@@ -73,19 +73,19 @@ def tag(name: str, *content: Content, **attributes: str) -> Element:
 
 
 def missing(text: str) -> Element:
-    """Return a statement of what is not there, marked as such."""
+    """Return a text that is marked as a statement on something missing."""
     return tag("span", text, class_="missing")
 
 
 def picture(content: bytes, *, alt: str, caption: str, width: int, kind: str = "png") -> Element:
-    """Return a picture (PNG, or "svg+xml") as a part of the page, `width` CSS pixels wide where there is room."""
+    """Return a figure with an embedded picture (PNG or "svg+xml") that is at most `width` CSS pixels wide."""
     source = f"data:image/{kind};base64," + base64.b64encode(content).decode()
     image = tag("img", src=source, alt=alt, width=str(width))
     return tag("figure", tag("div", image), tag("figcaption", caption))
 
 
 def document(title: str, *content: Content) -> bytes:
-    """Return a whole HTML5 page, UTF-8, that needs nothing beside it."""
+    """Return a whole HTML5 page in UTF-8 that needs no other file."""
     head = tag(
         "head",
         tag("meta", charset="utf-8"),

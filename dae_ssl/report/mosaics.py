@@ -1,4 +1,4 @@
-"""Images in rows and columns: reconstructions as in Figure 5 of the study, views by strength as in Figure 8."""
+"""Draw images in rows and columns: reconstructions as in Figure 5 of the study, views by strength as in Figure 8."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ VIEWS = (1, 2)
 
 
 def mosaic(rows: Sequence[Sequence[Image]], *, row_names: Sequence[str], column_names: Sequence[str]) -> Any:
-    """Draw equally large images in rows and columns: as one image, which is quicker than an axes for each."""
+    """Draw images of equal size in rows and columns, as one image, which is faster than separate axes."""
     side, columns, pitch = rows[0][0].shape[0], len(rows[0]), rows[0][0].shape[0] + GAP_PIXELS
     whole = np.full((len(rows) * pitch - GAP_PIXELS, columns * pitch - GAP_PIXELS, 3), 255, np.uint8)
     for i, images in enumerate(rows):
@@ -43,9 +43,10 @@ def mosaic(rows: Sequence[Sequence[Image]], *, row_names: Sequence[str], column_
 
 
 def reconstructions(networks: Sequence[tuple[Mapping[int, str], Pictures]]) -> Any:
-    """Draw images in columns: clean, each view, and below a view what networks make of it, as Figure 5 does.
+    """Draw images in columns: clean, each view, and below a view the networks' reconstructions, as in Figure 5.
 
-    networks: for each the names of what it makes, by view, and its pictures; all have the same images and views.
+    networks: for each network the labels of its reconstructions, by view, and its pictures; all networks must have the
+    same images and views.
     """
     seen = networks[0][1]
     rows, names = [list(seen["clean"])], ["clean"]
@@ -61,10 +62,10 @@ def reconstructions(networks: Sequence[tuple[Mapping[int, str], Pictures]]) -> A
 
 
 def views_by_strength(clean: Image, cell: Cell, *, name: str, images: int = 4) -> Any:
-    """Draw two views of the first few clean images at several jitter strengths, the cell's too, as Figure 8 does.
+    """Draw two views of the first few clean images at several jitter strengths, with the cell's, as in Figure 8.
 
-    clean: (n, side, side, 3); name: what the cell's strength is called. Crop and flip of a view are the same at every
-    strength.
+    clean: shape (n, side, side, 3); name: the label of the cell's strength. The crop and flip of a view are the same at
+    every strength.
     """
     strengths = sorted({*STRENGTHS, cell.views.jitter})
     chosen = clean[:images]
@@ -80,7 +81,7 @@ def views_by_strength(clean: Image, cell: Cell, *, name: str, images: int = 4) -
 
 
 def views_at(clean: Image, cell: Cell, strength: float, view: int) -> Image:
-    """Return the views of clean images as the cell draws them, but for the jitter's strength; uint8 (n, s, s, 3)."""
+    """Return the views that the cell draws of clean images, with another jitter strength; uint8 (n, side, side, 3)."""
     settings = dataclasses.replace(cell.views, jitter=strength)
     images = torch.from_numpy(clean).permute(0, 3, 1, 2).contiguous()
     side, indices = images.shape[-1], torch.arange(len(images))

@@ -1,4 +1,4 @@
-"""How numbers read, the same on every page."""
+"""Format numbers in the same way on every page."""
 
 import json
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 MINUS = "−"
-"""As wide as a plus."""
+"""The minus sign, which is as wide as a plus."""
 
 
 def signed(value: float, digits: int) -> str:
@@ -39,17 +39,17 @@ def _digits(value: float) -> int:
 
 
 def interval(low: str, high: str) -> str:
-    """Return an interval between two numbers that are words already."""
+    """Return an interval, given its ends as text."""
     return f"[{low}, {high}]"
 
 
 def counted(count: int, noun: str) -> str:
-    """Return how many there are of something whose plural has an s."""
+    """Return a count with its noun, in the plural unless it is 1."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def p_values(values: Sequence[float]) -> str:
-    """Return p-values, one for each seed, as people read them: `p = 0.034`, `p = 0.034 to 0.21 over 3 seeds`."""
+    """Return p-values, one for each seed, as text: `p = 0.034`, or `p = 0.034 to 0.21 over 3 seeds`."""
     low, high = _p(min(values)), _p(max(values))
     if low == high:
         seeds = "" if len(values) == 1 else f" for all {len(values)} seeds"
@@ -62,10 +62,10 @@ def _p(p: float) -> str:
 
 
 def setting(value: Any) -> str:
-    """Return a setting as JSON has it, a name without its quotes."""
+    """Return a setting as JSON, but a text without quotes."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def utc(seconds: float) -> str:
-    """Return a time in seconds since 1970 as date and time, UTC."""
+    """Return a time, in seconds since 1970, as date and time in UTC."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,4 +1,4 @@
-"""What tables and figures can name, and where a cell has it: in a commit record, or made of its log or other scores."""
+"""Find the value of each named score in a cell: in a commit record, or computed from a log or other scores."""
 
 from collections.abc import Callable, Mapping
 
@@ -7,18 +7,18 @@ from dae_ssl.report.findings import Findings
 from dae_ssl.training.networks import REPRESENTATION_SIZE
 
 CLASSIFIERS = {"test_accuracy": "probe", "logistic_test_accuracy": "logistic"}
-"""The accuracies of which it is kept which test images were right, and the classifier that they are of."""
+"""The accuracies for which the store has the result on each test image, and their classifiers."""
 CONVERGED = 0.99
-"""Share of its final accuracy at which a probe counts as converged."""
+"""The share of its final accuracy at which a probe counts as converged."""
 
 
 def measure(name: str) -> Measure:
-    """Return how a score reads."""
+    """Return how a score is written."""
     return SCORES[name]
 
 
 def score(findings: Findings, name: str) -> float | None:
-    """Return a cell's score as it is shown, accuracies in percent; None where it is not there."""
+    """Return a cell's score as it is shown, with accuracies in percent, or None if the cell does not have it."""
     derived = DERIVED.get(name)
     kept = derived(findings) if derived else findings.scores.get(name)
     if kept is None:
@@ -27,7 +27,7 @@ def score(findings: Findings, name: str) -> float | None:
 
 
 def _last(term: str) -> Callable[[Findings], float | None]:
-    """Return what gives a term's value in the last epoch of a pretraining that is done."""
+    """Return a function that gives the value of a term in the last epoch of a finished pretraining."""
 
     def last(findings: Findings) -> float | None:
         points = findings.curves("pretrain").get(term, [])
@@ -43,7 +43,7 @@ def _inertia_per_feature(findings: Findings) -> float | None:
 
 
 def _epochs_to_converge(findings: Findings) -> float | None:
-    """Return after how many probe epochs validation accuracy first was nearly what it is at the end."""
+    """Return the first probe epoch at which validation accuracy reaches CONVERGED times its final value."""
     if "probe" not in findings.records:
         return None
     curve = next(iter(findings.validation_curves().values()), [])
@@ -56,4 +56,4 @@ DERIVED: Mapping[str, Callable[[Findings], float | None]] = {
     "kmeans_standardised_inertia_per_feature": _inertia_per_feature,
     "probe_epochs_to_converge": _epochs_to_converge,
 }
-"""Scores that no record has, but a log or another score."""
+"""The scores that are computed from a log or another score."""

@@ -1,8 +1,8 @@
-"""How far cells are: how many are measured, and what of it plans and `status` would compute again.
+"""Count the cells that are measured, and the scores that would be computed again.
 
-Pages show every score that was committed, since it was measured. Plans and `status` count a node as done only while it
-is made from what its parent holds now and has what its readers need (`compute/done.py`). Where the two differ, pages
-and `report` say by how much and why, in the words of this module.
+Pages show every committed score, since it was measured. `plan` and `status` count a node as done only if it is current,
+which means that it was made from what its parent holds now, and if it has what its readers need (`compute/done.py`).
+If the two differ, pages and `report` say by how much and why, in the words of this module.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,40 +15,42 @@ from dae_ssl.config import Cell
 from dae_ssl.report.findings import Findings, reader
 from dae_ssl.store import SCORES, Store
 
-ANEW = "what was read for them was computed anew"
-GONE = "what was read for them is gone"
-LEFT = "products of theirs that missing nodes read were left behind"
+ANEW = "their parents have been computed again"
+GONE = "their parents no longer exist"
+LEFT = "missing nodes need products of theirs that were dropped or not loaded"
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How far some cells are."""
+    """The progress of some cells."""
 
     cells: int
     measured: int
-    """Cells whose nodes are all committed."""
+    """The number of cells whose nodes are all committed."""
     again: int
-    """Measured cells that have nodes which would be computed again."""
+    """The number of measured cells with nodes that would be computed again."""
     scores: int
-    """Numbers that were measured, those of each node once."""
+    """The number of measured scores; those of a shared node count once."""
     scores_again: int
-    """Those of nodes that would be computed again."""
+    """The number of scores of nodes that would be computed again."""
     reasons: Mapping[NodeId, str]
-    """Nodes that are committed and would be computed again, and why."""
+    """The committed nodes that would be computed again, and why."""
 
     def line(self) -> str:
-        """Return how many cells are measured, for a terminal."""
-        more = f", {self.again} of them with nodes to be computed again, since {self._why()}" if self.again else ""
-        return f"{self.measured} of {self.cells} cells are measured{more}"
+        """Return one line for a terminal on how many cells are measured."""
+        more = (
+            f"; {self.again} of them {'has' if self.again == 1 else 'have'} nodes to compute again, since {self._why()}"
+        )
+        return f"{self.measured} of {self.cells} cells are measured{more if self.again else ''}"
 
     def sentence(self) -> str:
-        """Return how many scores come from nodes that would be computed again, for a page; "" where none does."""
+        """Return a sentence for a page on the scores of nodes that would be computed again; "" if there are none."""
         if not self.scores_again:
             return ""
         come = "comes" if self.scores_again == 1 else "come"
         return (
-            f"{self.scores_again} of the {self.scores} scores that were measured {come} from nodes that plans and "
-            f"status would compute again, since {self._why()}; the scores are shown as they were measured."
+            f"{self.scores_again} of the {self.scores} measured scores {come} from nodes that `dae-ssl submit` would "
+            f"compute again, since {self._why()}. The scores are shown as they were measured."
         )
 
     def _why(self) -> str:
@@ -56,12 +58,12 @@ class Standing:
 
 
 def of_cells(cells: Iterable[Cell], store: Store) -> Standing:
-    """Return how far cells are in a store."""
+    """Return the progress of cells in a store."""
     return standing([*map(reader(store), cells)])
 
 
 def standing(shown: Sequence[Findings]) -> Standing:
-    """Return how far cells are, as found; each is taken once."""
+    """Return the progress of cells from their findings; a cell that occurs twice counts once."""
     distinct = {config.cell_key(findings.cell): findings for findings in shown}
     wanted = needed(findings.cell for findings in distinct.values())
     records = {
@@ -83,11 +85,11 @@ def standing(shown: Sequence[Findings]) -> Standing:
 
 
 def _reasons(wanted: Mapping[NodeId, Node], records: Mapping[NodeId, Record]) -> dict[NodeId, str]:
-    """Return why nodes that are committed would be computed again, of those that would."""
-    there = counted(wanted, records)
+    """Return the committed nodes that would be computed again, with the reason."""
+    done = counted(wanted, records)
     reasons: dict[NodeId, str] = {}
     for id, node in wanted.items():  # parents first
-        if id not in records or id in there:
+        if id not in records or id in done:
             continue
         if node.parent is not None and node.parent not in records:
             reasons[id] = GONE

@@ -1,4 +1,4 @@
-"""Tables: for people as HTML, Markdown and LaTeX, for programs as CSV with every number in a column of its own."""
+"""Write tables as HTML, Markdown and LaTeX for people, and as CSV with one number per column for programs."""
 
 import csv
 import io
@@ -16,20 +16,20 @@ Record = Mapping[str, str | float | int | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """What stands in a cell of a table: a text, something small below it, or several lines, or links."""
+    """The content of a table's field: a text with small text below it, or several lines, or links."""
 
     text: str = ""
     small: str = ""
     absent: bool = False
-    """Whether it says that something is missing."""
+    """Whether the text says that something is missing."""
     code: bool = False
-    """Whether its text is one for programs: a key, a setting."""
+    """Whether the text is code, such as a key or a setting."""
     lines: Sequence[str] = ()
     links: Sequence[tuple[str, str]] = ()
-    """Texts, and where each leads; nowhere yet, where that is empty."""
+    """Texts and addresses; a text with an empty address has no page yet."""
 
     def element(self) -> Content:
-        """Return it as part of a page."""
+        """Return the entry as an element of a page."""
         if self.links:
             linked = (tag("a", text, href=to) if to else missing(text) for text, to in self.links)
             return tag("span", *(part for link in linked for part in (link, " ")), style="white-space: nowrap")
@@ -39,7 +39,7 @@ class Entry:
         return tag("span", shown, tag("span", self.small, class_="small")) if self.small else shown
 
     def plain(self) -> str:
-        """Return it as Markdown, whose bars would end the cell."""
+        """Return the entry as Markdown, with escaped vertical bars."""
         marked = f"*{self.text}*" if self.absent else f"`{self.text}`" if self.code else self.text
         return f"{marked or self._listed()} {self.small}".strip().replace("|", "\\|")
 
@@ -59,17 +59,17 @@ MISSING = Entry(text="not yet measured", absent=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A line of a table, under its name."""
+    """A line of a table, with its heading."""
 
     name: str
     entries: Sequence[Entry]
     code: bool = False
-    """Whether its name is one for programs."""
+    """Whether the heading is code."""
     style: str = ""
-    """Its class in the style of the page: "small", or "differs", which is marked."""
+    """The CSS class of the line: "small", or "differs", which is highlighted."""
 
     def element(self) -> Element:
-        """Return it as part of a table."""
+        """Return the line as an element of a table."""
         name = tag("th", tag("code", self.name) if self.code else self.name, scope="row")
         cells = (tag("td", entry.element()) for entry in self.entries)
         return tag("tr", name, *cells, **({"class_": self.style} if self.style else {}))
@@ -87,12 +87,12 @@ class Table:
     head: Sequence[str]
     lines: Sequence[Line]
     records: Sequence[Record] = ()
-    """The same in columns, a record for each number."""
+    """The same numbers for CSV, with a record for each."""
     wraps: bool = False
-    """Whether what stands in its cells is long and may be broken anywhere."""
+    """Whether its entries are long and may be broken anywhere."""
 
     def element(self) -> Element:
-        """Return the table as part of a page; it scrolls sideways where the window is narrow."""
+        """Return the table as an element of a page; it scrolls sideways in a narrow window."""
         head = tag("thead", tag("tr", *(tag("th", name, scope="col") for name in self.head)))
         body = tag("tbody", *(line.element() for line in self.lines))
         for cell in body.iter("td") if self.wraps else ():
@@ -100,18 +100,18 @@ class Table:
         return tag("div", tag("table", head, body), class_="wide")
 
     def titled(self, *note: Content) -> Iterator[Element]:
-        """Yield its title, the table, and a note below it if there is one."""
+        """Yield the title, the table, and the note below it, if any."""
         yield tag("h3", self.title)
         yield self.element()
         if note:
             yield tag("p", *note, class_="note")
 
     def html(self) -> bytes:
-        """Return the table as a page of its own; links in it lead from the folder of the experiment's page."""
+        """Return the table as a separate page; its links are relative to the folder of the experiment's page."""
         return document(self.title, tag("h1", self.title), self.element())
 
     def markdown(self) -> str:
-        """Return the table as GitHub shows it."""
+        """Return the table in GitHub's Markdown."""
         head = [name.replace("|", "\\|") for name in self.head]
         lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
         for line in self.lines:
@@ -127,7 +127,7 @@ class Table:
 
 
 def comma_separated(records: Sequence[Record]) -> str:
-    """Return records as CSV; what is not known is empty."""
+    """Return records as CSV, with empty fields for unknown values."""
     columns = list(dict.fromkeys(name for record in records for name in record))
     content = io.StringIO()
     writer = csv.DictWriter(content, columns, restval="", lineterminator="\n")
@@ -137,7 +137,7 @@ def comma_separated(records: Sequence[Record]) -> str:
 
 
 def in_columns(estimate: Estimate | None) -> Record:
-    """Return an estimate as columns of a CSV file."""
+    """Return the columns of an estimate in a CSV file."""
     if estimate is None:
         return {"mean": None, "low": None, "high": None, "seeds": 0, "interval_over": "not yet measured"}
     edges = {"low": estimate.low, "high": estimate.high}

@@ -52,7 +52,7 @@ def test_store_that_cannot_be_written_does_not_work(tmp_path: Path) -> None:
 def test_store_on_a_disk_of_this_machine_alone_cannot_be_told() -> None:
     found = check.written(Store(Path("/tmp/some/store")), local=False)
     assert found.verdict == UNKNOWN
-    assert "/tmp is mostly a disk of this machine alone" in found.message
+    assert "/tmp is usually a local disk" in found.message
     assert check.written(Store(Path("/tmp/some/store")), local=True).verdict == OK
 
 
@@ -99,7 +99,7 @@ def test_container_that_keeps_the_environment_from_tasks_is_told() -> None:
     for option in ("--cleanenv", "-e", "--containall", "-C"):
         found = {f.verdict: f for f in check.started(profile(container=["sh", "exec", option]))}
         assert found[WRONG].subject == "container"
-        assert f"with {option} tasks lack the variables" in found[WRONG].message
+        assert f"{option} hides the environment that tasks need" in found[WRONG].message
 
 
 def test_container_without_an_image_to_name_is_told() -> None:
@@ -123,7 +123,7 @@ def test_machine_without_gpus_cannot_run_a_local_profile_that_wants_them(monkeyp
 
 def test_local_profile_has_one_machine() -> None:
     asked = profile(launcher="local", stages={"pretrain": {"machines": 2}})
-    told = "stages.pretrain.machines=2: launcher local has this machine only"
+    told = "stages.pretrain.machines=2: choose 1, since launcher local uses only this machine"
     assert check.device_here(asked) == Finding("device", WRONG, told)
 
 
@@ -157,7 +157,7 @@ def server(code: int) -> Iterator[tuple[str, list[str]]]:
 @pytest.mark.parametrize(
     ("code", "verdict", "said"),
     [
-        (200, OK, "answers here and lets you in"),
+        (200, OK, "answers here and accepts your credentials"),
         (401, WRONG, "does not accept the name and password: set MLFLOW_TRACKING_USERNAME"),
         (404, WRONG, "cannot be used"),
         (500, WRONG, "cannot be used"),
@@ -218,7 +218,7 @@ def test_local_profile_is_asked_nothing_about_slurm(
     assert run("check", [yaml("{launcher: local, device: cpu}"), f"--store={tmp_path / 'store'}"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines[:2]] == [["ok", "store"], ["ok", "device"]]
-    assert lines[2:] == ["", "2 findings: 2 ok, 0 will not work, 0 cannot be told"]
+    assert lines[2:] == ["", "2 findings: 2 ok, 0 will not work, 0 not certain"]
 
 
 def test_data_is_asked_for_when_an_experiment_is_named(
@@ -243,7 +243,7 @@ def test_machine_without_slurm_is_one_finding(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [(["--profile=nowhere"], "--profile='nowhere'"), (["--store="], "--store=''"),
-     (["foo=1"], "foo=1 is of an experiment's cells: name the experiment too"),
+     (["foo=1"], "foo=1 is a setting of an experiment's cells: name the experiment too"),
      (["nothing"], "unknown experiment 'nothing': did you mean"), (["tour", "seed=1"], "write --seeds 0,1")],
 )  # fmt: skip
 def test_what_is_not_understood_is_refused(arguments: list[str], told: str) -> None:

@@ -46,11 +46,11 @@ def test_stage_that_just_fits_is_ok() -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"ranks_per_machine": 5, "gpus_per_machine": 5}, "5 GPUs on a machine; partition main has 4 at most"),
-        ({"cpus_per_machine": 17}, "17 CPUs on a machine; partition main has 16 at most"),
-        ({"memory_gb": 24}, "24576 MB of memory on a machine; partition main has 24105 at most"),
-        ({"machines": 3}, "3 machines; partition main has 2 at most"),
-        ({"minutes": 11, "partition": "urgent"}, "11 minutes; partition urgent has 10 at most"),
+        ({"ranks_per_machine": 5, "gpus_per_machine": 5}, "5 GPUs on a machine; partition main has at most 4"),
+        ({"cpus_per_machine": 17}, "17 CPUs on a machine; partition main has at most 16"),
+        ({"memory_gb": 24}, "24576 MB of memory on a machine; partition main has at most 24105"),
+        ({"machines": 3}, "3 machines; partition main has at most 2"),
+        ({"minutes": 11, "partition": "urgent"}, "11 minutes; partition urgent has at most 10"),
     ],
 )
 def test_wish_that_is_too_large_is_named_with_the_limit(change: dict[str, Any], told: str) -> None:
@@ -61,7 +61,7 @@ def test_wish_that_is_too_large_is_named_with_the_limit(change: dict[str, Any], 
 def test_large_limits_are_told_in_full() -> None:
     large = cluster(nodes=NODE.replace("RealMemory=24105", "RealMemory=1031000"))
     found = judge.fits("probe", profile(stages={"probe": {"memory_gb": 2000}}), large)
-    assert found.message == "asks for 2048000 MB of memory on a machine; partition main has 1031000 at most"
+    assert found.message == "asks for 2048000 MB of memory on a machine; partition main has at most 1031000"
 
 
 def test_wishes_that_no_single_node_grants_together_do_not_work() -> None:
@@ -69,7 +69,7 @@ def test_wishes_that_no_single_node_grants_together_do_not_work() -> None:
     found = judge.fits("pretrain", profile(stages={"pretrain": FITS | {"cpus_per_machine": 32}}),
                        cluster(nodes=f"{NODE}\n{many_cpus}"))  # fmt: skip
     assert found.verdict == WRONG
-    assert found.message.startswith("0 machines of partition main have all of 4 GPUs on a machine, 32 CPUs")
+    assert found.message.startswith("0 machines of partition main have 4 GPUs on a machine, 32 CPUs")
 
 
 def test_nodes_that_are_down_now_make_tasks_wait() -> None:
@@ -114,7 +114,7 @@ def test_cluster_without_a_default_partition_needs_one_named() -> None:
 def test_account_cannot_be_told_without_accounting() -> None:
     shown = cluster(AccountingStorageType="accounting_storage/none")
     found = {f.subject: (f.verdict, f.message) for f in judge.charged(profile(account="a", qos="q"), shown)}
-    told = "cannot be told without accounting"
+    told = "this cannot be checked without accounting"
     assert found == {"account": (UNKNOWN, f"a: {told}"), "qos": (UNKNOWN, f"q: {told}")}
     assert list(judge.charged(profile(), shown)) == []
 

@@ -47,7 +47,7 @@ def test_largest_array_is_read_of_the_clusters_settings(command: Command) -> Non
     command("scontrol", "echo 'MaxArraySize            = 4001'")
     assert queue.array_size() == 4001
     command("scontrol", "echo 'MaxJobCount = 10'")
-    with pytest.raises(SlurmError, match="does not tell MaxArraySize: set array_size in the profile"):
+    with pytest.raises(SlurmError, match="does not print MaxArraySize: set array_size in the profile"):
         queue.array_size()
 
 
@@ -64,11 +64,11 @@ def test_what_slurm_refuses_is_one_line_in_its_words(command: Command) -> None:
     command("squeue", "printf 'slurm_load_jobs error:\\n  Unable to contact slurm controller\\n' >&2; exit 1")
     with pytest.raises(SlurmError, match=r"^squeue: slurm_load_jobs error: Unable to contact slurm controller$"):
         queue.queue()
-    with pytest.raises(SlurmError, match=r"^scancel is not on this machine: submit from where SLURM is"):
+    with pytest.raises(SlurmError, match=r"^scancel is not on this machine: submit from a machine that has SLURM"):
         queue.cancel(["17"])
     queue.cancel([])
     command("scontrol", "while :; do :; done")
-    with pytest.raises(SlurmError, match=r"^scontrol does not answer within 0\.2 s: try again later$"):
+    with pytest.raises(SlurmError, match=r"^scontrol did not answer within 0\.2 s: try again later$"):
         queue.ask(["scontrol"], seconds=0.2)
 
 

@@ -77,7 +77,7 @@ def test_profile_that_works_is_ok_and_nothing_is_queued(
     for stage in ("pretrain", "features", "probe", "kmeans"):
         assert found[f"stage {stage}"] == [("ok", "fits 2 machines of partition main")]
         ((verdict, told),) = found[f"sbatch {stage}"]
-        assert (verdict, told.startswith("SLURM takes it")) == ("ok", True)
+        assert (verdict, told.startswith("SLURM accepts it")) == ("ok", True)
     assert found["partition"] == [("ok", "main is up")]
     assert cluster.ask("squeue", "--noheader", "--states=all", "--format=%j").count("check") == 0
 
@@ -85,7 +85,7 @@ def test_profile_that_works_is_ok_and_nothing_is_queued(
 def test_what_is_too_large_is_told_by_us_and_by_slurm(cluster: Any, checked: Callable[..., Any]) -> None:
     code, found = checked(cluster, DEV.replace("4, gpus_per_machine: 4", "5, gpus_per_machine: 5"))
     assert code == 1
-    assert found["stage pretrain"] == [("will not work", "asks for 5 GPUs on a machine; partition main has 4 at most")]
+    assert found["stage pretrain"] == [("will not work", "asks for 5 GPUs on a machine; partition main has at most 4")]
     told = "SLURM refuses pretrain-0: Requested node configuration is not available"
     assert found["sbatch pretrain"] == [("will not work", told)]
     assert found["sbatch probe"][0][0] == "ok"
@@ -106,7 +106,7 @@ def test_account_and_array_size_and_cells_are_told_without_accounting(
     cluster: Any, checked: Callable[..., Any]
 ) -> None:
     code, found = checked(cluster, f"{DEV}account: lab\narray_size: 2000\n", "tour", "--seeds=0")
-    assert (code, found["account"]) == (1, [("cannot be told", "lab: cannot be told without accounting")])
+    assert (code, found["account"]) == (1, [("not certain", "lab: this cannot be checked without accounting")])
     told = "2000 is more than MaxArraySize of this cluster: choose null or at most 1001"
     assert found["array_size"] == [("will not work", told)]
     assert found["data"][0][0] == "will not work"
@@ -116,10 +116,10 @@ def test_account_and_array_size_and_cells_are_told_without_accounting(
 def test_partition_and_nodes_that_are_down_make_tasks_wait(cluster: Any, checked: Callable[..., Any]) -> None:
     with changed(cluster, "nodename=node1,node2 state=drain reason=test", "nodename=node1,node2 state=resume"):
         code, found = checked(cluster, DEV)
-    assert (code, found["stage probe"][0][0], found["sbatch probe"][0][0]) == (0, "cannot be told", "cannot be told")
+    assert (code, found["stage probe"][0][0], found["sbatch probe"][0][0]) == (0, "not certain", "not certain")
     with changed(cluster, "partitionname=low state=down", "partitionname=low state=up"):
         code, found = checked(cluster, DEV.replace("main", "low"))
-    assert (code, found["partition"]) == (0, [("cannot be told", "low is down: tasks wait until it is up")])
+    assert (code, found["partition"]) == (0, [("not certain", "low is down: tasks wait until it is up")])
     with changed(cluster, "partitionname=low state=inactive", "partitionname=low state=up"):
         code, found = checked(cluster, DEV.replace("main", "low"))
     assert (code, found["partition"][0][0]) == (1, "will not work")

@@ -101,7 +101,7 @@ def test_array_of_a_submitter_that_was_killed_is_looked_for_and_adopted(
     assert [made.job(array) for array in made.arrays()] == ["17", "18", None, None]
     assert not any(made.open(array) for array in made.arrays())
     assert told == [
-        f"looking for what the interrupted submission {made.folder.key} had sent",
+        f"looking for arrays of the interrupted submission {made.folder.key}",
         "found features-0 of an interrupted submission as job 18",
     ]
     launch.adopt(Store(tmp_path), lambda: pytest.fail("everything is known"), told.append)

@@ -512,12 +512,12 @@ def test_file_in_an_entry_may_have_as_much_as_it_says_and_comes_out_whole() -> N
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "FILE='': choose one or more"),
+        ([], "results load needs a file: name one or more"),
         (["{good}", "--stoer={other}"], "unknown flag --stoer: did you mean --store?"),
-        (["{good}", "optimisation.epochs=1"], "FILE='optimisation.epochs=1': choose one that is there"),
-        (["{good}", "{there}/nothing.jsonl", "--store={other}"], "choose one that is there, written by `dae-ssl"),
-        (["{good}", "{there}/bytes.jsonl", "--store={other}"], "is not a file of results"),
-        (["{good}", "{there}/empty.jsonl", "--store={other}"], "choose one that holds results"),
+        (["{good}", "optimisation.epochs=1"], "optimisation.epochs=1 is not a file: name one"),
+        (["{good}", "{there}/nothing.jsonl", "--store={other}"], "nothing.jsonl is not a file: name one that `dae-ssl"),
+        (["{good}", "{there}/bytes.jsonl", "--store={other}"], "is no file of results"),
+        (["{good}", "{there}/empty.jsonl", "--store={other}"], "empty.jsonl has no results: name a file"),
         (["{there}/cell.jsonl", "--store={other}"], "cell 0000000000000000 is not the key of its settings"),
     ],
 )
@@ -541,7 +541,7 @@ def test_files_that_cannot_be_loaded_are_one_line_each(
 
 
 def test_saving_nothing_or_into_a_folder_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="nothing of tour is done"):
+    with pytest.raises(StoreError, match="no node of tour is done"):
         run("results", ["save", "tour", f"--store={tmp_path}", str(tmp_path / "r.jsonl")])
     assert not (tmp_path / "r.jsonl").exists()
     with pytest.raises(ConfigError, match="choose a file"):

@@ -367,7 +367,7 @@ def test_command_saves_encoders_where_it_is_told_and_loads_them_from_there(tmp_p
     assert "encoders of" not in capsys.readouterr().out
     run("results", ["load", str(to), f"--store={tmp_path / 'both'}"])
     assert "1 of 1 encoders" in capsys.readouterr().out
-    with pytest.raises(ConfigError, match="--weights='': choose a folder, or leave its name out"):
+    with pytest.raises(ConfigError, match="--weights='': choose a folder, or write --weights without a value"):
         run("results", [*save, "--weights="])
     with pytest.raises(ConfigError, match="choose a folder"):
         run("results", [*save, f"--weights={to}"])

@@ -280,21 +280,25 @@ def test_experiment_is_added_by_one_file(
 @pytest.mark.parametrize(
     ("right", "wrong", "said"),
     [
-        ("EXPERIMENT =", "EXPERIMNET =", "experiment mine: EXPERIMENT is missing: end its file in EXPERIMENT = Exp"),
-        ("Experiment(q", "dict(q", "experiment mine: EXPERIMENT is of type dict: end its file in EXPERIMENT = Ex"),
-        ("rows=ROWS", "rows=[]", "experiment mine: rows=[]: choose at least one row"),
-        ("rows=ROWS", "rows=ROWS[0]", "choose a list of Row, or what makes one"),
-        ("rows=ROWS", "rows=lambda base, validation: 7", "experiment mine: rows=7: choose a list of Row, or what m"),
-        ("claims=CLAIMS", "claims=EXHIBITS", "choose a list of Claim, or what makes one"),
+        ("EXPERIMENT =", "EXPERIMNET =", "experiment mine: EXPERIMENT is missing: end its file with EXPERIMENT ="),
+        ("Experiment(q", "dict(q", "experiment mine: EXPERIMENT is of type dict: end its file with EXPERIMENT"),
+        ("rows=ROWS", "rows=[]", "experiment mine has no rows: give it at least one"),
+        ("rows=ROWS", "rows=ROWS[0]", "choose a list of Row, or a function that returns"),
+        ("rows=ROWS", "rows=lambda base, validation: 7", "experiment mine: rows=7: choose a list of Row, or a fun"),
+        ("claims=CLAIMS", "claims=EXHIBITS", "choose a list of Claim, or a function that"),
         ("base=BASE", "base=BASE, first=['tour']", "experiment mine: first='tour': choose one of its parts: "),
-        ('"""Is a wide crop better than a narrow one?"""', "", "experiment mine: docstring=None: choose the question"),
-        ('f"crop {crop}"', '"crop"', "experiment mine: label of a row='crop': choose one that nothing else has"),
-        ('f"crop-{crop}"', '"crop"', "experiment mine: key of a row='crop': choose one that nothing else has"),
-        ('f"crop-{crop}"', '"random" * (crop == 16)', "experiment mine: key of a row='random': choose one that noth"),
-        ('name="numbers"', 'name="crop"', "experiment mine: name of an exhibit='crop': choose one that nothing else"),
+        ('"""Is a wide crop better than a narrow one?"""', "", "experiment mine has no question: begin its file with"),
+        ('f"crop {crop}"', '"crop"', "experiment mine: label of a row='crop': choose another one, since this one"),
+        ('f"crop-{crop}"', '"crop"', "experiment mine: key of a row='crop': choose another one, since this one"),
+        ('f"crop-{crop}"', '"random" * (crop == 16)', "experiment mine: key of a row='random': choose another one"),
+        ('name="numbers"', 'name="crop"', "experiment mine: name of an exhibit='crop': choose another one"),
         ('score="test_accuracy"', 'score="test_acuracy"', "experiment mine: score='test_acuracy': choose test_acc"),
-        ('lines="method"', 'lines="methods"', "exhibit crop='methods': choose what rows have in `at`: ['crop', 'meth"),
-        ('beats("crop-28"', 'beats("raw pixels"', "row of a claim='raw pixels': choose one of its keys: crop-16;"),
+        ('lines="method"', 'lines="methods"', "exhibit crop='methods': choose a name that rows have in `at`, one of"),
+        (
+            'beats("crop-28"',
+            'beats("raw pixels"',
+            "row of a claim='raw pixels': choose one of the rows' keys: crop",
+        ),
         ('"views": {"crop"', '"views": {"crap"', "unknown setting views.crap: did you mean views.crop?"),
     ],
 )
@@ -325,14 +329,14 @@ def test_plan_without_a_cluster_in_reach_says_so_and_plans(
     monkeypatch.setattr(plan, "queued", unreachable)
     run("plan", ["study", "--profile=gpu4", f"--store={tmp_path}"])
     printed = capsys.readouterr().out
-    assert "no SLURM cluster is reachable from here" in printed
+    assert "SLURM cannot be asked" in printed
     assert re.search(r"^training_length +2 +2 +0 +63 ", printed, re.MULTILINE)
     assert f"not prepared in {tmp_path}: cifar10, cifar100" in printed
-    assert "as the profile has it: unknown" in printed
+    assert "with this profile: unknown" in printed
 
 
 def test_report_of_a_store_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="is no store: name one"):
+    with pytest.raises(StoreError, match=r"there is no store at .*: name the store"):
         run("report", ["tour", f"--store={tmp_path / 'typo'}"])
     assert not (tmp_path / "typo").exists()
 
@@ -340,14 +344,14 @@ def test_report_of_a_store_that_is_not_there_is_one_line(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "no experiment is named: choose as_published_code, augmentation_strength"),
+        ([], "the name of an experiment is missing: choose as_published_code, augmentation_strength"),
         (["tuor"], "unknown experiment 'tuor': did you mean tour? choose as_published_code, augmentation_strength"),
         (["tour", "--profile=nope"], "--profile='nope': choose dev, gpu4, gpu4-packed, local"),
-        (["tour", "seed=4"], "seed is of a single cell: write --seeds 0,1"),
+        (["tour", "seed=4"], "seed is a setting of a single cell: write --seeds 0,1"),
         (["tour", "--seeds="], "--seeds='': choose seeds, at least 0"),
         (["tour", "--seeds", "-1,2"], "--seeds='-1,2': choose seeds, at least 0"),
-        (["tour", "--seeds=1,1"], "--seeds='1,1': choose different ones, as in 0,1"),
-        (["tour", "--seeds"], "--seeds is without its value: write --seeds N[,N]"),
+        (["tour", "--seeds=1,1"], "--seeds='1,1': choose different values, as in 0,1"),
+        (["tour", "--seeds"], "--seeds needs a value: write --seeds N[,N]"),
         (["tour", "--no-floors=7"], "--no-floors=7: --no-floors takes no value"),
         (["tour", "floor=7"], "unknown setting floor: choose from data, views"),
         (["tour", "--profle=gpu4"], "unknown flag --profle: did you mean --profile? choose from --archive"),
@@ -355,12 +359,12 @@ def test_report_of_a_store_that_is_not_there_is_one_line(tmp_path: Path) -> None
         (["tour", "-x"], "unknown flag -x: choose from --archive"),
         (["tour", "--scale=none"], "--scale='none': choose demo, miniature, short, small"),
         (["tour", "--scale=smal"], "--scale='smal': did you mean small? choose demo, miniature, short, small"),
-        (["tour", "views=1", "views.crop=2"], "views.crop=2: choose settings below views, or a value for"),
-        (["tour", "optimisation.epochs=1,2"], "optimisation.epochs=1,2 is more than one value: give one"),
+        (["tour", "views=1", "views.crop=2"], "views.crop=2: give views either a value or settings"),
+        (["tour", "optimisation.epochs=1,2"], "optimisation.epochs=1,2 has more than one value: give one"),
         (["tour", "optimisation.epochs=two"], "optimisation.epochs='two': choose a whole number"),
         (["tour", "optimisation.epoch=2"], "did you mean optimisation.epochs?"),
         (["tour", "views=[1]"], "views=[1]: choose settings below it"),
-        (["tour", "tour"], "'tour' is one word too many after 'tour': name one experiment"),
+        (["tour", "tour"], "'tour' is one word too many after 'tour': name only one experiment"),
         (["tour", "--", "--x"], "'--x' is one word too many after 'tour'"),
         (["tour", "views.crop=-1"], "views.crop=-1: choose"),
     ],
@@ -380,7 +384,7 @@ def test_what_cannot_be_asked_is_one_line_that_names_the_choices(arguments: list
         ("stages: {pretrain: {minutes: 1}}", "stages.pretrain.minutes=1: choose more than signal_seconds, 90 s"),
         ("environment: [A]", "environment='A': choose NAME=VALUE"),
         ("tracking_uri: http://me:secret@server", "an address without credentials"),
-        ("- 1", "write settings, as in partition: gpu"),
+        ("- 1", "has no settings: write lines such as partition: gpu"),
         ("a: [", "while parsing"),
     ],
 )

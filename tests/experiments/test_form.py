@@ -97,7 +97,7 @@ def test_experiment_is_built_by_name_only_so_that_no_field_is_taken_for_another(
 
 def test_two_rows_of_one_key_are_refused_even_where_one_only_stands_for_choice() -> None:
     rows = [Row("DAE", among=(Row("DAE, 1", {"method": "dae"}, key="DAE"), Row("DAE, 2", {"method": "ae"})))]
-    with pytest.raises(ConfigError, match="key of a row='DAE': choose one that nothing else has"):
+    with pytest.raises(ConfigError, match="key of a row='DAE': choose another one, since this one occurs twice"):
         Experiment(question="Which?", rows=rows).sections()
 
 

@@ -125,8 +125,8 @@ def test_profile_decides_device_and_mlflow_where_the_command_line_does_not() -> 
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        (None, "--profile is not given"),
-        ("local", "--profile='local' sends nothing"),
+        (None, "--profile is missing"),
+        ("local", "--profile='local' does not submit to SLURM"),
         ("nowhere", "--profile='nowhere': choose dev, gpu4, gpu4-packed, local"),
     ],
 )
@@ -140,7 +140,7 @@ def test_profile_that_nothing_can_be_sent_with_is_refused_in_one_line(name: str 
 def test_sweep_larger_than_an_array_may_be_says_how_to_send_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(queue, "array_size", lambda: 1001)
     sender = launcher.ProfileLauncher("x", 1)
-    with pytest.raises(ConfigError, match=r"cells=3: choose at most 2.*hydra.sweeper.max_batch_size=2"):
+    with pytest.raises(ConfigError, match=r"3 cells are more than .* 2 tasks: add hydra.sweeper.max_batch_size=2"):
         sender._send(Profile(name="x", array_size=2), Store(tmp_path), [["seed=1"], ["seed=2"], ["seed=3"]], 0)
 
 

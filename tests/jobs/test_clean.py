@@ -88,7 +88,7 @@ def test_nothing_is_changed_before_yes_and_then_what_was_told_goes_and_nothing_e
     assert rows[spare.UNNAMED] == ["1", "700 bytes"]
     assert rows[spare.DROPPED] == ["1", "1 kB"]
     assert rows["together"] == ["5", "2.7 kB"]
-    assert "nothing was changed: --yes frees it" in told
+    assert "nothing was changed; --yes deletes it" in told
 
     assert run(store, "--yes") == 0
     assert "2.7 kB freed" in capsys.readouterr().out
@@ -103,7 +103,7 @@ def test_nothing_is_changed_before_yes_and_then_what_was_told_goes_and_nothing_e
     assert everything(store.root).keys() <= before.keys()
     assert all_done(RANDOM, store)
     assert run(store, "--yes") == 0
-    assert capsys.readouterr().out == f"nothing of {store.root} can be freed\n"
+    assert capsys.readouterr().out == f"nothing in {store.root} can be deleted\n"
 
 
 def test_what_is_computed_is_not_touched(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,7 +112,7 @@ def test_what_is_computed_is_not_touched(store: Store, capsys: pytest.CaptureFix
         before = everything(store.root)
         assert run(store, "--yes") == 0
         assert everything(store.root) == before
-    assert capsys.readouterr().out == f"nothing of {store.root} can be freed\n"
+    assert capsys.readouterr().out == f"nothing in {store.root} can be deleted\n"
 
 
 def test_what_somebody_came_to_need_meanwhile_stays(
@@ -210,7 +210,7 @@ def test_a_file_where_a_folder_is_expected_stops_nothing(
     assert run(store, "--yes") == 0
     assert (store.root / name).read_text() == before
     if name == "cells":
-        assert "nodes stay, since no cell is described here" in capsys.readouterr().out
+        assert "nodes are kept, since the store describes no cells" in capsys.readouterr().out
         assert features_of(RANDOM, store).product(FEATURES).exists()
 
 
@@ -307,7 +307,9 @@ def test_submissions_stay_where_slurm_cannot_be_asked_but_code_that_none_runs_go
 ) -> None:
     sent, never_sent = submission(store, "1", SNAPSHOTS[0]), submission(store, "2", SNAPSHOTS[1], None)
     assert run(store, "--yes") == 0
-    assert "submissions stay, since SLURM cannot tell which ended: squeue is not" in capsys.readouterr().out
+    assert (
+        "submissions are kept, since SLURM cannot be asked which have ended: squeue is not" in capsys.readouterr().out
+    )
     assert (sent.exists(), never_sent.exists()) == (True, False)
     assert [folder.key for folder in store.snapshots()] == [SNAPSHOTS[0]]
 
@@ -383,7 +385,7 @@ def test_submissions_and_code_stay_while_another_process_submits(
     answering(monkeypatch)
     with held(store.launching):
         assert run(store, "--yes") == 0
-    assert "submissions and snapshots stay: " in capsys.readouterr().out
+    assert "submissions and snapshots are kept: " in capsys.readouterr().out
     assert path.exists()
     assert len(store.snapshots()) == 1
     assert dropped(RANDOM, store) == 0, "what has nothing to do with it went"

@@ -79,24 +79,24 @@ def test_help_is_answered_without_heavy_libraries(verb: str) -> None:
     ("words", "said"),
     [
         (["exlain"], "unknown verb exlain: did you mean explain? choose data, run"),
-        (["tour"], "tour is an experiment: say first what to do with it, as in dae-ssl plan tour"),
-        (["explain", "method=dae", "--and"], "--and is without its value: write --and NAME=VALUE ..."),
+        (["tour"], "tour is an experiment, not a verb: write a verb before it, such as dae-ssl plan tour"),
+        (["explain", "method=dae", "--and"], "--and needs a value: write --and NAME=VALUE ..."),
         (["--store", "S", "plan"], "unknown verb --store: choose data"),
-        (["explain", "methd=dae"], "method is not given: choose ae, dae"),
+        (["explain", "methd=dae"], "the method is missing: write method=NAME, where NAME is one of ae, dae"),
         (["explain", "method=dea"], "method='dea': did you mean dae? choose ae"),
         (["explain", "method=dae", "method.alfa=1"], "unknown setting method.alfa: did you mean method.alpha?"),
         (["explain", "method=dae", "--scael", "demo"], "unknown flag --scael: did you mean --scale? choose from"),
         (["explain", "method=dae", "--scale", "dmo"], "--scale='dmo': did you mean demo? choose demo"),
-        (["explain", "method=dae", "--store"], "--store is without its value: write --store FOLDER"),
-        (["explain", "method=dae", "--store", "--scale", "demo"], "--store is without its value"),
-        (["explain", "--", "-x"], "cell '-x': 0 cells of "),
+        (["explain", "method=dae", "--store"], "--store needs a value: write --store FOLDER"),
+        (["explain", "method=dae", "--store", "--scale", "demo"], "--store needs a value"),
+        (["explain", "--", "-x"], "no cell in store has a key that begins with '-x': `dae-ssl status"),
         (["plan", "tuor"], "unknown experiment 'tuor': did you mean tour? choose"),
         (["plan", "tour", "--profile", "gpu5"], "--profile='gpu5': did you mean gpu4? choose dev"),
-        (["report", "tuor"], "'tuor': no cell of "),
+        (["report", "tuor"], "'tuor' is neither an experiment nor the beginning of a cell's key in "),
         (["run", "method=dae", "method.alpha=-1"], "method.alpha=-1.0: choose 0 or more"),
-        (["run", "mehtod=dae"], "method is not given"),
+        (["run", "mehtod=dae"], "the method is missing"),
         (["run", "method=dae", "--device", "gpu"], "--device='gpu': did you mean cpu? choose auto, cpu, cuda"),
-        (["sync", "tour"], "'tour' is one word too many: dae-ssl sync takes flags alone"),
+        (["sync", "tour"], "'tour' is one word too many: dae-ssl sync takes only flags"),
         (["logs", "3f", "pretrian"], "'3f pretrian': did you mean pretrain? name one cell"),
         (["logs", "3f", "--lines", "-1"], "--lines='-1': choose a whole number, at least 1"),
         (["results"], "choose dae-ssl results save or dae-ssl results load"),
@@ -104,15 +104,18 @@ def test_help_is_answered_without_heavy_libraries(verb: str) -> None:
         (["submit", "tour", "--minutes", "soon"], "--minutes='soon': choose a number above 0"),
         (["data", "mine", "--download", "--from", "x"], "--from: not allowed with argument --download"),
         (["status", "tour", "--watch=yes"], "--watch=yes: --watch takes no value"),
-        (["compute"], "nothing to compute: name cells by their keys"),
+        (["compute"], "no cell is named: give keys of cells"),
         (["server"], "FOLDER='': choose one folder"),
         (["server", "x", "--port", "65536"], "--port='65536': choose a whole number, at least 1 and at most 65535"),
         ([""], "unknown verb '': choose data"),
         (["sta\ntus"], "unknown verb sta\\ntus: did you mean status?"),
         (["x" * 5000], f"unknown verb {'x' * 500}... choose data"),
         (["status", "tour", "--profile", "x" * 5000], f"--profile='{'x' * 480}"),
-        (["status", "tour", "--store", __file__], f"--store={__file__!r}: choose a folder: {__file__} is none"),
-        (["clean", "--yes", "--store", f"{__file__}/below"], f"--store='{__file__}/below': choose a folder"),
+        (
+            ["status", "tour", "--store", __file__],
+            f"--store={__file__!r}: choose another path, since {__file__} is not",
+        ),
+        (["clean", "--yes", "--store", f"{__file__}/below"], f"--store='{__file__}/below': choose another path"),
         (["run", "method=dae", "seed=1,2"], "seed=1,2 is more than one value: --multirun computes a cell for each"),
         (["run", "-m", "method=dae", "--cfg", "job"], "--cfg, --info and --multirun exclude one another"),
         (["compute", "method=dae", "--save-seconds", "nan"], "--save-seconds='nan': choose a number above 0"),
@@ -163,7 +166,10 @@ sys.exit(main(["explain", "method=ae"]))
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
-    assert (process.returncode, said) == (130, "error: interrupted; what was sent, computed or saved stays\n")
+    assert (process.returncode, said) == (
+        130,
+        "error: interrupted; everything that was submitted, computed or saved is kept\n",
+    )
 
 
 def test_reader_who_has_seen_enough_ends_it_silently() -> None:
@@ -179,7 +185,7 @@ def test_reader_who_has_seen_enough_ends_it_silently() -> None:
     [
         ("plan tour >&-", 0, ""),
         ("plan toor 2>&-", 2, ""),
-        ("plan tour >/dev/full", 2, "error: what is printed: No space left on device\n"),
+        ("plan tour >/dev/full", 2, "error: standard output: No space left on device\n"),
     ],
 )
 def test_nowhere_to_print_is_no_traceback(shell: str, code: int, said: str, tmp_path: Path) -> None:
@@ -199,7 +205,7 @@ def test_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
     done = subprocess.run(["bash", "-c", shell], capture_output=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
                           text=True, check=False, timeout=60)  # fmt: skip
     assert done.returncode == 2
-    assert done.stderr == "error: the folder in which this was started is gone: change to one that is there\n"
+    assert done.stderr == "error: the current folder no longer exists: change to another one\n"
 
 
 # ---------------------------------------------------------------------------------- words and flags
@@ -243,15 +249,15 @@ def test_cell_is_named_by_its_key_or_by_its_settings(tmp_path: Path, capsys: pyt
     assert by_key.startswith(key)
     run("logs", [key[:7], "probe", f"--store={tmp_path}"])
     assert capsys.readouterr().out == f"== probe {config.key(cell, 'probe')}: not done\n"
-    with pytest.raises(StoreError, match="0 cells of"):
+    with pytest.raises(StoreError, match=r"no cell in .* has a key that begins with 'ffff'"):
         run("explain", ["ffff", f"--store={tmp_path}"])
-    with pytest.raises(ConfigError, match="stands beside other words"):
+    with pytest.raises(ConfigError, match="is combined with other words"):
         run("explain", [key, "seed=1", f"--store={tmp_path}"])
 
 
 def test_dry_run_sends_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("submit", ["tour", "--dry-run", f"--store={tmp_path / 'store'}"]) == 0
-    assert "7 arrays to send:\n  pretrain-0" in capsys.readouterr().out
+    assert "7 arrays to submit:\n  pretrain-0" in capsys.readouterr().out
     assert not (tmp_path / "store").exists()
 
 

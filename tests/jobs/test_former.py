@@ -54,7 +54,7 @@ def test_former_module_answers_with_the_present_command(
     with pytest.raises(SystemExit) as end:
         former.refuse(["python", "-X", "dev", "-m", f"jobs.{module}", *arguments], ["-m", *arguments])
     assert end.value.code == 2
-    assert capsys.readouterr().err == f"error: this is `dae-ssl {now}` now\n"
+    assert capsys.readouterr().err == f"error: this command has changed: write `dae-ssl {now}`\n"
 
 
 @pytest.mark.parametrize(("before", "now"), MODULES)
@@ -66,7 +66,7 @@ def test_what_is_answered_is_understood_and_is_the_present_way(before: str, now:
     if (name, former_arguments) != (verb, arguments):
         with pytest.raises(ConfigError) as refused:
             run(name, former_arguments)
-        assert str(refused.value) == f"this is `dae-ssl {now}` now"
+        assert str(refused.value) == f"this command has changed: write `dae-ssl {now}`"
 
 
 def test_every_command_that_was_a_module_is_known_by_its_former_name() -> None:
@@ -89,12 +89,12 @@ def test_python_is_answered_before_it_looks_for_the_module() -> None:
     for options in (["-m", "jobs.run_cell"], ["-u", "-W", "error", "-m", "jobs.run_cell"], ["-mjobs.run_cell"]):
         done = started(*options, "method=dae", "+scale=demo")
         assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr == "error: this is `dae-ssl run method=dae --scale demo` now\n"
+        assert done.stderr == "error: this command has changed: write `dae-ssl run method=dae --scale demo`\n"
 
 
 def test_ranks_are_answered_once_and_with_what_torchrun_is_told() -> None:
     first = started("-m", "jobs.run_cell", "method=dae", RANK="0")
-    assert first.stderr == "error: this is `torchrun ... -m jobs run method=dae` now\n"
+    assert first.stderr == "error: this command has changed: write `torchrun ... -m jobs run method=dae`\n"
     assert (started("-m", "jobs.run_cell", RANK="1").stderr, first.returncode) == ("", 2)
 
 

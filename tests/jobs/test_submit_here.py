@@ -50,7 +50,7 @@ def test_cells_are_finished_one_after_another(store: Path, capsys: pytest.Captur
     printed = capsys.readouterr().out
     order = [line.split()[1] for line in printed.splitlines() if line.startswith("[")]
     assert order == list(config.STAGES) * 3
-    assert "everything is there" in printed
+    assert "everything is computed" in printed
     assert f"[1/12] pretrain {config.keys(ask(TINY).cells[0])['pretrain']}: DAE, no embedding loss, seed 0" in printed
     shutil.rmtree(store / "data")
     assert run("submit", [*TINY, f"--store={store}"]) == 0
@@ -107,7 +107,7 @@ def test_it_stops_in_time_with_its_state_saved_and_goes_on_to_the_same_bytes(
         assert run("submit", [*arguments, "--minutes=7.5"]) == 0
     assert at[0].minutes == 7.5
     assert 0 <= at[0].began - began < 60
-    assert "stopped after 7.5 minutes, as asked; 12 nodes are left: the same command goes on" in capsys.readouterr().out
+    assert "stopped after 7.5 minutes; 12 nodes are left; the same command continues" in capsys.readouterr().out
     assert run("status", [*LONGER, f"--store={store}"]) == 0
     assert "pretrain: saved after epoch " in capsys.readouterr().out
     assert run("submit", arguments) == 0
@@ -122,7 +122,7 @@ def test_time_that_is_over_before_anything_began_is_told_as_such(
     began = time.monotonic()
     assert run("submit", [*LONGER, f"--store={store}", "--minutes=0.0001"]) == 0
     assert time.monotonic() - began < 20
-    assert "stopped after 0.0001 minutes, as asked; 12 nodes are left" in capsys.readouterr().out
+    assert "stopped after 0.0001 minutes; 12 nodes are left" in capsys.readouterr().out
 
 
 def start(store: Path, *further: str) -> "subprocess.Popen[str]":
@@ -181,7 +181,7 @@ def test_cell_that_diverges_leaves_the_others_alone(
         monkeypatch.setattr(verb, "experiment", lambda _: asked)
     assert run("submit", [*TINY, f"--store={store}"]) == 1
     assert "pretrain failed; 3 nodes that need it are left out" in (printed := capsys.readouterr().err)
-    assert "4 nodes failed: dae-ssl status tour" in printed
+    assert "4 nodes failed; to see why: dae-ssl status tour" in printed
     assert len(nodes.finished(needed(asked.cells), asked.store)) == 2 * 4
     assert run("status", ["tour"]) == 1
     assert "Diverged" in capsys.readouterr().out
@@ -284,20 +284,21 @@ def test_nodes_that_results_ask_for_are_computed_in_the_same_run(store: Path, mo
 
 @pytest.mark.parametrize("minutes", ["0", "-1", "true", "soon", "9" * 400])
 def test_time_that_is_none_is_one_line(minutes: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--minutes='.*': choose a number above 0, 1e\+07 at most"):
+    with pytest.raises(ConfigError, match=r"--minutes='.*': choose a number above 0 and at most 1e\+07"):
         run("submit", [*TINY, f"--minutes={minutes}", f"--store={tmp_path}"])
 
 
 @pytest.mark.parametrize(
-    ("option", "choices"),
+    ("option", "instead"),
     [
-        ("--minutes=5", "a local one with --minutes; SLURM has time limits"),
-        ("--parallel=2", "a local one with --parallel; SLURM has arrays, and packing"),
-        ("--archive=kept.jsonl", "a local one with --archive; `dae-ssl results save` keeps them"),
+        ("--minutes=5", "which has its own time limits"),
+        ("--parallel=2", "which has its own arrays"),
+        ("--archive=kept.jsonl", "`dae-ssl results save` writes the file"),
     ],
 )
-def test_what_only_a_local_run_has_is_refused_to_others(option: str, choices: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=f"--profile='gpu4': choose {choices}"):
+def test_what_only_a_local_run_has_is_refused_to_others(option: str, instead: str, tmp_path: Path) -> None:
+    flag = option.partition("=")[0]
+    with pytest.raises(ConfigError, match=f"^{flag} needs a local profile; gpu4 submits to SLURM[,;] {instead}"):
         run("submit", [*TINY, option, "--profile=gpu4", f"--store={tmp_path}"])
 
 
@@ -307,9 +308,9 @@ def test_what_only_a_local_run_has_is_refused_to_others(option: str, choices: st
         ("--parallel=0", "--parallel='0': choose a whole number, at least 1"),
         ("--parallel=1.5", "--parallel='1.5': choose a whole number, at least 1"),
         ("--parallel=" + "9" * 18, "--parallel=9+: choose at most [0-9]+: 4 for each of"),
-        ("--weights=0", "--weights needs --archive FILE, beside which they are written"),
+        ("--weights=0", "--weights needs --archive FILE: the encoders belong to"),
         ("--weights", "--weights needs --archive FILE"),
-        ("--minutes", "--minutes is without its value: write --minutes N"),
+        ("--minutes", "--minutes needs a value: write --minutes N"),
         ("--archive=.", "--archive='.': choose a file"),
         ("--only=pretrian", "--only='pretrian': did you mean pretrain\\? choose pretrain, features, probe, kmeans"),
         ("--only=", "--only='': choose pretrain"),
@@ -339,7 +340,10 @@ def test_file_that_is_none_of_results_is_not_overwritten(store: Path, tmp_path: 
         ([f"--archive={'n' * 300}"], "the name is too long"),
         ([f"--store={'n' * 300}"], "the name is too long"),
         (["--archive="], "--archive='': choose a file"),
-        (["--archive={folder}/r.jsonl", "--weights="], "--weights='': choose a folder, or leave its name out"),
+        (
+            ["--archive={folder}/r.jsonl", "--weights="],
+            "--weights='': choose a folder, or write --weights without a value",
+        ),
         (["--archive={folder}/r.jsonl", f"--weights={'n' * 300}"], "the name is too long"),
         (["--archive={folder}/r.jsonl", "--weights={folder}/mine"], r"mine/README\.md is not an index of encoders"),
     ],
@@ -367,12 +371,12 @@ def test_file_or_folder_that_cannot_be_written_is_one_line_and_nothing_is_writte
 @pytest.mark.parametrize(
     ("outcome", "code", "printed", "complained"),
     [
-        (Outcome(left=5, over=True), 0, "stopped after 3 minutes, as asked; 5 nodes are left: the same command", ""),
-        (Outcome(failed=2, left=5, over=True), 1, "stopped after 3 minutes, as asked; 5 nodes are left\n", "2 nodes f"),
-        (Outcome(failed=2, left=2), 1, "", "2 nodes failed: dae-ssl status tour"),
+        (Outcome(left=5, over=True), 0, "stopped after 3 minutes; 5 nodes are left; the same command", ""),
+        (Outcome(failed=2, left=5, over=True), 1, "stopped after 3 minutes; 5 nodes are left\n", "2 nodes f"),
+        (Outcome(failed=2, left=2), 1, "", "2 nodes failed; to see why: dae-ssl status tour"),
         (Outcome(left=5, over=True, stopped=signal.SIGTERM), 143, "", ""),
-        (Outcome(), 0, "everything is there: dae-ssl report tour", ""),
-        (Outcome(computed=False), 0, "nothing is missing: dae-ssl report tour", ""),
+        (Outcome(), 0, "everything is computed; to draw the page: dae-ssl report tour", ""),
+        (Outcome(computed=False), 0, "nothing is missing; to draw the page: dae-ssl report tour", ""),
     ],
 )
 def test_what_came_of_it_is_said_and_told_by_the_exit_code(

@@ -89,11 +89,11 @@ def test_any_text_is_read_as_by_hydra_or_refused_where_it_is_no_plain_value(text
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("seed", "'seed' is not understood: write NAME=VALUE"),
-        ("seed=1,2", "seed=1,2 is more than one value: give one, or a list"),
-        ("method.alpha=inf", "method.alpha=inf: inf is no finite number"),
-        ("store=${oc.env:HOME}", "'store=${oc.env:HOME}' is not understood: write NAME=VALUE, where VALUE is"),
-        ("views={crop: 24}", "'views={crop: 24}' is not understood"),
+        ("seed", "'seed' cannot be parsed: write NAME=VALUE"),
+        ("seed=1,2", "seed=1,2 has more than one value: give one, or a list"),
+        ("method.alpha=inf", "method.alpha=inf: inf is not a finite number"),
+        ("store=${oc.env:HOME}", "'store=${oc.env:HOME}' cannot be parsed: write NAME=VALUE, where VALUE is"),
+        ("views={crop: 24}", "'views={crop: 24}' cannot be parsed"),
     ],
 )
 def test_word_that_is_not_understood_is_told_with_what_can_be_written(word: str, said: str) -> None:
@@ -110,13 +110,13 @@ def test_word_that_is_not_understood_is_told_with_what_can_be_written(word: str,
         ("x=[1,-" + "1" * 40 + "]", " is a number of 41 characters"),
         ("x=0." + "1" * 5000, " is a number of 5002 characters"),
         ("x=1e" + "0" * 5000, " is a number of 5002 characters"),
-        ("a=" + "[" * 100_000, "it has lists more than 20 deep"),
-        ("a=" + "[" * 900 + "]" * 900, "it has lists more than 20 deep"),
-        ("a=" + "[" * 21 + "]" * 21, "it has lists more than 20 deep"),
+        ("a=" + "[" * 100_000, "its lists are nested more than 20 deep"),
+        ("a=" + "[" * 900 + "]" * 900, "its lists are nested more than 20 deep"),
+        ("a=" + "[" * 21 + "]" * 21, "its lists are nested more than 20 deep"),
         ("seed" + ".a" * 100_000 + "=1", "its name has more than 20 parts"),
-        ("a=" + "{" * 100_000, "is not understood"),
-        ("{" * 100_000, "is not understood"),
-        ("a=" + "1," * 50_000, "is more than one value"),
+        ("a=" + "{" * 100_000, "cannot be parsed"),
+        ("{" * 100_000, "cannot be parsed"),
+        ("a=" + "1," * 50_000, "has more than one value"),
     ],
     ids=lambda word: word[:12],
 )
@@ -159,7 +159,7 @@ def test_long_list_and_long_backslashes_are_read_in_no_time() -> None:
 
 def test_names_with_points_are_settings_below_others() -> None:
     assert values.nested([("a.b", 1), ("a.c.d", [2]), ("a.b", 3)]) == {"a": {"b": 3, "c": {"d": [2]}}}
-    with pytest.raises(ConfigError, match=r"a\.b=2: choose settings below a, or a value for it"):
+    with pytest.raises(ConfigError, match=r"a\.b=2: give a either a value or settings"):
         values.nested([("a", 1), ("a.b", 2)])
 
 

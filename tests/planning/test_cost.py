@@ -87,11 +87,11 @@ def costs(store: Store, given: dict[str, Any], epochs: Iterable[int], capsys: py
     [
         ([300] * 8, 1.2, ["8.00", "1.00", "1.00"], ["26.67", "0.83", "3.33"],
          "4 cells side by side, by 18.67 GPU-hours or 70 %",
-         "4 ranks train a cell 1.20 times as fast as one, 30 % of 4 at full speed; side by side 100 % of them"),
+         "4 ranks train a cell 1.20 times as fast as one, 30 % of 4 at full speed; side by side, 100 % of the GPU"),
         ([300], 1.2, ["4.00", "1.00", "1.00"], ["3.33", "0.83", "0.83"],
-         "4 ranks a cell, by 0.67 GPU-hours or 17 %", "side by side 25 % of them"),
+         "4 ranks a cell, by 0.67 GPU-hours or 17 %", "side by side, 25 % of the GPU time"),
         ([300, 30, 30, 30], 2.0, ["4.00", "1.00", "1.00"], ["2.60", "0.50", "0.50"],
-         "4 ranks a cell, by 1.40 GPU-hours or 35 %", "50 % of 4 at full speed; side by side 32 % of them"),
+         "4 ranks a cell, by 1.40 GPU-hours or 35 %", "50 % of 4 at full speed; side by side, 32 % of the GPU"),
         ([300] * 8, 5.0, ["8.00", "1.00", "1.00"], ["6.40", "0.20", "0.80"],
          "4 ranks a cell, by 1.60 GPU-hours or 20 %", "5.00 times as fast as one, 125 % of 4 at full speed"),
     ],
@@ -126,7 +126,7 @@ def test_of_a_way_that_was_never_timed_plan_gives_no_number_but_what_would_decid
     timed(store, 1.0, ranks=ranks)
     lines = costs(store, GPU4, [300] * 5, capsys)
     assert column(lines, unknown) == ["unknown"] * 3
-    assert f'cheaper: unknown, since "{unknown}" was never timed on cuda: {how} does that' in lines[-1]
+    assert f'cheaper: unknown, since "{unknown}" was never timed on cuda: run {how} on a machine' in lines[-1]
     assert "unless 4 ranks train a cell over 2.50 times as fast as one" in lines[-1], "5 of 8 places are taken"
 
 
@@ -135,8 +135,8 @@ def test_plan_asks_for_both_trials_where_nothing_was_timed(tmp_path: Path, capsy
     timed(store, 1.0, ranks=1, precision="bf16")
     timed(store, 1.0, ranks=4, precision="bf16")
     lines = costs(store, PACKED, [300], capsys)
-    assert lines[-1] == ("  cheaper: unknown until timed: --trial in one process and --trial under torchrun with "
-                         "4 processes, where the cells are to run")  # fmt: skip
+    assert lines[-1] == ("  cheaper: unknown until both are timed on the machines of the cells: --trial in one process "
+                         "and --trial under torchrun with 4 processes")  # fmt: skip
 
 
 def test_hours_until_all_are_done_are_those_of_tasks_taken_in_order_by_the_next_free_place() -> None:

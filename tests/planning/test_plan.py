@@ -112,7 +112,9 @@ def test_stages_are_named_one_or_several(only: object, stages: set[str]) -> None
 
 @pytest.mark.parametrize("only", ["probes", [], ["pretrain", "x"], 3, True])
 def test_stage_that_is_none_is_one_line(only: object) -> None:
-    with pytest.raises(config.ConfigError, match=r"--only=.*: choose pretrain, features, probe, kmeans, or several"):
+    with pytest.raises(
+        config.ConfigError, match=r"--only=.*: choose one or several of pretrain, features, probe, kmeans"
+    ):
         plan.chosen(only)
 
 

@@ -33,8 +33,7 @@ def refused(**given: Any) -> str:
 )
 def test_setting_under_its_former_name_is_one_line_that_gives_the_present_one(former: str, present: str) -> None:
     told = refused(stages={"features": {"memory_gb": 1}, "pretrain": {former: 4}})
-    assert told == (f"stages.pretrain.{former} is called {present} now, since a node is a stage of a cell: "
-                    f"write {present}: 4")  # fmt: skip
+    assert told == f"stages.pretrain.{former} is now called {present}: write {present}: 4"
 
 
 @pytest.mark.parametrize(

@@ -134,18 +134,19 @@ def test_a_plan_says_what_it_needs_and_what_to_do_where_that_is_too_much(
         return room.lines(planned([dae(seed=seed) for seed in range(30)], store, of), of, store)
 
     head, kept, dropped, free = told(100 * GIGABYTE, profile())
-    assert head == "disk, as products of the same kind weigh or are counted:"
-    assert kept.startswith("  features are kept (as it is now) ")
+    assert head == "estimated disk space:"
+    assert kept.startswith("  features are kept (this plan) ")
     assert kept.endswith(" in the end")
     assert dropped.startswith("  features are dropped   ")
     assert free.split() == ["free", "on", "the", "disk", "of", "the", "store", "100", "GB"]
-    assert told(10 * GIGABYTE, profile())[-1].endswith(": too little; keep_features: false in the profile drops "
-                                                      "features, and then it is enough")  # fmt: skip
-    assert told(GIGABYTE, profile())[-1].endswith(": too little; `dae-ssl clean` says what can be freed")
-    assert "dropped (as it is now)" in told(10 * GIGABYTE, profile(keep_features=False))[2]
+    assert told(10 * GIGABYTE, profile())[-1].endswith(
+        ": too little; set keep_features: false in the profile, which makes it enough"
+    )
+    assert told(GIGABYTE, profile())[-1].endswith(": too little; `dae-ssl clean` lists what can be freed")
+    assert "dropped (this plan)" in told(10 * GIGABYTE, profile(keep_features=False))[2]
     assert told(10 * GIGABYTE, profile(keep_features=False))[-1].endswith("10 GB")
-    assert "dropped (as it is now)" in told(35 * GIGABYTE, profile(launcher="local"))[2], "there is little room"
-    assert "kept (as it is now)" in told(45 * GIGABYTE, profile(launcher="local"))[1]
+    assert "dropped (this plan)" in told(35 * GIGABYTE, profile(launcher="local"))[2], "there is little room"
+    assert "kept (this plan)" in told(45 * GIGABYTE, profile(launcher="local"))[1]
     assert room.lines(planned([], store, profile()), profile(), store) == []
     unprepared = [dae(data={"evaluate": "other"})]
     assert (
@@ -175,6 +176,6 @@ def test_check_warns_of_a_peak_that_does_not_fit(
     monkeypatch.setattr(room, "needed", lambda *_: {True: asked, False: asked})
     finding = check.roomy(profile(), store, [dae()])
     assert (finding.subject, finding.verdict) == ("disk", verdict)
-    assert finding.message.startswith(f"50 GB at the peak and {end} GB in the end, and {there} GB are free")
-    assert ("set keep_features: false in the profile, or free some" in finding.message) is (verdict != OK)
+    assert finding.message.startswith(f"needs 50 GB at the peak and {end} GB in the end; {there} GB are free")
+    assert ("set keep_features: false in the profile, or free space" in finding.message) is (verdict != OK)
     assert "keep_features" not in check.roomy(replace(profile(), keep_features=False), store, [dae()]).message

@@ -68,7 +68,7 @@ def leave_kmeans_missing(store: Store, cell: Cell) -> None:
 
 
 def far(store: Store, *cells: Cell) -> standing.Standing:
-    """Return how far cells are; what is to be computed again is what plans say of them."""
+    """Return the progress of cells; plans must compute the same nodes again."""
     result = standing.of_cells(cells, store)
     wanted = nodes.needed(cells)
     assert result.reasons.keys() == nodes.committed(wanted, store).keys() - nodes.finished(wanted, store)
@@ -96,8 +96,8 @@ def test_scores_of_nodes_whose_parent_was_computed_anew_are_counted(store: Store
     result = far(store, cell, measured(store, a_cell(seed=1), seed=2))
     assert {stage for stage, _ in result.reasons} == {"probe", "kmeans"}
     assert set(result.reasons.values()) == {ANEW}
-    assert result.line() == f"2 of 2 cells are measured, 1 of them with nodes to be computed again, since {ANEW}"
-    assert result.sentence().startswith("14 of the 32 scores that were measured come from nodes that plans and status")
+    assert result.line() == f"2 of 2 cells are measured; 1 of them has nodes to compute again, since {ANEW}"
+    assert result.sentence().startswith("14 of the 32 measured scores come from nodes that `dae-ssl submit` would")
     assert ANEW in result.sentence()
 
 
@@ -123,14 +123,14 @@ def test_features_left_behind_count_until_a_missing_node_reads_them(store: Store
     assert config.key(other, "features") == config.key(cell, "features")
     result = far(store, cell, other)
     assert {stage: reason for (stage, _), reason in result.reasons.items()} == {"pretrain": LEFT, "features": LEFT}
-    assert result.line() == f"1 of 2 cells are measured, 1 of them with nodes to be computed again, since {LEFT}"
-    assert result.sentence().startswith("2 of the 16 scores that were measured come from nodes"), "those of features"
+    assert result.line() == f"1 of 2 cells are measured; 1 of them has nodes to compute again, since {LEFT}"
+    assert result.sentence().startswith("2 of the 16 measured scores come from nodes"), "those of features"
 
 
 def test_one_score_is_spoken_of_as_one() -> None:
     node = ("probe", "0")
     result = standing.Standing(cells=1, measured=1, again=1, scores=9, scores_again=1, reasons={node: ANEW})
-    assert "1 of the 9 scores that were measured comes from nodes" in result.sentence()
+    assert "1 of the 9 measured scores comes from nodes" in result.sentence()
 
 
 def test_cell_that_is_asked_for_twice_is_counted_once(store: Store, cell: Cell) -> None:
@@ -157,7 +157,7 @@ def test_page_of_a_cell_says_what_of_it_would_be_computed_again(
     states = dict(zip(cell.stages(), page.row("state"), strict=True))
     for stage in cell.stages():
         committed = folder(store, cell, stage).record() is not None
-        expected = f"done; to be computed again, since {again[stage]}" if stage in again else "done"
+        expected = f"done; will be computed again, since {again[stage]}" if stage in again else "done"
         assert states[stage].strip() == (expected if committed else "missing")
     assert bool(result.sentence()) == bool(again)
     assert result.sentence() in page.text
@@ -174,4 +174,4 @@ def test_page_of_a_cell_counts_the_scores_of_its_floors(store: Store, cell: Cell
         commit(store, pixels, stage)
     compute_anew(store, pixels, "features")
     page = Page(write_cell_page(cell, store, {"raw pixels": pixels}))
-    assert "14 of the 30 scores that were measured come from nodes" in page.text
+    assert "14 of the 30 measured scores come from nodes" in page.text

@@ -363,7 +363,8 @@ def test_secrets_that_others_may_read_are_refused(tmp_path: Path) -> None:
     refused = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert refused.returncode == 2
     assert (
-        refused.stderr == f"error: {tmp_path}/secrets may be read by others (mode 0640): chmod 600 {tmp_path}/secrets\n"
+        refused.stderr
+        == f"error: {tmp_path}/secrets can be read by other users (mode 0640): run chmod 600 {tmp_path}/secrets\n"
     )
 
 
@@ -417,7 +418,7 @@ def test_password_on_the_command_line_is_refused_without_repeating_it(backend: s
     refused = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert refused.returncode == 2
     assert "secret@" not in refused.stderr
-    assert refused.stderr.startswith("error: --backend carries a password: put it into PGPASSWORD")
+    assert refused.stderr.startswith("error: --backend contains a password: put it into PGPASSWORD")
 
 
 def test_compose_publishes_mlflow_on_this_machine_alone_and_the_database_nowhere() -> None:

@@ -136,7 +136,7 @@ def computed(bare: Bare, tmp_path_factory: pytest.TempPathFactory) -> Computed:
 def test_experiment_is_computed_reported_saved_and_loaded_on_a_bare_machine(bare: Bare, computed: Computed) -> None:
     printed = computed.printed
     assert "5 cells (2 of them floors), profile local" in printed["plan"]
-    assert "everything is there" in printed["submit"]
+    assert "everything is computed" in printed["submit"]
     assert "19 nodes: 19 done" in printed["status"]
     assert "5 of 5 cells are measured" in printed["report"]
     assert "19 of the 19 of tour" in printed["save"]
@@ -192,14 +192,14 @@ def test_single_cell_is_explained_computed_on_two_ranks_and_reported_on_a_bare_m
 def test_profile_in_yaml_without_its_reader_is_one_line(bare: Bare, tmp_path: Path) -> None:
     refused = bare.run("-m", "jobs", "plan", "tour", "--profile=gpu4", f"--store={tmp_path}")
     assert (refused.returncode, refused.stdout) == (2, "")
-    wanted = r"error: profile \S+gpu4.yaml: OmegaConf, which reads it, is not installed here: pip install omegaconf.*\n"
+    wanted = r"error: profile \S+gpu4.yaml needs OmegaConf, which is not installed: pip install omegaconf.*\n"
     assert re.fullmatch(wanted, refused.stderr), refused.stderr
 
 
 def test_command_that_needs_more_than_is_there_says_so_in_one_line(bare: Bare, tmp_path: Path) -> None:
     refused = bare.run("-m", "jobs", "run", "method=dae", f"--store={tmp_path}")
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert re.fullmatch(r"error: this command needs hydra-core, which is not installed here: .*\n", refused.stderr)
+    assert re.fullmatch(r"error: this command needs hydra-core, which is not installed: .*\n", refused.stderr)
 
 
 # ---------------------------------------------------------------------------------- which commit it is

@@ -183,7 +183,7 @@ def test_stop_signal_while_another_process_computes_the_cell_is_obeyed(images: P
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        ([], "method is not given: choose ae, dae"),
+        ([], "the method is missing: write method=NAME, where NAME is one of ae, dae"),
         (["method=dea"], "method='dea': did you mean dae? choose ae, dae"),
         (["method=dae", "method.alhpa=1"], "did you mean method.alpha? choose from method.alpha, method.embedding"),
         (["method=simclr", "method.alpha=1"], "unknown setting method.alpha"),
@@ -193,11 +193,11 @@ def test_stop_signal_while_another_process_computes_the_cell_is_obeyed(images: P
         (["method=dae", "method.embedding=cos", "method.alpha=1"], "choose none, l1, "),
         (
             ["method=dae", "seed"],
-            "'seed' stands beside other words: name one cell by its key, or by its settings alone",
+            "'seed' is combined with other words: name one cell by its key, or by its settings alone",
         ),
         (["method=dae", "seed="], "seed='': choose a whole number"),
         (["method=dae", "method.alpha=-1"], "method.alpha=-1.0: choose 0 or more"),
-        (["method=dae", "=1"], "'=1' is not understood: write NAME=VALUE"),
+        (["method=dae", "=1"], "'=1' cannot be parsed: write NAME=VALUE"),
     ],
 )
 def test_bad_setting_is_one_line_that_names_the_choices(overrides: list[str], said: str) -> None:
@@ -215,7 +215,7 @@ def test_mistakes_in_a_sweep_are_one_line_too_before_hydra_sees_it() -> None:
         (["method=dae,smclr"], "method='smclr': did you mean simclr? choose ae, dae"),
         (["method=ae", "+scale=dmo"], "--scale='dmo': did you mean demo? choose demo, miniature, short, small"),
         (["method=ae", "sed=1,2"], "unknown setting sed: did you mean seed?"),
-        (["method=ae", "seed"], "'seed' is not understood: write NAME=VALUE"),
+        (["method=ae", "seed"], "'seed' cannot be parsed: write NAME=VALUE"),
     ):
         with pytest.raises(ConfigError) as refused:
             run_command.check(overrides, several=True)

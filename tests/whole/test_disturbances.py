@@ -222,7 +222,7 @@ def test_task_that_is_killed_again_and_again_is_given_up(cluster: Cluster, send:
     run.await_end()
     assert run.outcomes() == ["was killed", "was killed", "given up"]
     assert run.shown("JobState") == "FAILED"
-    assert "was killed 2 times already, which is the limit: given up" in run.printed()
+    assert "given up, since the outcome 'was killed' has occurred 2 times before, which is the limit" in run.printed()
 
 
 def test_task_at_its_time_limit_goes_on_in_a_new_attempt_also_from_a_container_without_scontrol(

@@ -1,13 +1,13 @@
-"""What the files of `experiments` are written with.
+"""The classes and functions with which the files of `experiments` are written.
 
-    settings    nested settings, changed leaf by leaf; whether changed cells are another study, and what they are called
-    rows        what is compared: rows, floors, and grids that grow
-    scores      every score that can be shown, and how it is told
-    exhibits    what is drawn of rows: figures and tables
-    claims      what is said of rows, in words
-    experiment  a question with all of these, and its cells
+    settings    changes nested settings, and names the changes
+    rows        what is compared: rows, floors, and grids that are extended
+    scores      every score that can be shown, with its title, unit and digits
+    exhibits    the figures and tables of an experiment
+    claims      statements on rows that can be tested
+    experiment  a question with its rows, exhibits and claims, and its cells
 
-All of it is imported from here.
+Import all of it from this package.
 """
 
 from dae_ssl.experiments.form.claims import BEST, Claim, beats

@@ -1,4 +1,4 @@
-"""What is said of rows, in words, as numbers that tell whether it is so."""
+"""Claims: statements on rows in words, each with a number that shows whether it is true."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,29 +10,30 @@ BEST = "the best"
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """Something said in words, as a number that lies between two others if it is true.
+    """A statement in words, and a number that lies between `above` and `below` if the statement is true.
 
-    The number is the sum of the rows' scores times `weights`, by the rows' keys; the floors' are "random" and "pixels",
-    BEST is the best of some rows. Or it is what `value` makes of each seed's scores. Accuracies are in percent.
+    The number is the weighted sum of rows' scores, with `weights` by the rows' keys; the keys of the floors are
+    "random" and "pixels", and BEST stands for the best of the rows in `best`. Alternatively, `value` computes the
+    number from the scores of each seed. Accuracies are in percent.
     """
 
     words: str
     source: str
     weights: Mapping[str, float] = field(default_factory=dict)
     best: Sequence[str] = ()
-    """Keys of the rows of which BEST is one. For accuracies on test it is the one that is best on validation; for other
-    scores it is, for each seed, the one whose score is highest for the other seeds: a peak looked for where it is
-    measured would be found in noise."""
+    """The keys of the rows among which BEST is chosen. For test accuracies it is the row that is best on validation.
+    For other scores it is, for each seed, the row that is best for the other seeds, since a maximum that is chosen and
+    measured on the same numbers is biased by noise."""
     value: Callable[[Mapping[str, float]], float] | None = None
     rows: Sequence[str] = ()
-    """Keys of the rows that `value` needs."""
+    """The keys of the rows that `value` needs."""
     score: str = "test_accuracy"
     above: float = 0.0
     below: float = float("inf")
     published: Published | None = None
 
     def named_rows(self) -> tuple[str, ...]:
-        """Return the keys of the rows and floors that it speaks of."""
+        """Return the keys of the rows and floors that the claim compares."""
         return (*(key for key in self.weights if key != BEST), *self.best, *self.rows)
 
 
@@ -46,6 +47,9 @@ def beats(
     below: float = float("inf"),
     published: Published | None = None,
 ) -> Claim:
-    """Return the claim that one row's test accuracy is above another's, by so many points; rows by their keys."""
+    """Return the claim that one row's test accuracy exceeds another's by more than `above` and less than `below`.
+
+    Rows are named by their keys; the differences are in points.
+    """
     weights = {better: 1.0, worse: -1.0}
     return Claim(words=words, source=source, weights=weights, above=above, below=below, published=published)

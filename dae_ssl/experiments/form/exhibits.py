@@ -1,4 +1,4 @@
-"""What is drawn of an experiment's rows: figures and tables."""
+"""Exhibits: the figures and tables that show an experiment's rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,42 +6,42 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Exhibit:
-    """A figure or table of an experiment's rows."""
+    """A figure or table that shows an experiment's rows."""
 
     name: str
-    """What its files are called."""
+    """The stem of the names of its files."""
     title: str
     note: str = ""
 
     def named_scores(self) -> tuple[str, ...]:
-        """Return the scores that it shows, by name."""
+        """Return the names of the scores that it shows."""
         return ()
 
     def named_places(self) -> tuple[str, ...]:
-        """Return what some rows must have in `at` for it."""
+        """Return the names that some rows must have in `at` to be shown."""
         return ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Numbers(Exhibit):
-    """A table: a line for each row and the floors, and the scores named."""
+    """A table with a line for each row and floor, and a column for each score."""
 
     scores: Sequence[str] = ("test_accuracy", "logistic_test_accuracy", "kmeans_matched_accuracy")
 
     def named_scores(self) -> tuple[str, ...]:
-        """Return the columns."""
+        """Return the scores of the columns."""
         return tuple(self.scores)
 
 
 ACCURACIES = Numbers(name="accuracies", title="Test accuracy")
-"""What is shown of an experiment that asks for nothing else."""
+"""The exhibit of an experiment that names none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curves(Exhibit):
-    """A figure against a number, a line for each value of `lines`, a panel for each of `panels`.
+    """A figure of a score against a number, with a line for each value of `lines` and a panel for each of `panels`.
 
-    A row that has no place on the x axis is drawn as a dotted line across.
+    A row without a value on the x axis is drawn as a horizontal dotted line.
     """
 
     x: str
@@ -51,14 +51,14 @@ class Curves(Exhibit):
     panels: str | None = None
     logarithmic: bool = False
     relative_to: float | None = None
-    """If given, what is drawn is the change relative to the line's own value there."""
+    """If given, the figure shows the change relative to the same line's value at this x."""
 
     def named_scores(self) -> tuple[str, ...]:
-        """Return the one that is drawn."""
+        """Return the score that is drawn."""
         return (self.score,)
 
     def named_places(self) -> tuple[str, ...]:
-        """Return its axis, lines and panels."""
+        """Return the names of its x axis, lines and panels."""
         return (self.x, self.lines) if self.panels is None else (self.x, self.lines, self.panels)
 
 
@@ -69,7 +69,7 @@ class ProbeCurves(Exhibit):
 
 @dataclass(frozen=True, kw_only=True)
 class Plane(Exhibit):
-    """Each row as a point with its mark, one score against another, coloured by a third."""
+    """A figure of one score against another, with each row as a point that is coloured by a third score."""
 
     x: str
     y: str
@@ -78,17 +78,17 @@ class Plane(Exhibit):
     panels: str | None = None
 
     def named_scores(self) -> tuple[str, ...]:
-        """Return the three."""
+        """Return the three scores."""
         return self.x, self.y, self.colour
 
     def named_places(self) -> tuple[str, ...]:
-        """Return lines and panels."""
+        """Return the names of its lines and panels."""
         return (self.lines,) if self.panels is None else (self.lines, self.panels)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures(Exhibit):
-    """Test images, their views, and what each row's networks make of these."""
+    """Test images, their views, and each row's reconstructions of these."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,16 +98,16 @@ class Strengths(Exhibit):
 
 @dataclass(frozen=True, kw_only=True)
 class Effects(Exhibit):
-    """How much each change moves test accuracy, from the row with the same `within` whose `of` is `start`."""
+    """How much each change `of` moves test accuracy, relative to the row with the same `within` and change `start`."""
 
     of: str
     within: str
     start: str
 
     def named_scores(self) -> tuple[str, ...]:
-        """Return the one that changes are measured by."""
+        """Return test accuracy, by which changes are measured."""
         return ("test_accuracy",)
 
     def named_places(self) -> tuple[str, ...]:
-        """Return change and group."""
+        """Return the names of the change and of the group."""
         return self.of, self.within

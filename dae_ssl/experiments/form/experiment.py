@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from dae_ssl import config
-from dae_ssl.config import Cell, require
+from dae_ssl.config import Cell, ConfigError, require
 from dae_ssl.experiments.form.claims import BEST, Claim
 from dae_ssl.experiments.form.exhibits import ACCURACIES, Exhibit
 from dae_ssl.experiments.form.rows import FLOORS, Row, Validation
@@ -14,76 +14,78 @@ from dae_ssl.experiments.form.settings import Settings, another_study, merged
 
 T = TypeVar("T")
 RowsOf = Callable[[Cell, Validation], Iterable[Row]]
-"""Makes rows of the base, a cell without a method, and of what validation knows."""
+"""Makes rows, given the base, which is a cell without a method, and the known validation accuracies."""
 ClaimsOf = Callable[[Cell], Iterable[Claim]]
-"""Makes claims of the base."""
+"""Makes claims, given the base."""
 AccuracyOf = Callable[[Cell], float | None]
-"""Tells a cell's validation accuracy, a share; None until it is done."""
+"""Gives the validation accuracy of a cell, as a share; None until the cell is done."""
 
 
 def nothing_known(_cell: Cell) -> None:
-    """Return that a cell is not done."""
+    """Return None, as the accuracy of a cell that is not done."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """An experiment with its cells: for a list of seeds, some changes, and as far as validation has chosen."""
+    """An experiment with its cells for some seeds, with some changes, and with the choices of validation so far."""
 
     name: str
     question: str
     base: Cell
-    """What its rows are changes of; the method stands for none."""
+    """The cell that its rows change; its method is only a placeholder."""
     shown: tuple[Row, ...]
-    """Its rows, in order."""
+    """The rows of the experiment, in order."""
     cells: Mapping[Row, tuple[Cell, ...]]
-    """The cells of each row, one for each seed; also of rows among which one is chosen, not of the one that is."""
+    """The cells of each computed row, one for each seed. A row that is chosen among others has no cells of its own,
+    but each of the others has."""
     exhibits: tuple[Exhibit, ...]
     claims: tuple[Claim, ...]
     reduced: bool
-    """Whether changes have made it another study, whose numbers do not compare with the published ones."""
+    """Whether the changes make it another study, whose numbers are not comparable with the published ones."""
 
     def every(self) -> list[Cell]:
-        """Return all of its cells, each once."""
+        """Return all cells of the section, each once."""
         return distinct(cell for of_row in self.cells.values() for cell in of_row)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Experiment:
-    """A question, or several: the value EXPERIMENT that each file of `experiments` ends in."""
+    """A question, or several: the value EXPERIMENT at the end of each file of `experiments`."""
 
     question: str
-    """What is asked, in a line or more: the file's docstring."""
+    """The question, in one line or more, which is the docstring of the file."""
     rows: Sequence[Row] | RowsOf = ()
-    """What is compared."""
+    """The settings that are compared."""
     exhibits: Sequence[Exhibit] = (ACCURACIES,)
-    """What is drawn of the rows."""
+    """The figures and tables that show the rows."""
     claims: Sequence[Claim] | ClaimsOf = ()
-    """What the study says of the rows."""
+    """The statements of the study on the rows."""
     base: Settings = field(default_factory=dict)
-    """Settings of all cells, where they are not the study's; of other images also data.validation_images and views."""
+    """The settings of all cells that differ from the study's. Other images also need data.validation_images and
+    views."""
     seeds: Sequence[int] = (0,)
-    """The seeds it is computed for, if nobody says otherwise."""
+    """The seeds for which it is computed by default."""
     parts: Sequence["Experiment"] = ()
-    """The experiments that it is made of, instead of rows of its own."""
+    """The experiments that it consists of, instead of rows."""
     first: Sequence[str] = ()
-    """The names of the parts that are computed before the rest, in this order."""
+    """The names of the parts that are computed before the others, in this order."""
     name: str = ""
-    """Its file's, which `experiments.load` gives it."""
+    """The name of its file, which `experiments.load` sets."""
 
     def sections(
         self, seeds: Sequence[int] = (), changes: Settings | None = None, validation: AccuracyOf = nothing_known
     ) -> tuple[Section, ...]:
-        """Return its parts, or itself, with their cells; settings changed alike for all, as to try it out small.
+        """Return its parts, or itself, with their cells; `changes` apply to all cells, for example to scale it down.
 
-        Where rows depend on validation accuracies, `validation` tells what is known of them. Raises ConfigError for a
-        change that a cell cannot take, and for a mistake in an experiment's file.
+        `validation` gives the known validation accuracies, for rows that depend on them. Raises ConfigError for a
+        change that is not possible for a cell, and for a mistake in an experiment's file.
         """
         return tuple(_section(part, seeds or self.seeds, changes or {}, validation) for part in self.parts or (self,))
 
     def in_order(self, sections: Iterable[Section]) -> list[Cell]:
-        """Return all cells, each once, in the order in which they are worth most: seed by seed, what is first first.
+        """Return all cells, each once, the most valuable ones first: seed by seed, and within a seed by `first`.
 
-        Cells that only stand for choice among them come after those that are shown.
+        Cells that are only candidates for a choice come after those of the rows that are shown.
         """
         first = {name: place for place, name in enumerate(self.first)}
         ranked: list[tuple[tuple[int, int, int], Cell]] = []
@@ -96,7 +98,7 @@ class Experiment:
 
 
 def distinct(cells: Iterable[Cell]) -> list[Cell]:
-    """Return cells, each once, in their order."""
+    """Return the cells, each once, in their order."""
     once: dict[str, Cell] = {}
     for cell in cells:
         once.setdefault(config.cell_key(cell), cell)
@@ -130,21 +132,27 @@ def _section(experiment: Experiment, seeds: Sequence[int], changes: Settings, va
 def _listed(
     experiment: Experiment, name: str, stated: Sequence[T] | Callable[..., Iterable[T]], kind: type[T], *of: Any
 ) -> tuple[T, ...]:
-    """Return what an experiment states in a field, or makes of `of` there. Raises ConfigError for what is no `kind`."""
-    where, wanted = f"experiment {experiment.name}: {name}", f"a list of {kind.__name__}, or what makes one"
+    """Return the list in a field of an experiment, or the list that a function there makes of `of`.
+
+    Raises ConfigError if the list has a value that is not of the type `kind`.
+    """
+    where = f"experiment {experiment.name}: {name}"
+    wanted = f"a list of {kind.__name__}, or a function that returns one"
     listed = stated if isinstance(stated, Sequence) or not callable(stated) else stated(*of)
     require(isinstance(listed, Iterable), where, listed, wanted)
-    found = tuple(listed)
-    for value in found:
+    values = tuple(listed)
+    for value in values:
         require(isinstance(value, kind), where, value, wanted)
-    return found
+    return values
 
 
 def _check(section: Section) -> None:
     """Raise ConfigError for a mistake in an experiment's file, which would otherwise show as a gap in its report."""
     where = f"experiment {section.name}"
-    require(bool(section.question), f"{where}: docstring", None, "the question that it asks")
-    require(bool(section.shown), f"{where}: rows", [], "at least one row")
+    if not section.question:
+        raise ConfigError(f"{where} has no question: begin its file with a docstring that asks it")
+    if not section.shown:
+        raise ConfigError(f"{where} has no rows: give it at least one")
     _differ(f"{where}: label of a row", [row.label for row in section.shown])
     keys = [row.key for row in {**dict.fromkeys(section.shown), **section.cells}]
     _differ(f"{where}: key of a row", [*keys, *FLOORS, BEST])
@@ -152,15 +160,16 @@ def _check(section: Section) -> None:
     places = sorted({place for row in section.shown for place in row.at})
     for exhibit in section.exhibits:
         for place in exhibit.named_places():
-            require(place in places, f"{where}: exhibit {exhibit.name}", place, f"what rows have in `at`: {places}")
+            choices = f"a name that rows have in `at`, one of {places}"
+            require(place in places, f"{where}: exhibit {exhibit.name}", place, choices)
     scores = [score for exhibit in section.exhibits for score in exhibit.named_scores()]
     for score in [*scores, *(claim.score for claim in section.claims)]:
         require(score in SCORES, f"{where}: score", score, ", ".join(SCORES))
     known = [row.key for row in section.shown] + [*FLOORS]
     for key in (key for claim in section.claims for key in claim.named_rows()):
-        require(key in known, f"{where}: row of a claim", key, f"one of its keys: {'; '.join(known)}")
+        require(key in known, f"{where}: row of a claim", key, f"one of the rows' keys: {'; '.join(known)}")
 
 
 def _differ(what: str, values: Sequence[str]) -> None:
     for value in values:
-        require(values.count(value) == 1, what, value, "one that nothing else has")
+        require(values.count(value) == 1, what, value, "another one, since this one occurs twice")

@@ -1,4 +1,4 @@
-"""What is compared: rows, the floors beside them, and grids that grow."""
+"""The rows that are compared, their floors, and grids that are extended."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,10 +7,10 @@ from dae_ssl.experiments.form.settings import Settings
 from dae_ssl.experiments.published import Published
 
 Validation = Callable[[Settings], Mapping[int, float]]
-"""The validation accuracy of the cells with these settings by seed, shares; of the seeds that are done."""
+"""Gives the validation accuracies, as shares, of the cells with these settings, for the seeds that are done."""
 
 FLOORS = {"random": "random encoder", "pixels": "raw pixels"}
-"""The labels of the floors, by method, which is also the key that claims name a floor by."""
+"""The labels of the floors, by method; claims name a floor by its method."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,19 +18,19 @@ class Row:
     """One line of a table or point of a curve: a setting that an experiment compares with others."""
 
     label: str
-    """What people read. Nothing is joined by it."""
+    """The name for readers; the program never looks a row up by it."""
     settings: Settings = field(default_factory=dict)
-    """What makes it the row it is; nothing else overrides these."""
+    """The settings that distinguish the row; no change overrides them."""
     published: Published | None = None
-    """CIFAR-10 test accuracy of the probe in percent, as the study has it."""
+    """The published CIFAR-10 test accuracy of the probe, in percent."""
     at: Mapping[str, float | str] = field(default_factory=dict)
-    """Where it stands in figures: its values along their axes, its line, its panel."""
+    """Its position in figures: its values on their axes, its line, its panel."""
     among: tuple["Row", ...] = ()
-    """If given, the row is the one of these that has the best validation accuracy, whatever its test accuracy."""
+    """If given, the row is the one of these with the best validation accuracy, whatever its test accuracy."""
     key: str = ""
-    """What claims name it by, unlike that of every other row of the experiment; the label without one."""
+    """The name by which claims refer to the row, unique in the experiment; by default the label."""
     mark: str = ""
-    """What is written beside its point or picture where there is no room for the label; the label without one."""
+    """A short name for its point or picture in figures; by default the label."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", self.key or self.label)
@@ -39,10 +39,10 @@ class Row:
 def extended(
     grid: Sequence[float], accuracies: Callable[[float], Mapping[int, float]], *, decades: int = 2
 ) -> list[float]:
-    """Return a grid of weights, a decade apart, that goes on past its edge while the best of it lies there.
+    """Return a grid of weights a decade apart, extended while its best weight is at an edge.
 
-    By at most so many decades at either end. Weights are compared over the seeds that all of them have, and the grid
-    does not go on before there is one. grid: ascending; accuracies: of a weight, by seed.
+    The grid is extended by at most `decades` at either end. Weights are compared over the seeds that all of them have;
+    without such a seed the grid is not extended. grid: ascending; accuracies: gives those of a weight, by seed.
     """
     weights = list(grid)
     while True:

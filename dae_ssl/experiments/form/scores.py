@@ -1,4 +1,4 @@
-"""Every score that tables, drawings and claims can name, and how it is written."""
+"""Every score that tables, figures and claims can name, and how it is written."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,21 +6,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Measure:
-    """How a score is told."""
+    """How a score is written."""
 
     title: str
     unit: str = ""
     percent: bool = False
-    """Kept as a share, shown in percent."""
+    """Whether it is stored as a share and shown in percent."""
     digits: int = 2
 
     @property
     def axis(self) -> str:
-        """Its title with its unit, as beside an axis."""
+        """The title with the unit, as the label of an axis."""
         return f"{self.title} ({self.unit})" if self.unit else self.title
 
     def text(self, value: float) -> str:
-        """Return a value, scaled as it is shown."""
+        """Return a value as text; it must be scaled as it is shown."""
         return f"{value:.{self.digits}f}"
 
 
@@ -53,4 +53,4 @@ SCORES: Mapping[str, Measure] = {
         "sharpness": ("sharpness", "", 3),
     }.items()
 }  # fmt: skip
-"""What tables, drawings and claims can name, and how it is written; `report` finds it in a cell."""
+"""Every score by its name; `report` finds its value in a cell."""

@@ -1,4 +1,4 @@
-"""Nested settings, changed leaf by leaf; whether changed cells are another study, and what these are called."""
+"""Change nested settings leaf by leaf, decide whether changed cells are another study, and name the changes."""
 
 import hashlib
 import json
@@ -9,11 +9,11 @@ from typing import Any
 from dae_ssl.config import Cell
 
 Settings = Mapping[str, Any]
-"""Nested settings of a cell, without its seed; what is left out is the base's."""
+"""Nested settings of a cell without its seed; settings that are left out have the base's values."""
 
 
 def merged(settings: Settings, changes: Settings) -> dict[str, Any]:
-    """Return nested settings with others in their place, leaf by leaf."""
+    """Return nested settings in which `changes` replace the values, leaf by leaf."""
     whole = dict(settings)
     for name, value in changes.items():
         nested = isinstance(value, Mapping) and isinstance(whole.get(name), Mapping)
@@ -22,19 +22,20 @@ def merged(settings: Settings, changes: Settings) -> dict[str, Any]:
 
 
 def another_study(base: Cell, usual: Cell) -> bool:
-    """Tell whether cells that are changes of `base` belong to another study than those that are changes of `usual`.
+    """Return whether cells with the base `base` belong to another study than cells with the base `usual`.
 
-    Anything does that decides what is learned from what, for how long and how that is measured: images, views,
-    networks, length, schedule, features, probe. Precision alone does not: it is the arithmetic that the same study is
-    computed with. Nor do seeds and floors, which are how many cells there are.
+    They do if a setting differs that decides what is learned and how it is measured: images, views, networks, length,
+    schedule, features, probe. A different precision does not make another study, since it only changes the arithmetic;
+    nor do seeds and floors, which only change the number of cells.
     """
     return replace(base, precision=usual.precision) != usual
 
 
 def called(scales: Iterable[str], changes: Settings) -> str:
-    """Return what tells the cells of a changed experiment from its own, as its page is named: "" if nothing does.
+    """Return the name of the changes to an experiment, which is part of the name of its page; "" without changes.
 
-    scales: names of files of changes. Further changes are told as a hash, but for the precision, which stands as it is.
+    scales: the names of the scale and variant. Other changes are named by a hash, except the precision, which is named
+    by its value.
     """
     usual = Cell.precision
     precision = str(changes.get("precision", usual))

@@ -1,9 +1,9 @@
-"""The page of one cell.
+"""Draw the page of one cell.
 
-It says what was done, with what result against the floors, and how to do it again.
+The page shows the settings of the cell, its scores compared with those of the floors, and how to compute it again.
 
-    page       the page, section by section
-    tables     its scores, those of the floors, and how sure their differences are
-    figures    its curves, and its reconstructions by epoch
-    origin     its settings, its nodes and what computed them, what was out of the ordinary
+    page       composes the page, section by section
+    tables     makes the tables of scores, with intervals and tests
+    figures    draws the curves of training and probe, and the reconstructions by epoch
+    origin     lists settings, nodes, the versions and machines that computed them, and deviations
 """

@@ -1,4 +1,4 @@
-"""The figures of a cell: its curves, and its reconstructions by epoch."""
+"""Draw the figures of a cell: the curves of training and probe, and the reconstructions by epoch."""
 
 import math
 from collections.abc import Mapping
@@ -18,11 +18,11 @@ TERMS = {
     "representation_effective_rank": ("Rank of representations", "effective dimensions"),
     "images_per_second": ("Training speed", "images / second"),
 }
-"""Title and unit of a pretraining curve, in the order of the panels; other terms follow under their own names."""
+"""The titles and units of the pretraining curves, in the order of the panels; other terms follow with their names."""
 
 
 def training_curves(curves: Mapping[str, Curve]) -> Any:
-    """Draw each logged term of pretraining by epoch, a panel each, as their scales differ."""
+    """Draw each logged term of pretraining by epoch, in a separate panel since their scales differ."""
     order = [
         *(term for term in TERMS if term in curves),
         *sorted(curves.keys() - TERMS.keys() - {"epoch_seconds", "step_seconds"}),
@@ -41,9 +41,10 @@ def training_curves(curves: Mapping[str, Curve]) -> Any:
 
 
 def validation_curves(by_name: Mapping[str, Mapping[float, Curve]]) -> Any:
-    """Draw validation accuracy by probe epoch; `by_name` has what people call a cell, and curves by learning rate.
+    """Draw validation accuracy by probe epoch; `by_name` maps the label of a cell to its curves by learning rate.
 
-    Accuracies come as shares and are drawn in percent. A cell's first learning rate is drawn strong and named.
+    Accuracies are given as shares and drawn in percent. The curve of a cell's first learning rate is thick and in the
+    legend.
     """
     figure = blank(height_pixels=430)
     axes = figure.add_subplot()
@@ -61,7 +62,7 @@ def validation_curves(by_name: Mapping[str, Mapping[float, Curve]]) -> Any:
 def reconstructions_by_epoch(pictures: Mapping[int, Pictures], *, images: int = 3) -> Any:
     """Draw how the reconstructions of the first few images change over the kept epochs.
 
-    pictures: by epoch, with reconstructions.
+    pictures: the example pictures by epoch, all with reconstructions.
     """
     last = pictures[max(pictures)]
     shown = range(min(images, len(last["clean"])))

@@ -1,4 +1,4 @@
-"""Where a cell's scores come from: its settings, its nodes, what computed them, and what was out of the ordinary."""
+"""Show where a cell's scores come from: its settings, its nodes, what computed them, and deviations."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,31 +15,31 @@ from dae_ssl.report.standing import Standing
 from dae_ssl.report.table import DASH, Entry, Line, Table
 
 FACTS = ("commit", "image", "device", "host", "ranks")
-"""What a commit record says of the process that computed a node, beside versions and job."""
+"""The facts in a commit record on the process that computed a node, in addition to versions and job."""
 Record = Mapping[str, Any]
 
 
 def again(findings: Findings) -> Iterator[Element]:
-    """Yield how the cell is computed again."""
+    """Yield the command that computes the cell again."""
     data = " and ".join(sorted({findings.cell.data.pretrain, findings.cell.data.evaluate}))
     ranks = findings.records.get("pretrain", {}).get("ranks", 1)
-    launcher = f" Pretraining ran on {ranks} ranks: write {on_ranks(ranks)} for {PROGRAM} "
-    launcher += "to have the same sums in the same order."
+    launcher = f" Pretraining ran on {ranks} ranks: replace {PROGRAM} by {on_ranks(ranks)} "
+    launcher += "to add the same numbers in the same order."
     yield tag("h3", "How to run it again")
     yield tag("pre", tag("code", run_again(findings.cell)))
-    yield tag("p", f"With {data} prepared in the store ({DATA}); {STORE} names the store."
+    yield tag("p", f"This needs {data} prepared in the store ({DATA}); {STORE} names the store."
                    f"{launcher if ranks > 1 else ''}", class_="note")  # fmt: skip
 
 
 def settings(cell: Cell) -> Iterator[Element]:
-    """Yield the table of all settings, those that differ from the study's defaults marked."""
+    """Yield the table of all settings, in which those that differ from the study's defaults are marked."""
     marked = differing(cell)
     lines = []
     for name, value in config.flat(config.settings(cell)).items():
         usual = f"differs: {setting(marked[name][1])}" if name in marked else "same"
         entries = [Entry(text=setting(value), code=True), Entry(text=usual)]
         lines.append(Line(name=name, code=True, entries=entries, style="differs" if name in marked else ""))
-    yield from Table(title="Settings", head=["setting", "value", "default, the study's"], lines=lines).titled()
+    yield from Table(title="Settings", head=["setting", "value", "default (the study's)"], lines=lines).titled()
 
 
 def provenance(findings: Findings, standing: Standing) -> Iterator[Element]:
@@ -75,9 +75,9 @@ def nodes_beside(floors: Sequence[Findings], standing: Standing) -> Iterator[Ele
 
 
 def deviations(findings: Findings) -> Iterator[Element]:
-    """Yield what is not as in the study, or not as in an uninterrupted run of one committed version.
+    """Yield the deviations from the study's defaults, and from an uninterrupted run of one committed version.
 
-    Method and seed are left out: they are what a study varies.
+    Method and seed are left out, since a study varies them.
     """
     sentences = [
         f"{name} is {setting(value)}; the study's default is {setting(usual)}."
@@ -90,14 +90,14 @@ def deviations(findings: Findings) -> Iterator[Element]:
         sentences.append(f"Computed with uncommitted changes to the code: {', '.join(modified)}.")
     for fact in ("commit", "image", "versions"):
         if len({json.dumps(record[fact], sort_keys=True) for record in records.values()}) > 1:
-            sentences.append(f"Not every stage was computed with the same {fact}; see the table below.")
+            sentences.append(f"The stages were computed with different values of {fact}; see the table below.")
     for stage in findings.cell.stages():
         starts, stops = findings.events(stage, "started"), findings.events(stage, "stopped")
         if len(starts) > 1:
-            sentences.append(f"{stage} was started {len(starts)} times; an interrupted run goes on where it was.")
+            sentences.append(f"{stage} was started {len(starts)} times; an interrupted run resumes where it stopped.")
         sentences += [f"{stage} stopped: {stop.fields.get('error')}, {stop.fields.get('reason')}." for stop in stops]
     yield tag("h3", "Deviations")
-    none = "None so far: the study's defaults, no interruption, one committed version of the code."
+    none = "There are none so far: study defaults, no interruption, and one committed version of the code."
     items = [tag("li", sentence) for sentence in sentences]
     yield (tag("ul", *items) if items else tag("p", none))
 
@@ -106,7 +106,7 @@ def _state(shown: Findings, stage: str, standing: Standing) -> Entry:
     if stage not in shown.records:
         return Entry(text="missing", absent=True)
     reason = standing.reasons.get((stage, config.key(shown.cell, stage)))
-    return Entry(text="done") if reason is None else Entry(text=f"done; to be computed again, since {reason}")
+    return Entry(text="done") if reason is None else Entry(text=f"done; will be computed again, since {reason}")
 
 
 def _seconds(record: Record | None) -> Entry:

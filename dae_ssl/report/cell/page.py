@@ -1,4 +1,4 @@
-"""The page of one cell, section by section, and its pictures."""
+"""Write the page of one cell, section by section, and its pictures."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,8 +23,8 @@ from dae_ssl.store import LEFT_BEHIND, REPORT, Store
 def write_cell_page(cell: Cell, store: Store, beside: Mapping[str, Cell]) -> Path:
     """Write the cell's page and its pictures into the cell's folder and return the page's path.
 
-    `beside` are the floors by what people call them. The page can be written at any time: what is not there yet is
-    named as missing. Raises StoreError when the folder cannot be written.
+    `beside` maps labels to the floors. The page can be written at any time: it marks what has not been measured as
+    missing. Raises StoreError if the folder cannot be written.
     """
     findings = Findings("this cell", cell, store)
     floors = [Findings(name, floor, store) for name, floor in beside.items()]
@@ -51,11 +51,11 @@ def write_cell_page(cell: Cell, store: Store, beside: Mapping[str, Cell]) -> Pat
     return path
 
 
-# ---------------------------------------------------------------------------------- what stands above all
+# ---------------------------------------------------------------------------------- the head of the page
 
 
 def _headline(cell: Cell) -> Iterator[Element]:
-    """Yield the method with its own settings, which is what a study compares; the others come in section 6."""
+    """Yield the method with its settings, which a study compares; section 6 shows all other settings."""
     settings = [f"{name.removeprefix('method.')} = {value}" for name, (value, _) in differing(cell).items()
                 if name.startswith("method.")]  # fmt: skip
     yield tag("p", "Report of cell ", tag("code", config.cell_key(cell)), class_="note")
@@ -63,11 +63,11 @@ def _headline(cell: Cell) -> Iterator[Element]:
 
 
 def summary(findings: Findings, floors: Sequence[Findings]) -> Iterator[Content]:
-    """Yield one sentence: what was done, with what result against the floors."""
+    """Yield one sentence on how the cell was trained and how its accuracy compares with that of the floors."""
     cell, data = findings.cell, findings.cell.data
     if cell.method.trains:
         images = "all" if data.pretrain_images is None else str(data.pretrain_images)
-        tense = "was" if "pretrain" in findings.records else "is to be"
+        tense = "was" if "pretrain" in findings.records else "will be"
         epochs = counted(cell.optimisation.epochs, "epoch")
         epochs += "" if cell.precision == Cell.precision else f" in {cell.precision}"
         yield f"{cell.method.name} {tense} pretrained on {images} {data.pretrain} training images for {epochs}; "
@@ -88,7 +88,7 @@ def summary(findings: Findings, floors: Sequence[Findings]) -> Iterator[Content]
         sure = f", {p_values(tested)}" if tested else ""
         theirs = floor.scores["test_accuracy"]
         yield f"; {points(accuracy - theirs)} points against {floor.name} ({percent(theirs)} %{sure})"
-    yield "." if floors else ", with no floor beside it."
+    yield "." if floors else "; it is not compared with a floor."
 
 
 def _to_be_computed_again(far: Standing) -> Iterator[Element]:
@@ -100,8 +100,8 @@ def _unfinished(findings: Findings, floors: Sequence[Findings]) -> Iterator[Elem
     for shown in (findings, *floors):
         if shown.unfinished:
             stages = ", ".join(shown.unfinished)
-            yield tag("p", missing(f"Missing: {stages} of {shown.name}. Run the command in section 6 again, "
-                                   "which computes what is missing and draws this page anew."))  # fmt: skip
+            yield tag("p", missing(f"Missing: {stages} of {shown.name}. Run the command in section 6 again: it "
+                                   "computes what is missing and redraws this page."))  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------- the sections
@@ -119,15 +119,15 @@ def _training(findings: Findings, files: Beside) -> Iterator[Element]:
         return
     curves = findings.curves("pretrain")
     if not curves:
-        yield tag("p", missing("Missing: no epoch of pretraining has ended yet."))
+        yield tag("p", missing("Missing: no epoch of pretraining has finished yet."))
         return
     absent = [name for name in ("reconstruction", "embedding") if name not in curves]
     done = max(step for curve in curves.values() for step, _ in curve)
-    caption = f"Means over each epoch, {done} of {findings.cell.optimisation.epochs} epochs. "
+    caption = f"Means over each epoch; {done} of {findings.cell.optimisation.epochs} epochs are done. "
     caption += "".join(f"This method has no {name} term. " for name in absent)
     caption += (
-        "Signs of collapse, on clean images: the spread of the normalised embeddings is 1 when they fill the sphere "
-        "and 0 when all are one point; effective ranks count the directions that are used."
+        "Two diagnostics of collapse are computed on clean images: the spread of the normalised embeddings is 1 if "
+        "they fill the sphere and 0 if all are one point; effective ranks count the dimensions that are used."
     )
     figure = figures.training_curves(curves)
     yield files.picture("training", figure, alt="Curves of pretraining by epoch", caption=caption)
@@ -144,11 +144,11 @@ def _probe(findings: Findings, floors: Sequence[Findings], files: Beside) -> Ite
     if not begun:
         return
     caption = (
-        f"Accuracy on {findings.cell.data.validation_images} images held out of the training split, mean over probe "
-        "seeds; the strong line of each is the learning rate selected on them, thin ones are the others."
+        f"Mean accuracy over probe seeds on {findings.cell.data.validation_images} images held out of the training "
+        "split. Each thick line is the learning rate that these images selected; the thin lines are the other rates."
     )
     figure = figures.validation_curves(begun)
-    yield files.picture("probe", figure, alt="Validation accuracy by probe epoch, floors beside", caption=caption)
+    yield files.picture("probe", figure, alt="Validation accuracy by probe epoch, with the floors", caption=caption)
 
 
 def _reconstructions(findings: Findings, files: Beside) -> Iterator[Element]:
@@ -157,11 +157,11 @@ def _reconstructions(findings: Findings, files: Beside) -> Iterator[Element]:
         return
     cell, last = findings.cell, max(findings.pictures)
     decodes = "reconstruction1" in findings.pictures[last]
-    caption = f"Test images of {cell.data.pretrain} after epoch {last}, laid out as Figure 5 of the study. "
+    caption = f"Test images of {cell.data.pretrain} after epoch {last}, arranged as in Figure 5 of the study. "
     if not decodes:
         yield tag("p", f"{cell.method.name} has no decoder, so there are no reconstructions; its views are below.")
     elif not cell.method.augments:
-        caption += "This method never looks at a view: both reconstructions are made from the clean image."
+        caption += "This method uses no views: both reconstructions are made from the clean image."
     else:
         caption += "Each reconstruction is made from the view above it."
     names = {view: f"reconstruction {view}" for view in mosaics.VIEWS}
@@ -169,7 +169,7 @@ def _reconstructions(findings: Findings, files: Beside) -> Iterator[Element]:
     yield files.picture("reconstructions", figure, alt="Clean images, views and reconstructions", caption=caption)
     if decodes and len(findings.pictures) > 1:
         figure = figures.reconstructions_by_epoch(findings.pictures)
-        caption = "The first reconstruction of the same images at each epoch that was kept."
+        caption = "The first reconstruction of the same images at each kept epoch."
         yield files.picture("reconstructions-by-epoch", figure, alt="Reconstructions at each kept epoch",
                             caption=caption)  # fmt: skip
 
@@ -180,11 +180,12 @@ def _views(findings: Findings, files: Beside) -> Iterator[Element]:
         return
     cell, views = findings.cell, findings.cell.views
     caption = (
-        f"Two views of each image by jitter strength s, as Figure 8 of the study; this cell has s = {views.jitter:g}. "
-        f"Crop ({views.crop} pixels) and flip of a view are the same at all strengths: a row differs in colour only."
+        f"Two views of each image by jitter strength s, as in Figure 8 of the study; this cell has "
+        f"s = {views.jitter:g}. The crop ({views.crop} pixels) and flip of a view are the same at all strengths, so "
+        "the views in a row differ only in colour."
     )
     if not cell.method.augments:
-        caption += " This method trains on clean images and never looks at a view."
+        caption += " This method trains on clean images and uses no views."
     clean = findings.pictures[max(findings.pictures)]["clean"]
     figure = mosaics.views_by_strength(clean, cell, name=findings.name)
     yield files.picture("views", figure, alt="Views at several jitter strengths", caption=caption)
@@ -192,9 +193,9 @@ def _views(findings: Findings, files: Beside) -> Iterator[Element]:
 
 def _no_pictures(findings: Findings) -> Iterator[Element]:
     if LEFT_BEHIND in findings.records.get("pretrain", {}):
-        yield tag("p", missing("Missing: the pictures of a cell that was measured elsewhere did not come along."))
+        yield tag("p", missing("Missing: this cell was loaded from a file of results, which has none of its pictures."))
     elif findings.cell.method.trains:
-        yield tag("p", missing("Missing: example pictures are kept with the first kept epoch of pretraining."))
+        yield tag("p", missing("Missing: example pictures are written at the first kept epoch of pretraining."))
     else:
         name = findings.cell.method.name
-        yield tag("p", f"Nothing is trained, so no example pictures are kept: {name} is a floor.")
+        yield tag("p", f"Nothing is trained, so there are no example pictures: {name} is a floor.")

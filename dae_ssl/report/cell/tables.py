@@ -1,4 +1,4 @@
-"""The tables of a cell's scores: its own, those of the floors, and how sure their differences are."""
+"""Make the tables of scores of a cell and its floors, with intervals, differences and tests."""
 
 from collections.abc import Callable, Iterator, Sequence
 from xml.etree.ElementTree import Element
@@ -39,9 +39,9 @@ def accuracies(findings: Findings, floors: Sequence[Findings]) -> Iterator[Eleme
     title = f"Linear classification of {findings.cell.data.evaluate}, top-1 (%)"
     yield from Table(title=title, head=_head(findings, floors), lines=lines).titled(
         f"In brackets: 95 % Wilson interval over the choice{images}; it does not cover the choice of seeds. "
-        "Differences are this cell minus the floor, in percentage points; p: exact two-sided McNemar test "
+        "Differences are this cell minus the floor, in percentage points. p is that of an exact two-sided McNemar test "
         "on the same test images, one for each probe seed, not corrected for the number of tests. "
-        "Validation accuracy is of the learning rate that it selected.",
+        "Validation accuracy is that of the learning rate that it selected.",
     )
     for shown in (findings, *floors):
         if shown.scores.get("logistic_converged") == 0:
@@ -49,7 +49,7 @@ def accuracies(findings: Findings, floors: Sequence[Findings]) -> Iterator[Eleme
 
 
 def clusterings(findings: Findings, floors: Sequence[Findings]) -> Iterator[Element]:
-    """Yield the table of k-means scores, as they are published and of standardised features."""
+    """Yield the table of k-means scores, on plain features as published and on standardised features."""
     lines = []
     for prefix, features in (("kmeans_", "plain"), ("kmeans_standardised_", "standardised")):
         for name, title in CLUSTERINGS.items():
@@ -60,10 +60,10 @@ def clusterings(findings: Findings, floors: Sequence[Findings]) -> Iterator[Elem
             lines.append(Line(name=f"{title}, {features}", entries=entries))
     title = f"k-means with {findings.cell.kmeans.clusters} centres on {findings.cell.data.evaluate} test"
     yield from Table(title=title, head=_head(findings, floors), lines=lines).titled(
-        "Plain: the representations as they are, whose inertia the study reports; it grows with the square "
-        "of their scale. Standardised: each feature at mean 0 and variance 1; its inertia still grows with "
-        "the number of features, so neither compares with raw pixels. The other scores have no scale. In "
-        "brackets: 95 % Wilson interval over test images.",
+        "Plain: representations without scaling, whose inertia the study reports; it grows with the square of their "
+        "scale. Standardised: each feature has mean 0 and variance 1; the inertia still grows with the number of "
+        "features, so neither inertia is comparable with that of raw pixels. The other scores do not depend on scale. "
+        "In brackets: 95 % Wilson interval over test images.",
     )
 
 
@@ -96,7 +96,7 @@ def _accuracy_difference(findings: Findings, floor: Findings, name: str) -> Entr
     tested = paired_p_values(findings, floor, CLASSIFIERS[name])
     if tested is None:
         return Entry(text=difference, small="no test: other images or seeds")
-    # With several seeds the lines below have a p for each.
+    # With several probe seeds, the lines below show one p for each.
     return Entry(text=difference, small=p_values(tested) if len(tested) == 1 else "")
 
 
@@ -117,7 +117,7 @@ def _is_share(name: str) -> bool:
 
 
 def _share(share: float | None, images: int | None = None) -> Entry:
-    """Return a share in percent, with its interval over so many images if their number is known."""
+    """Return a share in percent, with its interval over test images if their number is given."""
     if share is None:
         return MISSING
     reach = "" if images is None else interval(*map(percent, wilson_interval(share, images)))

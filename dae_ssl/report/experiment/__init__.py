@@ -1,12 +1,12 @@
-"""The page of an experiment, or of several.
+"""Draw the page of an experiment, or of several.
 
-It shows figures, tables and claims, each beside what was published.
+The page shows figures, tables and claims, each compared with the published numbers.
 
-    page        the page, part by part, with its files
-    lead        what tells its cells from the study's, said above all
-    parts       its parts: a section with what came of it
-    subjects    its rows, as far as they were measured: means over seeds, paired differences
-    verdicts    what is published, held against what was measured
-    tables      its scores and its claims as tables
-    exhibits    its figures
+    page        writes the page, part by part, and its files
+    lead        explains at the head of the page how its cells differ from the study's
+    parts       joins a section with its results
+    subjects    computes the scores of rows: means over seeds, paired differences
+    verdicts    compares published numbers and claims with the measured scores
+    tables      makes the tables of scores and claims
+    exhibits    draws the figures
 """

@@ -1,6 +1,6 @@
-"""What stands above all on an experiment's page, before any number is read.
+"""Write the head of an experiment's page, which a reader needs before any number.
 
-It tells its cells from the study's, and scores that count from those that would be computed again.
+It says how the cells differ from the study's, and how many scores would be computed again.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,22 +13,21 @@ from dae_ssl.report.standing import Standing
 
 PRECISIONS = {
     "fp32": "float32 throughout",
-    "tf32": "stored as float32, convolutions and matrix products in TensorFloat-32 on GPUs that have it (elsewhere "
-            "tf32 is fp32)",
+    "tf32": "values in float32, convolutions and matrix products in TensorFloat-32 on GPUs that have it (on other "
+            "devices tf32 is the same as fp32)",
     "bf16": "weights and losses in float32, convolutions and matrix products in bfloat16",
 }  # fmt: skip
 PUBLISHED = (
-    "The published numbers come from PyTorch as it is by default: on the study's GPUs, TF32 in convolutions and "
-    "float32 in matrix products."
+    "The published numbers come from PyTorch's default precision: on the study's GPUs, TensorFloat-32 in convolutions "
+    "and float32 in matrix products."
 )
 EVALUATED = "Features, probe and k-means are computed in float32 whatever the precision."
 
 
 def lead(variant: str, sections: Sequence[Section], far: Standing) -> Iterator[Element]:
-    """Yield what tells these cells from the published ones, if their numbers might be taken for these, and how many of
-    their scores come from nodes that would be computed again, if any do.
+    """Yield the differences from the study, if readers might confuse the numbers, and the count of outdated scores.
 
-    sections: those of one page; variant: what their changes are called; far: how far their cells and floors are.
+    sections: those of one page; variant: the name of their changes; far: the standing of their cells and floors.
     """
     published = any(row.published is not None for section in sections for row in section.shown)
     reduced = any(section.reduced for section in sections)
@@ -44,15 +43,15 @@ def lead(variant: str, sections: Sequence[Section], far: Standing) -> Iterator[E
 
 def _reduced(variant: str, base: Cell) -> Element:
     images = base.data.pretrain_images or "all"
-    return tag("p", tag("strong", f"Not the study as published ({variant}). "),
-               f"Pretraining on {images} images of {base.data.pretrain} for {base.optimisation.epochs} epochs at "
-               f"batch size {base.optimisation.batch_size} and learning rate {base.optimisation.learning_rate:g}, "
-               f"{base.probe.epochs} probe epochs. Its numbers are not comparable with the published ones, which "
-               "stand beside them for orientation; its claims are tested as they are.", class_="lead")  # fmt: skip
+    return tag("p", tag("strong", f"This is not the study as published ({variant}). "),
+               f"Pretraining uses {images} images of {base.data.pretrain}, {base.optimisation.epochs} epochs, "
+               f"batch size {base.optimisation.batch_size} and learning rate {base.optimisation.learning_rate:g}; the "
+               f"probe trains for {base.probe.epochs} epochs. The numbers are not comparable with the published ones, "
+               "which are shown only for orientation; the claims are tested unchanged.", class_="lead")  # fmt: skip
 
 
 def _precision(names: Sequence[str], *, compared: bool) -> Element:
-    """Return which arithmetic pretraining had: one for all cells, or several, which no row shares."""
+    """Return a paragraph on the precision of pretraining: one for all cells, or one for each row."""
     described = [f"{name}: {PRECISIONS[name]}" for name in names]
     if len(names) == 1:
         sentences = [f"Pretrained in {described[0]}. "]
@@ -60,6 +59,6 @@ def _precision(names: Sequence[str], *, compared: bool) -> Element:
             sentences += [f"The default is {Cell.precision}. "]
             sentences += ["Nothing else is changed, so the numbers are compared with the published ones. "] * compared
     else:
-        sentences = [f"Each row is pretrained as its name says. {'; '.join(described)}. "]
+        sentences = [f"Each row is pretrained in the precision that its name gives. {'; '.join(described)}. "]
     sentences += [f"{PUBLISHED} "] if compared else []
     return tag("p", tag("strong", "Precision. "), *sentences, EVALUATED, class_="lead")

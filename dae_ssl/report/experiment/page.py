@@ -1,12 +1,12 @@
-"""The page of an experiment, or of several: figures, tables, claims, each beside what was published, and as files.
+"""Write the page of an experiment, or of several: figures, tables and claims, compared with the published numbers.
 
-    STORE/experiments/NAME/report.html                       the page, which needs nothing beside it
+    STORE/experiments/NAME/report.html                       the page, which needs no other file
                            PART-EXHIBIT.svg .png .csv         a figure, and the numbers in it
                            PART-EXHIBIT.html .md .tex .csv    a table
                            PART-claims.html .md .tex .csv
                            summary.html .md .tex .csv
 
-It can be drawn at any time: what was not measured is named, and drawn, as missing.
+The page can be drawn at any time: it names and marks what has not been measured as missing.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +31,7 @@ from dae_ssl.report.standing import standing
 from dae_ssl.store import RECORD, REPORT, Store
 
 SHOWN_ABSENT = 6
-"""How many missing rows are named below a figure; their number is given in any case."""
+"""The most missing rows that are named below a figure; the others are counted."""
 
 
 def write_experiment_page(
@@ -45,9 +45,9 @@ def write_experiment_page(
 ) -> Path:
     """Write the page of an experiment and its files, and return the page's path.
 
-    `variant` says what tells its cells from the experiment's own, whose page theirs never mixes with. Parts that are
-    reduced are not compared with what was published. If the experiment is not made of others, every finished cell gets
-    its own page too. Raises StoreError where something cannot be written.
+    `variant` names the changes to the experiment's cells; each variant has a separate page. Parts of a reduced study
+    are not compared with the published numbers. If the experiment has no parts, every finished cell gets a page too.
+    Raises StoreError if a file cannot be written.
     """
     page = store.page(f"{experiment.name}-{variant}" if variant else experiment.name)
     with explained(page.parent):
@@ -71,7 +71,7 @@ def write_experiment_page(
 
 
 def _draw_cell(cell: Cell, store: Store, tell: Callable[[str], None]) -> None:
-    """Write the page of a finished cell, unless it is newer than all that it shows."""
+    """Write the page of a finished cell, unless its page is newer than all of its nodes."""
     findings = Findings("", cell, store)
     done = [findings.node(stage).product(RECORD).stat().st_mtime for stage in findings.records]
     page = store.cell(config.cell_key(cell)).product(REPORT)
@@ -81,11 +81,11 @@ def _draw_cell(cell: Cell, store: Store, tell: Callable[[str], None]) -> None:
         write_cell_page(cell, store, cells.floors(cell))
 
 
-# ---------------------------------------------------------------------------------- what stands above all
+# ---------------------------------------------------------------------------------- the summary
 
 
 def _summary(parts: Sequence[Part], files: Beside, read: Reader) -> Iterator[Element]:
-    """Yield the table of how far each part is, and what came of it, with links to the parts if there are several."""
+    """Yield the table of the progress and results of each part, and links to the parts if there are several."""
     yield from files.table("summary", tables.summary(parts, read))
     if len(parts) > 1:
         links = [tag("a", shown.section.name, href=f"#{shown.section.name}") for shown in parts]
@@ -104,13 +104,13 @@ def _part(shown: Part, files: Beside, *, titled: bool) -> Iterator[Element]:
     for exhibit in section.exhibits:
         yield from _exhibit(exhibit, shown, files)
     if shown.tests:
-        title = "What is claimed, and whether it holds"
+        title = "Claims and verdicts"
         yield tag("h3", title)
         yield from files.table(
             f"{section.name}-claims", tables.claims(shown.tests, title=f"{section.name}: {title}"),
-            "Differences are paired over the same test images and seeds; with one seed over the images "
-            "alone, p by McNemar's test. p is two-sided, that the true value is 0, and not corrected for "
-            "the number of claims. A claim holds if the whole interval lies where it says. ",
+            "Differences are paired over the same test images and seeds; with one seed they are paired over images "
+            "only, and p is that of McNemar's test. p is two-sided for the hypothesis that the true value is 0, and "
+            "not corrected for the number of claims. A claim holds if the whole interval lies in the claimed range. ",
         )  # fmt: skip
 
 
@@ -120,14 +120,14 @@ def _exhibit(exhibit: Exhibit, shown: Part, files: Beside) -> Iterator[Element]:
     if isinstance(exhibit, Numbers):
         yield from files.table(
             name, tables.rows(exhibit, shown, folder=files.folder), f"{exhibit.note} " if exhibit.note else "",
-            "Means over seeds; in brackets 95 % intervals, Student's over seeds, or Wilson's over test images where "
-            "there is one seed. Floors are evaluated exactly as the rows are. ",
+            "Means over seeds, with 95 % intervals in brackets: Student's over seeds, or Wilson's over test images if "
+            "there is only one seed. Floors are evaluated exactly as the rows are. ",
         )  # fmt: skip
         return
     drawing = draw(exhibit, shown.section, shown.subjects)
     absent = _absent(drawing.absent)
     if drawing.figure is None:
-        yield tag("p", missing(f"Nothing to draw yet. {absent}"))
+        yield tag("p", missing(f"There is nothing to draw yet. {absent}"))
         return
     caption = " ".join(sentence for sentence in (exhibit.note, *drawing.notes, absent) if sentence)
     yield from files.drawing(name, drawing, alt=exhibit.title, caption=caption)

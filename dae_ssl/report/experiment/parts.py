@@ -1,4 +1,4 @@
-"""A part of an experiment's page: a section with its rows as far as they were measured, and its claims."""
+"""Join a section of an experiment with the results of its rows and claims, as a part of the page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from dae_ssl.report.findings import Reader
 
 @dataclass(frozen=True)
 class Part:
-    """A section with what came of it."""
+    """A section with its results."""
 
     section: Section
     subjects: Sequence[Subject]
-    """Its rows, and the floors at the end."""
+    """The rows, and the floors at the end."""
     tests: Sequence[Tested]
 
 
 def part(section: Section, floors: Sequence[Cell], read: Reader) -> Part:
-    """Return a section with what the store has of it, beside those of the floors that are its cells'."""
+    """Return a section with its results in the store, including those of `floors` that its cells are compared with."""
     beside = {config.cell_key(floor) for cell in section.every() for floor in cells.floors(cell).values()}
     measured = subjects(section, [floor for floor in floors if config.cell_key(floor) in beside], read)
     return Part(section, measured, tested(section.claims, {subject.row.key: subject for subject in measured}))

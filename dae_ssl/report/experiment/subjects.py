@@ -1,4 +1,4 @@
-"""The rows of an experiment, as far as they were measured, and how sure their scores and differences are."""
+"""Compute the scores and differences of an experiment's rows from what has been measured, with intervals."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,26 +22,26 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A row or a floor, with what the store has of its cells."""
+    """A row or a floor, with the results of its cells in the store."""
 
     row: Row
-    """What it is; a floor has nothing but a label and a key."""
+    """The row; that of a floor has only a label and a key."""
     findings: tuple[Findings, ...] = ()
-    """A cell for each seed, done or not; none for a row among which nothing can be chosen yet."""
+    """One cell for each seed, done or not; none if the row is chosen by validation and cannot be chosen yet."""
     chosen: str = ""
-    """For a row that validation chooses: which, and among how many."""
+    """For a row that is chosen by validation: the chosen setting, and the number of candidates."""
     settled: bool = True
-    """Whether it has chosen among all that it is to choose from."""
+    """Whether the choice is final, which it is once all candidates are done."""
     floor: bool = False
 
     @property
     def complete(self) -> bool:
-        """Whether all of its cells are done, so that a score which is not there is one that they do not have."""
+        """Whether all of its cells are done, so that a score that is absent will stay absent."""
         return bool(self.findings) and not any(of_seed.unfinished for of_seed in self.findings)
 
     @property
     def seeded(self) -> bool:
-        """Whether it is computed for each seed; raw pixels are not, as they have no encoder."""
+        """Whether it is computed for each seed; raw pixels are not, since they have no encoder."""
         return any(of_seed.cell.method.has_encoder for of_seed in self.findings) or not self.findings
 
     def by_seed(self, score: str) -> dict[int, float]:
@@ -50,9 +50,9 @@ class Subject:
         return {seed: value for seed, value in values.items() if value is not None}
 
     def estimate(self, score: str) -> Estimate | None:
-        """Return a score's mean over seeds and how sure it is; None where no seed has it.
+        """Return the mean of a score over seeds with its interval, or None if no seed has it.
 
-        An accuracy of one seed has an interval over test images, another score of one seed none.
+        With one seed an accuracy has an interval over test images, and any other score has none.
         """
         values = list(self.by_seed(score).values())
         if not values:
@@ -66,9 +66,9 @@ class Subject:
         return over_seeds(values)
 
     def correct(self, score: str) -> dict[int, npt.NDArray[np.float64]]:
-        """Return, by seed, which test images the classifier behind an accuracy got right, (n,).
+        """Return by seed which test images the classifier of an accuracy got right, as floats of shape (n,).
 
-        With several probe seeds: which share of them did.
+        Each value is the share of the probe seeds that got the image right.
         """
         name = CLASSIFIERS[score]
         return {
@@ -81,7 +81,7 @@ class Subject:
 
 
 def subjects(section: Section, floors: Sequence[Cell], read: Reader) -> list[Subject]:
-    """Return the rows of a section, those that validation chooses as chosen, and the floors at the end."""
+    """Return the rows of a section, with the choices of validation, and the floors at the end."""
 
     def measured(row: Row) -> Subject:
         return Subject(row, tuple(map(read, section.cells[row])))
@@ -92,7 +92,7 @@ def subjects(section: Section, floors: Sequence[Cell], read: Reader) -> list[Sub
 
 
 def _floors(floors: Sequence[Cell]) -> list[tuple[Row, list[Cell]]]:
-    """Return the floors with their cells; one that is evaluated otherwise than the first has that in its name."""
+    """Return the floors with their cells; the name of a floor shows how its evaluation differs from the first one's."""
     alike: dict[tuple[str, str], list[Cell]] = {}
     for method in FLOORS:
         of_method = [cell for cell in floors if cell.method.name == method]
@@ -108,7 +108,7 @@ def _floors(floors: Sequence[Cell]) -> list[tuple[Row, list[Cell]]]:
 def _chosen(row: Row, candidates: Sequence[Subject]) -> Subject:
     """Return the row with the cells of the candidate that has the best mean validation accuracy.
 
-    Candidates are compared over the same seeds: those for which most candidates are done.
+    Candidates are compared over the same seeds, which are those for which the most candidates are done.
     """
     accuracies = [candidate.by_seed("validation_accuracy") for candidate in candidates]
     counts = Counter(seed for by_seed in accuracies for seed in by_seed)
@@ -124,11 +124,11 @@ def _chosen(row: Row, candidates: Sequence[Subject]) -> Subject:
     return Subject(row, best.findings, chosen, settled=settled)
 
 
-# ---------------------------------------------------------------------------------- one against another
+# ---------------------------------------------------------------------------------- differences
 
 
 def change(subject: Subject, start: Subject, score: str) -> Estimate | None:
-    """Return how far a subject's score is above that of the one it starts from, paired; 0 for that one itself."""
+    """Return the paired difference of a subject's score from that of `start`; 0 for `start` itself."""
     if subject is not start:
         return paired([(subject, 1.0), (start, -1.0)], score)
     estimate = start.estimate(score)
@@ -138,8 +138,8 @@ def change(subject: Subject, start: Subject, score: str) -> Estimate | None:
 def paired(weighted: Sequence[tuple[Subject, float]], score: str) -> Estimate | None:
     """Return a weighted sum of subjects' scores, paired over the seeds that all of them have.
 
-    Accuracies are paired over test images too. None where no seed is shared; a floor that has no seed stands beside
-    every seed.
+    Accuracies are paired over test images too. The result is None if they share no seed; a floor without seeds is
+    paired with every seed.
     """
     summed, weights = [subject for subject, _ in weighted], [weight for _, weight in weighted]
     values = [subject.by_seed(score) for subject in summed]
@@ -178,7 +178,7 @@ def _shared_seeds(values: Sequence[Mapping[int, object]], compared: Sequence[Sub
 
 
 def _of_seed(values: Mapping[int, T], seed: int) -> T:
-    """Return what is known of a seed, or of the only one there is."""
+    """Return the value of a seed, or the only value of a subject without seeds."""
     return values[seed] if seed in values else next(iter(values.values()))
 
 

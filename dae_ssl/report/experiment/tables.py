@@ -1,4 +1,4 @@
-"""The tables of an experiment: rows beside what was published, claims with their statistics, how far it is."""
+"""Make the tables of an experiment: rows with the published numbers, claims with their statistics, and progress."""
 
 import os
 from collections import Counter
@@ -22,7 +22,7 @@ from dae_ssl.store import REPORT
 
 
 def rows(exhibit: Numbers, part: Part, *, folder: Path) -> Table:
-    """Return the table of some scores of rows and floors; `folder` is where links lead from."""
+    """Return the table of some scores of rows and floors; links are relative to `folder`."""
     published = any(subject.row.published is not None for subject in part.subjects)
     head, lines, records = [""], [], list[Record]()
     for score in exhibit.scores:
@@ -48,7 +48,7 @@ def _name(subject: Subject) -> str:
 
 
 def _compared(subject: Subject, *, reduced: bool) -> tuple[Entry, Entry, Entry, Entry]:
-    """Return the published accuracy, the measured one, how far it is from the published one, and the verdict."""
+    """Return the published accuracy, the measured one, their difference, and the verdict."""
     published, estimate = subject.row.published, subject.estimate("test_accuracy")
     measured = _estimated(subject, "test_accuracy")
     if published is None:
@@ -69,7 +69,7 @@ def _estimated(subject: Subject, score: str) -> Entry:
 
 
 def _reach(estimate: Estimate, score: str) -> str:
-    """Return the interval and over what it is, as people read it."""
+    """Return the interval as text, with what it is over."""
     if estimate.low is None or estimate.high is None:
         return counted(estimate.seeds, "seed")
     reach = interval(*map(measure(score).text, (estimate.low, estimate.high)))
@@ -84,7 +84,7 @@ def _record(subject: Subject, score: str, *, reduced: bool) -> Record:
     estimate = subject.estimate(score)
     published = subject.row.published if score == "test_accuracy" else None
     return {
-        # The column `figure` has its name from when scores were called so; files that others read keep it.
+        # The column is called `figure`, the former name of a score, for programs that read the file.
         "row": subject.row.label, "chosen": subject.chosen, "figure": score, "unit": measure(score).unit,
         **in_columns(estimate), "published": published,
         "difference": None if published is None or estimate is None else round(estimate.mean - published, 4),
@@ -95,7 +95,7 @@ def _record(subject: Subject, score: str, *, reduced: bool) -> Record:
 
 
 def _pages(findings: Sequence[Findings], folder: Path) -> Entry:
-    """Return links to the pages of cells, as far as there are any."""
+    """Return links to the pages of cells, as far as these exist."""
     links = []
     for of_seed in findings:
         page = of_seed.store.cell(config.cell_key(of_seed.cell)).product(REPORT)
@@ -107,7 +107,7 @@ def _pages(findings: Sequence[Findings], folder: Path) -> Entry:
 
 
 def claims(tests: Sequence[Tested], *, title: str) -> Table:
-    """Return the table of claims: what is said, the number that tells, how sure it is, and whether it holds."""
+    """Return the table of claims: the words, the number with its interval, and the verdict."""
     lines, records = [], list[Record]()
     for test in tests:
         claim, estimate, score = test.claim, test.estimate, test.claim.score
@@ -132,7 +132,7 @@ def claims(tests: Sequence[Tested], *, title: str) -> Table:
 
 def _claim_reach(estimate: Estimate, digits: int) -> Entry:
     if estimate.low is None or estimate.high is None:
-        return Entry(text="none: one seed")
+        return Entry(text="none (one seed)")
     reach = interval(signed(estimate.low, digits), signed(estimate.high, digits))
     return Entry(text=reach, small=f"over {_over(estimate)}")
 
@@ -142,29 +142,29 @@ def _expected(above: float, below: float) -> str:
     return expected.replace("-", MINUS)
 
 
-# ---------------------------------------------------------------------------------- how far it is
+# ---------------------------------------------------------------------------------- progress
 
 
 def summary(parts: Sequence[Part], read: Reader) -> Table:
-    """Return the table of how far each part is, and what came of it."""
+    """Return the table of the progress of each part, and the counts of its verdicts."""
     lines, records = [], list[Record]()
     for part in parts:
-        name, every = part.section.name, part.section.every()
-        done = sum(not read(cell).unfinished for cell in every)
+        name, planned = part.section.name, part.section.every()
+        done = sum(not read(cell).unfinished for cell in planned)
         of_numbers = Counter(
             verdicts.of_number(subject, reduced=part.section.reduced)
             for subject in part.subjects if subject.row.published is not None
         )  # fmt: skip
         of_claims = Counter(test.verdict for test in part.tests)
-        entries = [Entry(text=text) for text in (f"{done} of {len(every)}", _counts(of_numbers), _counts(of_claims))]
+        entries = [Entry(text=text) for text in (f"{done} of {len(planned)}", _counts(of_numbers), _counts(of_claims))]
         lines.append(Line(name=name, entries=entries))
         records += [{"part": name, "what": "cells done", "count": done},
-                    {"part": name, "what": "cells", "count": len(every)}]  # fmt: skip
+                    {"part": name, "what": "cells", "count": len(planned)}]  # fmt: skip
         records += [{"part": name, "what": what, "verdict": verdict, "count": count}
                     for what, counts in (("published number", of_numbers), ("claim", of_claims))
                     for verdict, count in counts.items()]  # fmt: skip
     head = ["", "cells done", "published numbers", "claims"]
-    return Table(title="How far it is", head=head, lines=lines, records=records)
+    return Table(title="Progress and verdicts", head=head, lines=lines, records=records)
 
 
 def _counts(counts: Counter[str]) -> str:

@@ -1,4 +1,4 @@
-"""What is published, held against what was measured."""
+"""Compare published numbers and claims with the measured scores."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ UNCHOSEN = "α not chosen yet"
 REDUCED = "not comparable: reduced"
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 ONE_SEED = " (one seed)"
-"""Behind a verdict that knows nothing of what another seed would give."""
+"""Appended to a verdict that does not account for the choice of the seed."""
 NO_INTERVAL, NO_ROW = "undecided (one seed)", "its floor is left out"
 
 
@@ -21,16 +21,16 @@ NO_INTERVAL, NO_ROW = "undecided (one seed)", "its floor is left out"
 
 
 def of_number(subject: Subject, *, reduced: bool) -> str:
-    """Return whether a row's published number lies within the interval of its test accuracy."""
+    """Return the verdict on whether a row's published number lies within the interval of its test accuracy."""
     assert subject.row.published is not None
     measured = subject.estimate("test_accuracy")
     return compared(subject.row.published, measured, reduced=reduced, settled=subject.settled)
 
 
 def compared(published: float, measured: Estimate | None, *, reduced: bool, settled: bool = True) -> str:
-    """Return whether a published number lies within the interval of the measured one.
+    """Return the verdict on whether a published number lies within the interval of the measured one.
 
-    Not judged are numbers of a reduced study, and of a row that has not chosen among all that it is to choose from.
+    Numbers of a reduced study are not judged, nor are those of a row whose choice by validation is not final.
     """
     if measured is None:
         return UNMEASURED
@@ -52,7 +52,7 @@ def _seeds(estimate: Estimate) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Tested:
-    """A claim, its statistic, and whether it holds."""
+    """A claim, its statistic, and the verdict."""
 
     claim: Claim
     estimate: Estimate | None
@@ -60,7 +60,7 @@ class Tested:
 
 
 def tested(claims: Sequence[Claim], by_key: Mapping[str, Subject]) -> list[Tested]:
-    """Test each claim, as far as what it speaks of was measured; subjects by their rows' keys."""
+    """Test each claim as far as its rows have been measured; `by_key` maps the keys of rows to subjects."""
     return [_tested(claim, by_key) for claim in claims]
 
 
@@ -83,13 +83,13 @@ def _estimate(claim: Claim, by_key: Mapping[str, Subject]) -> Estimate | None:
     elif claim.best or claim.value:
         of_seeds = by_seed(claim.named_rows(), by_key, claim.score)
         values = [_value(claim, of_seeds, seed) for seed in of_seeds]
-        # A test of these values would not be one: they share the choice, or are the extreme of several.
+        # A t-test would not be valid here: the values share the choice of the best row, or are extremes of several.
         return replace(over_seeds(values), p=None) if values else None
     return paired([(by_key[key], weight) for key, weight in claim.weights.items()], claim.score)
 
 
 def _value(claim: Claim, of_seeds: Mapping[int, Mapping[str, float]], seed: int) -> float:
-    """Return a claim's number for one seed, its best row being that of the other seeds, if there are any."""
+    """Return a claim's number for one seed; its best row is chosen on the other seeds, if there are any."""
     by_key = dict(of_seeds[seed])
     if claim.value is not None:
         return claim.value(by_key)
@@ -99,13 +99,13 @@ def _value(claim: Claim, of_seeds: Mapping[int, Mapping[str, float]], seed: int)
 
 
 def _best(keys: Sequence[str], of_seeds: Iterable[Mapping[str, float]]) -> str:
-    """Return the key whose score is highest on average."""
-    every = list(of_seeds)
-    return max(keys, key=lambda key: sum(by_key[key] for by_key in every))
+    """Return the key with the highest mean score over seeds."""
+    by_seed = list(of_seeds)
+    return max(keys, key=lambda key: sum(by_key[key] for by_key in by_seed))
 
 
 def _of_claim(claim: Claim, estimate: Estimate | None) -> str:
-    """A claim holds if the whole interval lies where it says, and fails if all of it lies elsewhere."""
+    """Return the verdict on a claim, which holds if its range contains the interval, and fails if they are disjoint."""
     if estimate is None:
         return UNMEASURED
     if estimate.low is None or estimate.high is None:

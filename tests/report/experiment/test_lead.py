@@ -53,7 +53,7 @@ def test_reduced_study_has_a_page_of_its_own_that_says_so_and_compares_no_number
     called = "-".join(["small", *precision.values()])
     assert path.parent.name == f"denoising-{called}"
     text = Page(path).text
-    assert f"Not the study as published ({called})." in text
+    assert f"not the study as published ({called})." in text
     assert verdicts_of(path) == {verdicts.REDUCED}
     assert ("Pretrained in bf16" in text) == bool(precision)
     assert "compared with the published" not in text
@@ -76,12 +76,12 @@ def test_study_in_another_precision_is_of_full_length_has_its_own_page_and_says_
     text = Page(path).text
     assert f"Pretrained in {precision}" in text
     assert "The default is fp32." in text
-    assert "TF32 in convolutions" in text
+    assert "TensorFloat-32 in convolutions" in text
     assert "probe and k-means are computed in float32" in text
-    assert "Not the study as published" not in text
+    assert "not the study as published" not in text
     usual = Page(precisions["fp32"]).text
     assert "Pretrained in fp32" in usual
-    assert "Not the study as published" not in usual
+    assert "not the study as published" not in usual
 
 
 def test_page_of_one_precision_shows_no_cell_of_another_that_the_store_has(precisions: dict[str, Path]) -> None:
@@ -94,7 +94,7 @@ def test_page_of_one_precision_shows_no_cell_of_another_that_the_store_has(preci
 
 def test_page_whose_rows_differ_in_precision_says_that_they_do(tmp_path: Path) -> None:
     text = Page(drawn(Store(tmp_path), "precision")).text
-    assert "Each row is pretrained as its name says. fp32: float32" in text
+    assert "Each row is pretrained in the precision that its name gives. fp32: float32" in text
     assert "; tf32: " in text
     assert "; bf16: " in text
 
@@ -114,5 +114,5 @@ def test_page_says_how_many_scores_come_from_nodes_that_would_be_computed_again(
     text = Page(page_alone(store)).text
     every = [*section.every(), *floors((section,))]
     scores = sum(len(cells.scores(cell, store)) for cell in experiments.distinct(every))
-    assert f"6 of the {scores} scores that were measured come from nodes that plans and status" in text
+    assert f"6 of the {scores} measured scores come from nodes that `dae-ssl submit` would" in text
     assert ANEW in text

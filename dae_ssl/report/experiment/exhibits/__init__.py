@@ -1,13 +1,13 @@
-"""The figures of an experiment.
+"""Draw the figures that an experiment's file names.
 
-Each is what the experiment's file asks for, drawn of what was measured; what is missing is drawn as missing.
+What has not been measured is drawn as missing.
 
-    curves      a score against a number, a line for each kind of row
-    probing     validation accuracy by probe epoch
-    plane       one score against another, coloured by a third
-    effects     how much each change moves test accuracy
-    pictures    what networks make of test images, and views at several strengths
-    panels      which rows share a panel, a line, or a group
+    curves      draws a score against a number, with a line for each kind of row
+    probing     draws validation accuracy by probe epoch
+    plane       draws one score against another, coloured by a third
+    effects     draws how much each change moves test accuracy
+    pictures    draws reconstructions of test images, and views at several strengths
+    panels      finds the rows that share a panel, a line, or a group
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from dae_ssl.report.experiment.subjects import Subject
 
 
 def draw(exhibit: Exhibit, section: Section, subjects: Sequence[Subject]) -> Drawing:
-    """Draw one exhibit of a section, without the published numbers in a reduced study, which they do not belong to."""
+    """Draw one exhibit of a section; in a reduced study without the published numbers, which do not apply to it."""
     match exhibit:
         case Curves():
             return curves(exhibit, subjects, published=not section.reduced)
@@ -38,4 +38,4 @@ def draw(exhibit: Exhibit, section: Section, subjects: Sequence[Subject]) -> Dra
             return reconstructions(section.base, subjects)
         case Strengths():
             return strengths(section.base, subjects)
-    raise TypeError(f"{exhibit!r}: no drawing is known for this kind of exhibit")
+    raise TypeError(f"{exhibit!r} is an exhibit of a kind that cannot be drawn")

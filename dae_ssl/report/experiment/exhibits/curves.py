@@ -1,4 +1,4 @@
-"""A score against a number: a line for each kind of row."""
+"""Draw a score against a number, with a line for each kind of row."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,12 +12,12 @@ from dae_ssl.report.significance import Estimate
 from dae_ssl.report.table import Record, in_columns
 
 PANEL_PIXELS = 400
-BARS = "Bars: 95 % intervals, over seeds, or over test images where there is one seed of an accuracy."
-RAW_PIXELS = "Raw pixels, far below, are in the numbers only."
+BARS = "Bars: 95 % intervals over seeds, or over test images for an accuracy with one seed."
+RAW_PIXELS = "Raw pixels, which are far below, are only in the CSV file."
 
 
 def curves(exhibit: Curves, subjects: Sequence[Subject], *, published: bool) -> Drawing:
-    """Draw a score against a number, with intervals; crosses at the foot stand for what was not measured."""
+    """Draw a score against a number, with intervals; crosses at the bottom mark values that were not measured."""
     names = panels(subjects, exhibit.panels)
     figure = blank(height_pixels=PANEL_PIXELS)
     every_axes = [figure.add_subplot(1, len(names), number) for number in range(1, len(names) + 1)]
@@ -38,7 +38,7 @@ def curves(exhibit: Curves, subjects: Sequence[Subject], *, published: bool) -> 
 
 
 def _panel(axes: Any, exhibit: Curves, shown: Sequence[Subject]) -> Iterator[tuple[str, Subject, Estimate | None]]:
-    """Draw the lines of a panel, then what lies across; yield what each row is drawn as."""
+    """Draw the lines of a panel, then the horizontal lines; yield the name of the line, the row and its estimate."""
     for number, name in enumerate(values_at(shown, exhibit.lines)):
         of_line = [
             subject for subject in shown
@@ -65,7 +65,7 @@ def _dress(axes: Any, exhibit: Curves, *, title: str, first: bool) -> None:
 
 
 def _ordinate(exhibit: Curves, subject: Subject, of_line: Sequence[Subject]) -> Estimate | None:
-    """Return what is drawn of a row: its score, or its change from the line's score at one of its points."""
+    """Return the value to draw for a row: its score, or the change from the line's score at `relative_to`."""
     if exhibit.relative_to is None:
         return subject.estimate(exhibit.score)
     start = next((other for other in of_line if other.row.at[exhibit.x] == exhibit.relative_to), None)
@@ -85,7 +85,7 @@ def _curve(axes: Any, points: Sequence[tuple[float, Estimate | None]], number: i
 
 
 def _mark_missing(axes: Any, gaps: Sequence[float], number: int) -> None:
-    """Draw a cross at the foot of the axes for every point of a line that was not measured, a row for each line."""
+    """Draw a cross at the bottom of the axes for every point that was not measured, at another height for each line."""
     if gaps:
         heights = [0.03 + 0.035 * number] * len(gaps)
         axes.plot(gaps, heights, transform=axes.get_xaxis_transform(), color=pen(number).colour, marker="x",
@@ -93,7 +93,7 @@ def _mark_missing(axes: Any, gaps: Sequence[float], number: int) -> None:
 
 
 def _across(axes: Any, subject: Subject, score: str) -> Estimate | None:
-    """Draw a row that has no place on the axis, or a floor, as a dotted line across; raw pixels only in numbers."""
+    """Draw a floor, or a row without a value on the axis, as a horizontal line; raw pixels are not drawn."""
     estimate = subject.estimate(score)
     if estimate is not None and not (subject.floor and not subject.seeded):
         colour, style = (MISSING, "-.") if subject.floor else (INK, ":")
@@ -114,4 +114,4 @@ def _share_height(every_axes: Sequence[Any]) -> None:
     limits = [axes.get_ylim() for axes in every_axes]
     low, high = min(low for low, _ in limits), max(high for _, high in limits)
     for axes in every_axes:
-        axes.set_ylim(low - 0.03 * (high - low), high + 0.03 * (high - low))  # room for lines across
+        axes.set_ylim(low - 0.03 * (high - low), high + 0.03 * (high - low))  # room for the horizontal lines

@@ -1,4 +1,4 @@
-"""Which rows share a panel of a figure, a line of it, or a group."""
+"""Find the rows that share a panel, a line, or a group of a figure."""
 
 from collections.abc import Sequence
 
@@ -8,17 +8,17 @@ Value = float | str
 
 
 def panels(subjects: Sequence[Subject], place: str | None) -> list[Value | None]:
-    """Return what rows have at the place that panels are told apart by, each once; just None where there is none."""
+    """Return the values of rows at `place`, which distinguish panels, each once; [None] if there is only one panel."""
     return list(dict.fromkeys(_panel(subject, place) for subject in subjects if not subject.floor))
 
 
 def in_panel(subject: Subject, place: str | None, panel: Value | None) -> bool:
-    """Tell whether a row belongs to a panel."""
+    """Return whether a row belongs to a panel."""
     return _panel(subject, place) == panel
 
 
 def values_at(subjects: Sequence[Subject], place: str) -> list[Value]:
-    """Return what rows have at a place, each once, in their order."""
+    """Return the values of rows at `place`, each once, in their order."""
     return list(dict.fromkeys(subject.row.at[place] for subject in subjects if place in subject.row.at))
 
 

@@ -1,4 +1,4 @@
-"""Pictures: what networks make of test images, and views at several strengths."""
+"""Draw pictures: reconstructions of test images, and views at several strengths."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from dae_ssl.report.findings import Pictures
 
 
 def reconstructions(base: Cell, subjects: Sequence[Subject]) -> Drawing:
-    """Draw clean images, two views of each, and below a view what each row makes of it, as Figure 5 does."""
+    """Draw clean images, two views of each, and below a view each row's reconstruction of it, as in Figure 5."""
     networks, absent = [], []
     for row, pictures in ((subject.row, _last_pictures(subject)) for subject in subjects if not subject.floor):
         if pictures is None:
@@ -19,7 +19,7 @@ def reconstructions(base: Cell, subjects: Sequence[Subject]) -> Drawing:
             networks.append((dict.fromkeys(mosaics.VIEWS, row.mark or row.label), pictures))
     if not networks:
         return Drawing(None, absent=absent)
-    note = f"{base.data.pretrain} test images; below each view what the networks of the first seed make of it."
+    note = f"{base.data.pretrain} test images; below each view its reconstructions by the networks of the first seed."
     return Drawing(mosaics.reconstructions(networks), notes=(note,), absent=absent)
 
 
@@ -29,9 +29,9 @@ def _last_pictures(subject: Subject) -> Pictures | None:
 
 
 def strengths(base: Cell, subjects: Sequence[Subject]) -> Drawing:
-    """Draw views of test images at several strengths of the jitter, as Figure 8 does."""
+    """Draw views of test images at several strengths of the jitter, as in Figure 8."""
     pictures = next((kept for kept in map(_last_pictures, subjects) if kept is not None), None)
     if pictures is None:
-        return Drawing(None, absent=["example pictures, which a pretraining keeps"])
+        return Drawing(None, absent=["the example pictures, which pretraining writes"])
     figure = mosaics.views_by_strength(pictures["clean"], base, name="default")
-    return Drawing(figure, notes=("Crop and flip of a view are the same at all strengths.",))
+    return Drawing(figure, notes=("The crop and flip of a view are the same at all strengths.",))

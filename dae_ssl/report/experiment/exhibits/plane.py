@@ -1,4 +1,4 @@
-"""One score against another, coloured by a third."""
+"""Draw one score against another, coloured by a third."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ PANEL_PIXELS = 330
 
 @dataclass(frozen=True)
 class Point:
-    """A row in the plane."""
+    """A row as a point of the figure."""
 
     x: float
     y: float
     colour: float
-    """The score that it is coloured by."""
+    """The score that gives its colour."""
     mark: str
-    """What is written beside it."""
+    """The text beside it."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Panel:
 
 
 def plane(exhibit: Plane, subjects: Sequence[Subject]) -> Drawing:
-    """Draw a panel for each of `panels` and `lines`, since terms of different losses have different scales.
+    """Draw a panel for each pair of `panels` and `lines`, since terms of different losses have different scales.
 
-    A row of a panel that belongs to no line, and so lacks one of the scores, is a dotted line at the other.
+    A row without a line lacks the x score, and is drawn as a horizontal dotted line at its y score.
     """
     names, lines = panels(subjects, exhibit.panels), values_at(subjects, exhibit.lines)
     figure = blank(height_pixels=max(1, len(names)) * PANEL_PIXELS)
@@ -72,7 +72,7 @@ def _means(exhibit: Plane, subject: Subject) -> dict[str, float | None]:
 
 
 def _frame(panel: Panel, exhibit: Plane, title: str, *, first: bool, last: bool) -> None:
-    """Give a panel its title, and labels where it is the first of its row or the last of its column."""
+    """Give a panel its title, a y label in the first column, and an x label in the last row."""
     axes = panel.axes
     frame(axes, title=title if panel.points else f"{title}: {ABSENT}", x=measure(exhibit.x).axis if last else "",
           y=measure(exhibit.y).axis if first else "")  # fmt: skip
@@ -84,7 +84,7 @@ def _frame(panel: Panel, exhibit: Plane, title: str, *, first: bool, last: bool)
 
 
 def _coloured(figure: Any, drawn: Sequence[Panel], label: str) -> None:
-    """Draw points in all panels on one scale of colours, which is told apart in grey as well."""
+    """Draw the points of all panels with one colour scale, which is readable in grey too."""
     colours = [point.colour for panel in drawn for point in panel.points]
     scattered = None
     for axes, points in ((panel.axes, panel.points) for panel in drawn if panel.points):

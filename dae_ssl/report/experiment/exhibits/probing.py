@@ -1,4 +1,4 @@
-"""Validation accuracy by probe epoch: each row's mean over seeds, and how far they reach."""
+"""Draw validation accuracy by probe epoch: each row's mean and range over seeds."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from dae_ssl.report.experiment.exhibits.curves import PANEL_PIXELS
 from dae_ssl.report.experiment.subjects import Subject
 from dae_ssl.report.table import Record
 
-SHADED = "Means over seeds; shaded from the lowest to the highest seed."
+SHADED = "Lines are means over seeds; the shading reaches from the lowest to the highest seed."
 
 
 def probe_curves(subjects: Sequence[Subject]) -> Drawing:
