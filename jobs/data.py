@@ -20,6 +20,7 @@ from jobs import asked, grammar
 
 NAMES = "cifar10, cifar100, photographs, digits, or a name of your own"
 
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the names of data sets, and where their images come from."""
     asked.add_words(parser, "NAME...", NAMES, lambda: ("cifar10", "cifar100", *EMBEDDED))

@@ -137,5 +137,5 @@ def shrunk(patch: Uint8) -> Uint8:
 def _overlaps(side: int) -> npt.NDArray[np.int64]:
     """Return how much of each of `side` pixels each of SIDE pixels covers, in units of 1 / SIDE: (SIDE, side)."""
     covering, covered = np.arange(SIDE)[:, None] * side, np.arange(side)[None] * SIDE
-    shared = np.minimum(covering + side, covered + SIDE) - np.maximum(covering, covered)
-    return np.maximum(shared, 0)
+    shared: npt.NDArray[np.int64] = np.minimum(covering + side, covered + SIDE) - np.maximum(covering, covered)
+    return shared.clip(min=0)
