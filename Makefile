@@ -22,8 +22,8 @@ $(VENV)/installed: requirements-dev.lock pyproject.toml
 	$(BIN)/python -m pip install --no-deps --no-build-isolation --disable-pip-version-check -q --editable .
 	@touch $@
 
-demo: $(VENV)/installed  ## a whole cell and its floors on scikit-learn's digits, in a few minutes
-	$(BIN)/dae-ssl data digits --store $(STORE)
+demo: $(VENV)/installed  ## a whole cell and its floors on patches of photographs, in a few minutes
+	$(BIN)/dae-ssl data photographs --store $(STORE)
 	$(BIN)/dae-ssl run method=dae method.embedding=l2 method.alpha=1 --scale demo --store $(STORE)
 
 test: $(VENV)/installed lint  ## everything, as CI runs it

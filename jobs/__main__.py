@@ -36,7 +36,7 @@ VERBS = {
 DESCRIPTION = """\
 A word names what a command acts on, a --flag says what it does, and name=value is a setting of cells, in any order.
 
-  dae-ssl data digits                                      dae-ssl run method=dae method.alpha=1 --scale demo
+  dae-ssl data photographs                                 dae-ssl run method=dae method.alpha=1 --scale demo
   dae-ssl plan study --profile gpu4                        dae-ssl submit study --profile gpu4 optimisation.epochs=2
   dae-ssl status study --watch                             dae-ssl report study --scale small
 """

@@ -1,6 +1,7 @@
 """Prepare image sets: read once, checked, stored in one form.
 
-  dae-ssl data digits                            small, embedded in scikit-learn: to try the suite
+  dae-ssl data photographs                       patches of scikit-image's photographs: the first run
+  dae-ssl data digits                            scikit-learn's digits, smaller still: for tests
   dae-ssl data cifar10 cifar100 --download       from the official site, checksums verified
   dae-ssl data cifar10 cifar100 --from ARCHIVES  a folder with cifar-10-python.tar.gz and the like, or
                                                  with cifar-10-batches-py, or with cifar10/train/...
@@ -11,18 +12,18 @@ A name keeps its content: preparing the same images again changes nothing, other
 """
 
 import argparse
+from typing import cast
 
 from dae_ssl.config import ConfigError, require
+from dae_ssl.data.prepared import EMBEDDED
 from jobs import asked, grammar
 
-EMBEDDED = "digits"
-"""The set that comes with scikit-learn, from nowhere."""
+NAMES = "cifar10, cifar100, photographs, digits, or a name of your own"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the names of data sets, and where their images come from."""
-    asked.add_words(parser, "NAME...", "cifar10, cifar100, digits, or a name of your own",
-                    lambda: ("cifar10", "cifar100", EMBEDDED))  # fmt: skip
+    asked.add_words(parser, "NAME...", NAMES, lambda: ("cifar10", "cifar100", *EMBEDDED))
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--download", action="store_true", help="fetch the official archive (cifar10, cifar100)")
     source.add_argument("--from", dest="path", type=grammar.path, metavar="PATH", help="an archive, or a folder")
@@ -35,14 +36,15 @@ def run(given: argparse.Namespace) -> int:
     from dae_ssl.data.prepare import Source, prepare
     from dae_ssl.store import Store
 
-    require(bool(given.words), "NAME", "", "cifar10, cifar100, digits, or a name of your own")
+    require(bool(given.words), "NAME", "", NAMES)
     require(given.size is None or given.path is not None, "--size", given.size, "it together with --from FOLDER")
-    if set(given.words) == {EMBEDDED} and (given.download or given.path is not None):
-        raise ConfigError(f"{EMBEDDED} comes with scikit-learn: leave out --download and --from")
+    if EMBEDDED.keys() >= set(given.words) and (given.download or given.path is not None):
+        name = given.words[0]
+        raise ConfigError(f"{name} comes with {EMBEDDED[name]}: leave out --download and --from")
     for name in given.words:
-        if name != EMBEDDED and not given.download and given.path is None:
+        if name not in EMBEDDED and not given.download and given.path is None:
             raise ConfigError(f"{name}: say where the images come from, --from PATH or --download")
     for name in given.words:
-        source: Source = "digits" if name == EMBEDDED else given.path or "download"
+        source = cast(Source, name if name in EMBEDDED else given.path or "download")
         prepare(Store(given.store), name, source, size=given.size)
     return 0

@@ -16,6 +16,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ from jobs.endings import ended, fail
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+    from jobs.terminal import Terminal
 
 CONFIG = Path(__file__).parent / "conf"
 CONDITIONS = ("store", "device", "floors", "mlflow_experiment")
@@ -165,8 +168,10 @@ def compute(cell: Cell, store: Store, given: "DictConfig") -> None:
     first = os.environ.get("RANK", "0") == "0"
     beside = cells.floors(cell) if given.floors else {}
     uri = server.tracking_uri(store.root) if given.mlflow_experiment else None
+    shown = {"this cell": cell} | beside
     with contextlib.ExitStack() as stack:
-        terminal = stack.enter_context(Terminal(silent=not first))
+        stages = sum(len(each.stages()) for each in shown.values())
+        terminal = stack.enter_context(Terminal(stages, silent=not first))
         if first:
             folder = cells.describe(cell, store)
             terminal.tell(f"cell {folder.key}: {config.title(cell)}")
@@ -176,17 +181,16 @@ def compute(cell: Cell, store: Store, given: "DictConfig") -> None:
         # The ranks part together here: a process group is no place to wait in while one evaluates.
         with world(given.device) as ranks:
             if cell.method.trains:
+                _begin(terminal, "this cell", cell, store, "pretrain")
                 context = Context(store, ranks, tell=terminal.tell, progress=terminal.progress, memo=memo)
                 life.pretrain(cell, context)
         if not first:
             return
         alone = World(0, 1, ranks.device)
         context = Context(store, alone, tell=terminal.tell, progress=terminal.progress, memo=memo)
-        for words, shown in {"": cell, **beside}.items():
-            if words:
-                terminal.tell(f"floor: {words}")
-                cells.describe(shown, store)
-            life.evaluate(shown, context)
+        for words, each in shown.items():
+            cells.describe(each, store)
+            life.evaluate(each, context, begin=partial(_begin, terminal, words, each, store))
         # What draws takes seconds to import, and only one rank draws.
         from dae_ssl.report.cell.page import write_cell_page
 
@@ -195,21 +199,21 @@ def compute(cell: Cell, store: Store, given: "DictConfig") -> None:
         for floor in beside.values() if uri is not None else ():
             assert uri is not None
             copying.copy(runs.cell_run(floor, store, given.mlflow_experiment), uri)
-    _summary({"this cell": cell} | beside, store, page, uri, given.mlflow_experiment)
+    _summary(shown, store, page, uri, given.mlflow_experiment)
+
+
+def _begin(terminal: "Terminal", words: str, cell: Cell, store: Store, stage: str) -> None:
+    terminal.begin(stage, words, done=stage in cells.current_records(cell, store))
 
 
 def _summary(shown: dict[str, Cell], store: Store, page: Path, uri: str | None, experiment: str) -> None:
-    """Print accuracy beside the floors, where the report is, and where MLflow shows the cell."""
+    """Print what came of the cell beside its floors, where the report is, and where MLflow shows the cell."""
+    from dae_ssl.report.cell.closing import closing
+    from dae_ssl.report.findings import Findings
     from dae_ssl.tracking import server
 
-    cell = next(iter(shown.values()))
-    print(f"\n{f'{cell.data.evaluate} test, top-1 %':24}{'probe':>8}{'L-BFGS':>8}{'k-means':>9}")
-    for words, each in shown.items():
-        scores = cells.scores(each, store)
-        names = ("test_accuracy", "logistic_test_accuracy", "kmeans_matched_accuracy")
-        probe, logistic, kmeans = (100 * scores[name] for name in names)
-        print(f"{words[:24]:24}{probe:8.2f}{logistic:8.2f}{kmeans:9.2f}")
-    print(f"\nreport: {page.resolve()}")
+    findings, *floors = (Findings(words, each, store) for words, each in shown.items())
+    print("", *closing(findings, floors), "", f"report: {page.resolve()}", sep="\n")
     with contextlib.suppress(server.TrackError):
         if uri is not None:
             opened = server.prepare(uri, experiment)

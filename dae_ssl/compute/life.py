@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -160,9 +161,13 @@ def pretrain(cell: Cell, context: Context) -> None:
             raise Stopped(request.number, "stopped after pretraining")
 
 
-def evaluate(cell: Cell, context: Context) -> None:
-    """Compute the stages after pretraining in one process; nodes that are done are not computed again."""
+def evaluate(cell: Cell, context: Context, begin: Callable[[str], None] = lambda _stage: None) -> None:
+    """Compute the stages after pretraining in one process; nodes that are done are not computed again.
+
+    `begin` is called with each stage before it is computed.
+    """
     alone = replace(context, world=World(0, 1, context.world.device))
     for stage in cell.stages():
         if stage != "pretrain" or not cell.method.trains:
+            begin(stage)
             compute(cell, stage, alone)

@@ -15,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from dae_ssl import config
+from dae_ssl.data.photographs import photographs
 from dae_ssl.data.prepared import SPLITS, DataError
 from dae_ssl.data.sources import OFFICIAL, Content, Int64, Uint8, digits, downloaded, from_path
 from dae_ssl.files import StoreError, appearing
 from dae_ssl.lock import held
 from dae_ssl.store import RECORD, Folder, Store
 
-Source = Path | Literal["download", "digits"]
+Source = Path | Literal["download", "digits", "photographs"]
 """Where images come from: a path as `from_path` takes it, or one of these."""
 
 
@@ -43,6 +44,8 @@ def prepare(
         content = downloaded(name)
     elif source == "digits":
         content = digits()
+    elif source == "photographs":
+        content = photographs()
     else:
         content = from_path(name, source, size=size, tell=tell)
     content = canonical(content)

@@ -13,6 +13,8 @@ from dae_ssl.store import Store
 SPLITS = ("train", "test")
 SIDE = 32
 """The side of the images that the study's networks take, in pixels."""
+EMBEDDED = {"digits": "scikit-learn", "photographs": "scikit-image"}
+"""The sets that need no source, and the package that each comes with."""
 
 
 class DataError(StoreError):
@@ -23,7 +25,8 @@ def require_prepared(store: Store, *names: str) -> None:
     """Raise DataError, naming the command that prepares it, for the first of the data sets that is not there."""
     for name in names:
         if store.data(name).record() is None:
-            source = {"digits": "", "cifar10": " --download", "cifar100": " --download"}.get(name, " --from FOLDER")
+            known = dict.fromkeys(EMBEDDED, "") | {"cifar10": " --download", "cifar100": " --download"}
+            source = known.get(name, " --from FOLDER")
             there = ", ".join(store.data_names()) or "none"
             command = f"dae-ssl data {name}{source} --store {store.root}"
             raise DataError(f"data set {name!r} is not prepared in {store.root} (prepared: {there}): run {command}")

@@ -30,7 +30,8 @@ def cell(**changes: dict[str, Any]) -> config.Cell:
 
 def test_missing_set_is_refused_naming_the_command_and_the_prepared_sets(tmp_path: Path, store: Store) -> None:
     prepare.prepare(store, "mine", small_tree(tmp_path / "tree"), tell=silent)
-    for name, command in [("cifar10", "cifar10 --download"), ("digits", "digits"), ("yours", "yours --from FOLDER")]:
+    commands = {"cifar10": "cifar10 --download", "digits": "digits", "photographs": "photographs"}
+    for name, command in [*commands.items(), ("yours", "yours --from FOLDER")]:
         with pytest.raises(DataError) as refused:
             sets.load(store, name, "train", "cpu")
         assert f"run dae-ssl data {command} --store {store.root}" in str(refused.value)

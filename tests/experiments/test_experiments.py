@@ -112,7 +112,7 @@ def test_changes_reach_every_cell_and_come_after_a_scale() -> None:
     asked = ask(["methods", "--scale=demo", "optimisation.epochs=2", "kmeans.restarts=1"])
     for cell in asked.cells:
         assert (cell.optimisation.epochs, cell.optimisation.batch_size, cell.kmeans.restarts) == (2, 64, 1)
-        assert cell.data.pretrain == "digits"
+        assert cell.data.pretrain == "photographs"
 
 
 def test_nothing_overrides_what_makes_a_row_the_row_it_is() -> None:

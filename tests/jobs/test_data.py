@@ -35,6 +35,7 @@ def test_command_prepares_several_names_at_once_into_the_store_of_the_environmen
         (["../mine", "--from", "."], "choose a data set's name"),
         (["digits", "--size", "32"], "--size=32: choose it together with --from FOLDER"),
         (["digits", "--from", "nowhere"], "digits comes with scikit-learn: leave out --download and --from"),
+        (["photographs", "--download"], "photographs comes with scikit-image: leave out --download and --from"),
         ([], "NAME='': choose cifar10"),
     ],
 )

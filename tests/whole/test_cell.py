@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -70,7 +71,7 @@ def test_one_command_computes_tracks_and_reports_a_cell_and_its_floors(finished:
         assert set(cells.committed_records(shown, store)) == set(shown.stages())
         figures = cells.scores(shown, store)
         assert 0 <= figures["test_accuracy"] <= 1
-        assert f"{100 * figures['test_accuracy']:8.2f}" in printed
+        assert f" {100 * figures['test_accuracy']:.2f} [" in printed
     page = store.cell(config.cell_key(cell)).product("report.html")
     assert str(page) in printed
     assert page.stat().st_size > 10_000
@@ -96,11 +97,28 @@ def test_same_command_again_computes_nothing(finished: tuple[Store, str]) -> Non
     again = started([*DAE_SSL, "run", *DAE, *TINY, f"--store={store.root}"])
     assert again.returncode == 0, again.stderr
     assert before == {path: path.stat().st_mtime_ns for path in store.root.glob("*/*/log.jsonl")}
-    assert table(again.stdout) == table(printed)
+    assert ending(again.stdout) == ending(printed)
+    staged = [line for line in again.stdout.splitlines() if line.startswith("[")]
+    assert staged[0] == "[1/11] pretrain of this cell: done already"
+    assert staged[-1] == "[11/11] kmeans of raw pixels: done already"
+    assert len(staged) == 11
+    assert all(line.endswith(": done already") for line in staged)
+
+
+def test_run_counts_its_stages_and_ends_with_a_verdict_on_each_floor(finished: tuple[Store, str]) -> None:
+    _, printed = finished
+    numbers = [line.split("]")[0] for line in printed.splitlines() if line.startswith("[")]
+    assert numbers == [f"[{number}/11" for number in range(1, 12)]
+    verdict = r"^  (better|worse|not shown to differ) (than|from) the (random encoder|raw pixels): [+−]\d"
+    assert len(re.findall(verdict, printed, re.MULTILINE)) == 4
 
 
 def table(printed: str) -> list[str]:
     return [line for line in printed.splitlines() if line.startswith(("this cell", "random", "raw"))]
+
+
+def ending(printed: str) -> str:
+    return printed[printed.index("tiny: top-1 %") : printed.index("report: ")]
 
 
 def test_syncing_a_tracked_store_sends_nothing_and_a_new_server_everything(finished: tuple[Store, str]) -> None:

@@ -260,7 +260,8 @@ def build_sif(sources: Path, secret: Path, scratch: Path) -> tuple[Apptainer | s
     told = f"--build-arg=VERSION={VERSION}", f"--build-arg=COMMIT={COMMIT}"
     built = build(found, made, sources / "apptainer.def", scratch / "base", f"--bind={secret}:/mnt", quick, *told)
     assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
-    assert re.search(r"^this cell +\d+\.\d\d +\d+\.\d\d +\d+\.\d\d$", built.stdout, re.MULTILINE), "%test ran no cell"
+    row = r"^this cell +\d+\.\d\d \[.*\] +\d+\.\d\d \[.*\] +\d+\.\d\d$"
+    assert re.search(row, built.stdout, re.MULTILINE), "%test ran no cell"
     return found, made
 
 
