@@ -20,6 +20,8 @@
     spare       what of a store nobody needs
     archive     finished nodes as a file of numbers, and back
     encoders    the encoders that lie beside such a file
+    trained     the encoder of a cell: by settings, by key, or from a file
+    command     the commands that pages and messages name
 
 Modules that plans and reports read (nodes, cells, done, log, provenance, resources) import no torch.
 """

@@ -25,8 +25,8 @@ What each was trained with is told by all that is not the study's; scores are pe
 data set that they were measured on. `results load` of the file of results that lies beside this folder puts the
 encoders into a store with the numbers, where further measures find them. Elsewhere:
 
-    from dae_ssl.training.weights import load_encoder
-    encoder = load_encoder(Path("KEY.safetensors"))  # images (n, 3, 32, 32), floats in [0, 1] -> (n, 8192)
+    encoder = dae_ssl.load_encoder("KEY.safetensors")
+    h = encoder(images)  # (n, 3, 32, 32), uint8 or floats in [0, 1] -> (n, 8192)
 
 """
 SHOWN = {

@@ -1,6 +1,6 @@
 """Cells, computed on this machine: what a store lacks of them, on lanes side by side, and stopping in time.
 
-outcome = run(cells, Store(Path("store")), parallel=2, budget=Budget(minutes=25))
+outcome = run(cells, "store", parallel=2, budget=Budget(minutes=25))
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from dae_ssl import config
@@ -25,10 +26,11 @@ from dae_ssl.compute.order import Finished, Order
 from dae_ssl.compute.processes import BAD_INPUT, DONE, FAILED, SAVE_SECONDS, TRY_AGAIN, Conditions
 from dae_ssl.compute.resources import Resources
 from dae_ssl.compute.show import Lines, Show
-from dae_ssl.config import Cell
+from dae_ssl.config import Cell, ConfigError
 from dae_ssl.data import prepared
 from dae_ssl.files import StoreError
 from dae_ssl.store import Store
+from dae_ssl.training import losses
 
 GRACE_SECONDS = 20.0
 """How long what is under way may take to end after a request to stop; a stage that saves nothing may finish in it."""
@@ -62,8 +64,8 @@ class Outcome:
 
 
 def run(
-    cells: Iterable[Cell],
-    store: Store,
+    cells: Cell | Iterable[Cell],
+    store: Store | Path | str,
     *,
     parallel: int | None = None,
     device: str = "auto",
@@ -78,7 +80,11 @@ def run(
     keep_features: bool = True,
     start: Sequence[str] = inside.COMMAND,
 ) -> Outcome:
-    """Compute what a store lacks of cells, those of most worth first; a node that fails leaves the others alone.
+    """Compute what a store lacks of a cell or of several, in their order; a node that fails leaves the others alone.
+
+    The store may be named by its path. Nodes are computed by processes of their own, which import the modules that
+    define a method or a loss of a cell; a script that defines one itself has to call this below
+    `if __name__ == "__main__":`, since it is imported like a module there.
 
     parallel: so many nodes at the same time; None is one on the processors, and two on each GPU.
     stages: nothing of others is computed. budget: after these minutes it stops, with what is under way saved.
@@ -90,7 +96,9 @@ def run(
     SIGINT, SIGTERM and SIGUSR2 stop it as the budget does; a second SIGINT interrupts. Raises ConfigError or StoreError
     for what cannot be, before anything is written.
     """
-    asked, show, budget = list(cells), show or Lines(), budget or Budget()
+    inside.require_outside()
+    asked, store = [cells] if isinstance(cells, Cell) else list(cells), Store.of(store)
+    show, budget = show or Lines(), budget or Budget()
     missing, before = nodes.missing(asked, store, stages), frozenset[NodeId]()
     lacking = [cell for cell in asked if not missing.ids.isdisjoint(config.keys(cell).items())]
     prepared.require_all_fit(store, lacking)
@@ -138,13 +146,25 @@ def _lanes(parallel: int | None, missing: Missing, conditions: Conditions, start
 
 
 def _imports(missing: Missing) -> list[str]:
-    """Return what has a lane know the methods that are not the suite's. Raises ConfigError for one of a script."""
-    methods = {type(node.cell.method) for node in missing.nodes}
-    for method in methods:
-        choices = "a method that a module of its own defines, since the processes that compute it have to import it"
-        config.require(method.__module__ != "__main__", "method", method.name, choices)
-    modules = {method.__module__ for method in methods}
-    return [f"--import={module}" for module in sorted(modules) if not module.startswith("dae_ssl.")]
+    """Return what makes a lane know the methods and losses that are not the suite's.
+
+    Raises ConfigError for one that is defined where no other process can import it, as in a notebook.
+    """
+    modules = dict[str, str]()
+    for method in {node.cell.method for node in missing.nodes}:
+        modules[type(method).__module__] = method.name
+        modules |= losses.origins(method)
+    modules = {module: name for module, name in modules.items() if not module.startswith("dae_ssl.")}
+    if not modules:
+        return []
+    if (name := modules.pop("__main__", None)) is not None:
+        script = getattr(sys.modules["__main__"], "__file__", None)
+        if script is None:
+            raise ConfigError(f"{name} is defined in a notebook or on a prompt, where the processes that compute it "
+                              f"cannot import it from: put it into a file, and import it from there")  # fmt: skip
+        modules[str(Path(script).resolve())] = name
+    # Where Python looks for the modules of this process first, as the folder of its script.
+    return [f"--path={Path(sys.path[0]).resolve()}", *(f"--import={module}" for module in sorted(modules))]
 
 
 def _compute(work: "Round", finished: Finished, keep: Keep, stop: Callable[[], bool]) -> None:

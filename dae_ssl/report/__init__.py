@@ -14,5 +14,4 @@ A page can be drawn at any time: what was not measured is named as missing.
     mosaics         images in rows and columns: reconstructions, views
     beside          the files beside a page
     markup          parts of a page, and the page as a whole
-    command         the commands that pages name
 """

@@ -10,6 +10,7 @@
     monitor         what is looked at while training: signs of collapse, example pictures
     checkpoint      the whole training state, from which a run goes on bit for bit
     weights         networks as safetensors
+    frozen          a trained encoder as people use it
 
 Nothing here knows a store: what becomes of a network is said to a `Watch`.
 """

@@ -1,4 +1,4 @@
-"""The commands that pages name."""
+"""The commands that pages and messages name."""
 
 import json
 import re
