@@ -20,6 +20,7 @@ VERBS = {
     "submit": "Compute what an experiment lacks, on SLURM or on this machine.",
     "status": "Show how far an experiment is, and why what failed did.",
     "report": "Draw the page of an experiment or of a cell, at any time.",
+    "export": "Write a cell's encoder to a folder that stands by itself.",
     "logs": "Show what a cell's tasks printed and what its nodes logged.",
     "cancel": "Cancel what is queued or running for an experiment.",
     "explain": "Say which nodes a cell has, or why two cells' nodes differ.",

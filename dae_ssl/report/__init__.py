@@ -4,6 +4,8 @@ A page can be drawn at any time: what was not measured is named as missing.
 
     cell            the page of one cell
     experiment      the page of an experiment, or of several
+    export          the encoder of a cell as a folder that needs nothing of this package
+    card            the model card in such a folder
     findings        what the store has of a cell
     scores          what can be named in tables and figures, and where a cell has it
     standing        how far cells are, and what of it would be computed again

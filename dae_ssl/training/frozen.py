@@ -7,12 +7,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from dae_ssl.data.prepared import SIDE
 from dae_ssl.distributed import arithmetic
 from dae_ssl.training.networks import REPRESENTATION_SIZE, unit_interval
 
 BATCH = 1024
 """Images that pass through the network at a time; so many are what the features of a cell are computed with."""
-SIDE = 32
 Images = Tensor | npt.NDArray[Any]
 
 
