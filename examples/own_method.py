@@ -48,8 +48,15 @@ class Rotations(SelfSupervised, name="rotations"):
         """Return the layer that predicts, which is trained beside encoder and projector."""
         return {"predictor": nn.Linear(settings.embedding_size, 4)}
 
-    def forward(self, networks: nn.ModuleDict, clean: Tensor, view1: Tensor, view2: Tensor,
-                weights: Mapping[str, Tensor], world: World) -> Mapping[str, Tensor]:  # noqa: ARG002  # fmt: skip
+    def forward(
+        self,
+        networks: nn.ModuleDict,
+        clean: Tensor,  # noqa: ARG002
+        view1: Tensor,
+        view2: Tensor,
+        weights: Mapping[str, Tensor],  # noqa: ARG002
+        world: World,  # noqa: ARG002
+    ) -> Mapping[str, Tensor]:
         """Return the cross-entropy, and the share of views whose turn is predicted; every fourth is turned alike."""
         views = torch.cat([view1, view2])
         turned = [views[turns::4].rot90(turns, (2, 3)) for turns in range(4)]

@@ -90,7 +90,7 @@ def import_script(path: str) -> None:
 def require_outside() -> None:
     """Raise ConfigError in a lane that imports a script, where that script would start lanes itself, without end."""
     if SCRIPT in sys.modules:
-        script = getattr(sys.modules[SCRIPT], "__file__", "the script")
+        script = getattr(sys.modules[SCRIPT], "__file__", None) or "the script"
         raise ConfigError(f"{script} computes cells while it is imported by the processes that compute them: put what "
                           f"it does below `if __name__ == \"__main__\":`")  # fmt: skip
 

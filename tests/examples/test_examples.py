@@ -103,7 +103,8 @@ def test_notebook_runs_and_its_outputs_are_those_that_are_kept_with_it(
     for name in ("PYTHONPATH", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.setenv(name, ENVIRONMENT[name])
     kept = nbformat.read(EXAMPLES / "notebook.ipynb", 4)
-    ran = NotebookClient(nbformat.from_dict(kept), resources={"metadata": {"path": str(tmp_path)}}).execute()
+    where = {"metadata": {"path": str(tmp_path)}}
+    ran = NotebookClient(nbformat.from_dict(kept), resources=where, coalesce_streams=True).execute()
     printed = "".join(out.get("text", "") for cell in ran.cells for out in cell.get("outputs", []))
     own, cells = numbers(next(line for line in printed.splitlines() if "of 500 test digits" in line))
     (probe,) = records(tmp_path, "probe")
