@@ -1,11 +1,13 @@
 """Siamese denoising autoencoders for self-supervised learning: a paper as a batch suite, and as a library.
 
-    from pathlib import Path
     import dae_ssl
 
-    store, cells = dae_ssl.Store(Path("store")), [dae_ssl.cell(method={"name": "dae"}, seed=seed) for seed in range(3)]
-    dae_ssl.run(cells, store, parallel=2)
-    print(dae_ssl.scores(cells[0], store)["test_accuracy"])
+    encoder = dae_ssl.load_encoder("store", method="dae", embedding="l2", alpha=1)   # or a cell's key, or a file
+    h = encoder(images)                                                              # (n, 3, 32, 32) -> (n, 8192)
+
+    cell = dae_ssl.cell(method="dae", embedding="l2", alpha=1, seed=1)
+    dae_ssl.run(cell, "store")                                                       # or several cells
+    print(dae_ssl.scores(cell, "store")["test_accuracy"])
 
 Importing it imports nothing else: each name below is fetched when it is first asked for. Its rooms, each of which
 imports from those above it only; what a package holds stands in its own docstring:
@@ -33,9 +35,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dae_ssl.compute.cells import scores
     from dae_ssl.compute.running import run
+    from dae_ssl.compute.trained import load_encoder
     from dae_ssl.config import cell
     from dae_ssl.store import Store
-    from dae_ssl.training.weights import load_encoder
 
     __version__: str
     """The version of the package that is installed."""
@@ -45,7 +47,7 @@ __all__ = ["Store", "__version__", "cell", "load_encoder", "run", "scores"]
 _PLACES = {
     "Store": "dae_ssl.store",
     "cell": "dae_ssl.config",
-    "load_encoder": "dae_ssl.training.weights",
+    "load_encoder": "dae_ssl.compute.trained",
     "run": "dae_ssl.compute.running",
     "scores": "dae_ssl.compute.cells",
 }
@@ -58,7 +60,7 @@ def __getattr__(name: str) -> Any:
 
         found: Any = version("dae_ssl")
     elif name in _PLACES:
-        if name == "cell":  # which is to know every method
+        if name in ("cell", "load_encoder", "run", "scores"):  # which know every method
             importlib.import_module("dae_ssl.training.methods")
         found = getattr(importlib.import_module(_PLACES[name]), name)
     else:

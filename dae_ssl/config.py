@@ -398,9 +398,29 @@ def _converted(part: Any) -> tuple[tuple[str, Any], ...]:
 def cell(given: Mapping[str, Any] | None = None, /, **more: Any) -> Cell:
     """Build a cell from nested plain values, `{"method": {"name": "dae", "alpha": 1}, "seed": 1}`.
 
-    A bare string for `method` stands for its name. Raises ConfigError for an unknown key or an impossible value.
+    A bare string for `method` stands for its name. The method's own settings may also stand beside it, by their short
+    names: `cell(method="dae", alpha=1, seed=1)` is the same cell. Raises ConfigError for an unknown key or an
+    impossible value.
     """
-    return build(Cell, dict(given or {}) | more)
+    return build(Cell, _nested(dict(given or {}) | more))
+
+
+def _nested(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return settings with those of the method, which may stand beside it, below `method`."""
+    parts = {f.name for f in dataclasses.fields(Cell)}
+    beside = {name: value for name, value in given.items() if name not in parts}
+    method = given.get("method")
+    below = {"name": method} if isinstance(method, str) else dict(method) if isinstance(method, Mapping) else {}
+    kind = Method.registry.get(str(below.get("name")))
+    if not beside or kind is None:
+        return given  # which is complete, or is refused as it stands
+    known = [f.name for f in dataclasses.fields(kind)]
+    for name, value in beside.items():
+        if name not in known:
+            hint = closest(name, [*parts, *known])
+            raise ConfigError(f"unknown setting {name}: {hint}choose from {_listed([*sorted(parts), *known])}")
+        require(name not in below, name, value, f"one value: method has {name}={below.get(name)!r}")
+    return {name: value for name, value in given.items() if name in parts} | {"method": below | beside}
 
 
 def method(name: str, given: Mapping[str, Any], where: str = "method") -> Method:

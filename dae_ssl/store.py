@@ -82,6 +82,11 @@ class Store:
         with explained(self.root), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             self.root.stat()
 
+    @classmethod
+    def of(cls, store: "Store | Path | str") -> "Store":
+        """Return a store as it is, or the one in a folder that is named by its path."""
+        return store if isinstance(store, Store) else cls(Path(store))
+
     def node(self, stage: str, key: str) -> "Folder":
         """Return the folder of a node; nothing is created until it is written to."""
         return Folder(self.root / stage / key)

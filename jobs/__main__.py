@@ -20,6 +20,7 @@ VERBS = {
     "submit": "Compute what an experiment lacks, on SLURM or on this machine.",
     "status": "Show the state of an experiment's cells, and why nodes failed.",
     "report": "Draw the page of an experiment or of a cell, at any time.",
+    "export": "Write a cell's encoder to a folder that stands by itself.",
     "logs": "Show what a cell's tasks printed and what its nodes logged.",
     "cancel": "Cancel what is queued or running for an experiment.",
     "explain": "Show a cell's keys, or the settings in which two cells differ.",

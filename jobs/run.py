@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 from dae_ssl import config
 from dae_ssl.compute import cells
+from dae_ssl.compute.command import quoted
 from dae_ssl.compute.processes import FAILED
 from dae_ssl.config import Cell, ConfigError
 from dae_ssl.planning.profile import DEVICES
-from dae_ssl.report.command import quoted
 from dae_ssl.store import Store
 from jobs import asked, grammar, scales, settings
 from jobs.endings import ended, fail

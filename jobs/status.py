@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dae_ssl.cluster import queue, status, submissions
 from dae_ssl.cluster.status import Seen
 from dae_ssl.compute import disk
+from dae_ssl.compute.command import run_again
 from dae_ssl.compute.nodes import Node, NodeId
 from dae_ssl.config import Cell
-from dae_ssl.report.command import run_again
 from jobs import board
 from jobs.asked import Asked, add_experiment, experiment
 from jobs.plan import make, queued

@@ -204,6 +204,13 @@ def test_equal_meaning_has_equal_keys(name: str) -> None:
         assert list(differences(one, other, stage)) == []
 
 
+def test_settings_of_the_method_may_stand_beside_its_name() -> None:
+    below = cell(method={"name": "dae", "embedding": "l2", "alpha": 1}, seed=1)
+    assert cell(method="dae", embedding="l2", alpha=1, seed=1) == below
+    assert cell(method={"name": "dae", "embedding": "l2"}, alpha=1, seed=1) == below
+    assert cell({"method": "dae", "alpha": 1}, embedding="l2", seed=1) == below
+
+
 def test_cell_built_by_hand_has_the_key_of_one_built_from_plain_values() -> None:
     by_hand = Cell(method=DenoisingAutoencoder(embedding="l2", alpha=1), views=config.Views(flip=1))
     plain = cell(method={"name": "dae", "embedding": "l2", "alpha": 1}, views={"flip": 1})
@@ -356,6 +363,9 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str, str]] = [
     ({"method": {"name": "pixels", "size": 3}}, "unknown setting method.size", "choose from none"),
     ({"method": 3}, "method=3", "method.NAME=VALUE"),
     ({"view": {}}, "unknown setting view", "did you mean views?"),
+    ({"alfa": 1}, "unknown setting alfa", "did you mean alpha?"),
+    ({"method": "simclr", "alpha": 1}, "unknown setting alpha", "contrast, temperature"),
+    ({"method": {"name": "dae", "alpha": 0}, "alpha": 1}, "alpha=1", "method has alpha=0"),
     ({"views": 3}, "views=3", "views.NAME=VALUE"),
     ({"views": {"crop": 0}}, "views.crop=0", "at least 1"),
     ({"views": {"crop": 27.5}}, "views.crop=27.5", "a whole number"),

@@ -39,12 +39,11 @@ print(*sorted({"torch", "numpy"} & set(sys.modules)), end="")
 
 
 def test_names_are_what_stands_in_the_rooms() -> None:
-    from dae_ssl.compute import cells, running
+    from dae_ssl.compute import cells, running, trained
     from dae_ssl.store import Store
-    from dae_ssl.training import weights
 
     assert (dae_ssl.cell, dae_ssl.Store, dae_ssl.run) == (config.cell, Store, running.run)
-    assert (dae_ssl.scores, dae_ssl.load_encoder) == (cells.scores, weights.load_encoder)
+    assert (dae_ssl.scores, dae_ssl.load_encoder) == (cells.scores, trained.load_encoder)
     assert dae_ssl.__version__.count(".") == 2
     assert set(dae_ssl.__all__) <= set(dir(dae_ssl))
     with pytest.raises(AttributeError, match="module 'dae_ssl' has no attribute 'cel'"):
@@ -65,17 +64,15 @@ class Mine(Autoencoder, name="mine"):
 """
 PROGRAM = """
 import json, sys
-from pathlib import Path
 import dae_ssl
 import mine
 
 data = {"pretrain": "tiny", "evaluate": "tiny", "validation_images": 6}
 few = {"optimisation": {"batch_size": 8, "epochs": 1, "checkpoints": []}, "probe": {"epochs": 2}}
 few |= {"kmeans": {"clusters": 3, "restarts": 1}}
-store = dae_ssl.Store(Path("store"))
-cells = [dae_ssl.cell(method={"name": name}, data=data, **few) for name in ("ae", "mine")]
-outcome = dae_ssl.run(cells, store, parallel=2, device="cpu")
-print(json.dumps([outcome.code, *(dae_ssl.scores(cell, store) for cell in cells)]))
+cells = [dae_ssl.cell(method=name, data=data, **few) for name in ("ae", "mine")]
+outcome = dae_ssl.run(cells, "store", parallel=2, device="cpu")
+print(json.dumps([outcome.code, *(dae_ssl.scores(cell, "store") for cell in cells)]))
 """
 
 

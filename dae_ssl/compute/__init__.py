@@ -20,6 +20,8 @@
     spare       what can be removed from a store because no cell needs it
     archive     finished nodes <-> a file of results
     encoders    finished nodes <-> a folder of encoders that belongs to a file of results
+    trained     the encoder of a cell: by settings, by key, or from a file
+    command     the commands that pages and messages name
 
 Modules that plans and reports read (nodes, cells, done, log, provenance, resources) import no torch.
 """

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from dae_ssl import config
@@ -83,10 +84,13 @@ def current_records(cell: Cell, store: Store) -> dict[str, dict[str, Any]]:
     return done.counted(cell, committed_records(cell, store))
 
 
-def scores(cell: Cell, store: Store) -> dict[str, float]:
-    """Return the final scores of the committed stages; accuracies are shares between 0 and 1."""
+def scores(cell: Cell, store: Store | Path | str) -> dict[str, float]:
+    """Return the final scores of the committed stages; accuracies are shares between 0 and 1.
+
+    The store may be named by its path. A stage that is not committed adds nothing, so a new cell has no scores.
+    """
     merged: dict[str, float] = {}
-    for record in committed_records(cell, store).values():
+    for record in committed_records(cell, Store.of(store)).values():
         merged |= {name: float(value) for name, value in record.get(SCORES, {}).items()}
     return merged
 

@@ -25,8 +25,8 @@ The settings of each encoder are the study's, except for those in the table; sco
 of the data set on which they were measured. `dae-ssl results load` with the file of results next to this folder puts
 the encoders into a store together with the scores. To load an encoder without a store:
 
-    from dae_ssl.training.weights import load_encoder
-    encoder = load_encoder(Path("KEY.safetensors"))  # images (n, 3, 32, 32), floats in [0, 1] -> (n, 8192)
+    encoder = dae_ssl.load_encoder("KEY.safetensors")
+    h = encoder(images)  # (n, 3, 32, 32), uint8 or floats in [0, 1] -> (n, 8192)
 
 """
 SHOWN = {

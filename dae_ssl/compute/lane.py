@@ -12,13 +12,14 @@ it. It is started as `python -m dae_ssl.compute.lane CONDITIONS`, as is each ran
 
 import argparse
 import gc
-import importlib
+import importlib.util
 import json
 import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from dae_ssl.compute import processes
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from dae_ssl.data.sets import Memo
 
 COMMAND = (sys.executable, "-m", "dae_ssl.compute.lane")
+SCRIPT = "__dae_ssl_script__"
+"""The name under which a lane imports a script, which therefore does not run what stands below its guard."""
 EVERY_SECONDS = 0.1
 """The least time between two answers about progress."""
 
@@ -42,9 +45,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("conditions", type=json.loads, metavar="CONDITIONS", help="how nodes are computed, as JSON")
     command.add_argument("--device", default="auto", help="the device to compute on: auto, cpu or cuda")
     command.add_argument("--gpu-share", type=float, default=1.0, help="the share of the GPU's memory that it may take")
-    command.add_argument(
-        "--import", action="append", default=[], dest="imports", help="a module that registers methods"
-    )
+    command.add_argument("--path", action="append", default=[], dest="paths", help="a further folder of modules")
+    command.add_argument("--import", action="append", default=[], dest="imports",
+                         help="a module, or the path of a script, that registers methods or losses")  # fmt: skip
     command.add_argument("--rank-of", type=json.loads, metavar="NODE", help="compute a node as one of its ranks")
     command.add_argument("--only", type=int, help="0, the only node: a task starts its ranks with it")
     return command
@@ -63,8 +66,9 @@ def main(
     import dae_ssl.training.methods  # noqa: F401  (registers every method)
 
     given = parser().parse_args(arguments)
+    sys.path += given.paths
     for module in given.imports:
-        importlib.import_module(module)
+        import_script(module) if Path(module).is_absolute() else importlib.import_module(module)
     conditions = replace(Conditions.of(given.conditions), device=given.device)
     copied = copying(Store(conditions.store))
     die_with_parent()
@@ -72,6 +76,23 @@ def main(
         return processes.run_here(_node(given.rank_of), conditions, Output(copying=copied))
     keep_to(given.gpu_share)
     return serve(conditions, lambda line: [*command, *arguments, f"--rank-of={line}"], copied)
+
+
+def import_script(path: str) -> None:
+    """Import the script that was started by the process that started this one, as `multiprocessing` does too."""
+    spec = importlib.util.spec_from_file_location(SCRIPT, path)
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules[SCRIPT] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[SCRIPT])
+
+
+def require_outside() -> None:
+    """Raise ConfigError in a lane that imports a script, where that script would start lanes itself, without end."""
+    if SCRIPT in sys.modules:
+        script = getattr(sys.modules[SCRIPT], "__file__", None) or "the script"
+        raise ConfigError(f"{script} computes cells while it is imported by the processes that compute them: put what "
+                          f"it does below `if __name__ == \"__main__\":`")  # fmt: skip
 
 
 def keep_to(share: float) -> None:

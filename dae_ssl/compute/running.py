@@ -1,6 +1,6 @@
 """A run on this machine: lanes compute, side by side, what a store lacks of some cells, and stop in time.
 
-outcome = run(cells, Store(Path("store")), parallel=2, budget=Budget(minutes=25))
+outcome = run(cells, "store", parallel=2, budget=Budget(minutes=25))
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from dae_ssl import config
@@ -25,10 +26,11 @@ from dae_ssl.compute.order import Finished, Order
 from dae_ssl.compute.processes import BAD_INPUT, DONE, FAILED, SAVE_SECONDS, TRY_AGAIN, Conditions
 from dae_ssl.compute.resources import Resources
 from dae_ssl.compute.show import Lines, Show
-from dae_ssl.config import Cell
+from dae_ssl.config import Cell, ConfigError
 from dae_ssl.data import prepared
 from dae_ssl.files import StoreError
 from dae_ssl.store import Store
+from dae_ssl.training import losses
 
 GRACE_SECONDS = 20.0
 """How long running nodes may take to end after a request to stop; a stage that cannot save may finish in this time."""
@@ -62,8 +64,8 @@ class Outcome:
 
 
 def run(
-    cells: Iterable[Cell],
-    store: Store,
+    cells: Cell | Iterable[Cell],
+    store: Store | Path | str,
     *,
     parallel: int | None = None,
     device: str = "auto",
@@ -78,7 +80,11 @@ def run(
     keep_features: bool = True,
     start: Sequence[str] = inside.COMMAND,
 ) -> Outcome:
-    """Compute what a store lacks of cells, the first ones first; if a node fails, the others are computed all the same.
+    """Compute what a store lacks of one or several cells, the first ones first; if a node fails, the others go on.
+
+    The store may be named by its path. Nodes are computed by processes of their own, which import the modules that
+    define a method or a loss of a cell. They import a script that defines one itself too, so the script has to call
+    this function below `if __name__ == "__main__":`.
 
     parallel: the number of nodes at the same time; None means one on the processors, or two on each GPU.
     stages: the stages to compute. budget: the time after which running nodes save their state and the run stops.
@@ -90,7 +96,9 @@ def run(
     SIGINT, SIGTERM and SIGUSR2 stop the run as the budget does; a second SIGINT interrupts it. Raises ConfigError or
     StoreError, before anything is written, if the run is impossible.
     """
-    asked, show, budget = list(cells), show or Lines(), budget or Budget()
+    inside.require_outside()
+    asked, store = [cells] if isinstance(cells, Cell) else list(cells), Store.of(store)
+    show, budget = show or Lines(), budget or Budget()
     missing, before = nodes.missing(asked, store, stages), frozenset[NodeId]()
     lacking = [cell for cell in asked if not missing.ids.isdisjoint(config.keys(cell).items())]
     prepared.require_all_fit(store, lacking)
@@ -139,16 +147,25 @@ def _lanes(parallel: int | None, missing: Missing, conditions: Conditions, start
 
 
 def _imports(missing: Missing) -> list[str]:
-    """Return the options by which a lane imports methods from outside this package.
+    """Return the options by which a lane imports methods and losses from outside this package.
 
-    Raises ConfigError for a method that is defined in a script, which no other process can import.
+    Raises ConfigError for one that is defined where no other process can import it, as in a notebook.
     """
-    methods = {type(node.cell.method) for node in missing.nodes}
-    for method in methods:
-        choices = "a method that is defined in a module, since the processes that compute it have to import it"
-        config.require(method.__module__ != "__main__", "method", method.name, choices)
-    modules = {method.__module__ for method in methods}
-    return [f"--import={module}" for module in sorted(modules) if not module.startswith("dae_ssl.")]
+    modules = dict[str, str]()
+    for method in {node.cell.method for node in missing.nodes}:
+        modules[type(method).__module__] = method.name
+        modules |= losses.origins(method)
+    modules = {module: name for module, name in modules.items() if not module.startswith("dae_ssl.")}
+    if not modules:
+        return []
+    if (name := modules.pop("__main__", None)) is not None:
+        script = getattr(sys.modules["__main__"], "__file__", None)
+        if script is None:
+            raise ConfigError(f"{name} is defined in a notebook or on a prompt, where the processes that compute it "
+                              f"cannot import it from: put it into a file, and import it from there")  # fmt: skip
+        modules[str(Path(script).resolve())] = name
+    # Where Python looks for the modules of this process first, as the folder of its script.
+    return [f"--path={Path(sys.path[0]).resolve()}", *(f"--import={module}" for module in sorted(modules))]
 
 
 def _compute(work: "Round", finished: Finished, keep: Keep, stop: Callable[[], bool]) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from dae_ssl import config
-from dae_ssl.compute import cells, done
+from dae_ssl.compute import cells, trained
 from dae_ssl.compute.log import Log, read
 from dae_ssl.compute.provenance import versions
 from dae_ssl.config import Cell
@@ -25,7 +25,7 @@ from dae_ssl.distributed import World
 from dae_ssl.evaluation import features
 from dae_ssl.evaluation.probe import Accuracy, few_labels, logistic_regression, train_probe
 from dae_ssl.evaluation.reconstruction import match
-from dae_ssl.files import StoreError, write_bytes, write_json
+from dae_ssl.files import write_bytes, write_json
 from dae_ssl.store import (
     CORRECT,
     FEATURES,
@@ -43,7 +43,7 @@ from dae_ssl.training.checkpoint import States
 from dae_ssl.training.monitor import evenly, passed_through, pictures
 from dae_ssl.training.pretrain import SAVE_SECONDS, pretrain
 from dae_ssl.training.step import compile_cache
-from dae_ssl.training.weights import load_encoder, packed
+from dae_ssl.training.weights import packed, read_encoder
 
 PICTURED_IMAGES = 16
 MATCHED_IMAGES = 1000
@@ -197,13 +197,8 @@ def _encoder(cell: Cell, context: Context) -> Callable[[Tensor], Tensor]:
     """Return the function from uint8 images to representations: the cell's frozen encoder, or the raw pixels."""
     if not cell.method.has_encoder:
         return nets.pixels
-    node = cells.nodes(cell, context.store)["pretrain"]
-    products, names = node.verify(context.memo.digests)["products"], done.reads(cell, "features")
-    for name in names:
-        if name in products:
-            return nets.frozen(load_encoder(node.product(name)), context.world.device)
-    missing = node.product(names[0])
-    raise StoreError(f"{missing} is missing, although pretraining is done: delete {node.path} and run again")
+    path = trained.encoder_file(cell, context.store, context.memo.digests)
+    return nets.frozen(read_encoder(path), context.world.device)
 
 
 def _probe_stage(cell: Cell, node: Folder, log: Log, context: Context) -> dict[str, Any]:

@@ -4,6 +4,8 @@ A page can be drawn at any time: it marks what has not been measured as missing.
 
     cell            draws the page of one cell
     experiment      draws the page of an experiment, or of several
+    export          writes the encoder of a cell as a folder that needs nothing of this package
+    card            writes the model card of such a folder
     findings        reads the results of a cell from the store
     scores          finds the value of each named score in a cell
     standing        counts the measured cells, and the scores that would be computed again
@@ -15,5 +17,4 @@ A page can be drawn at any time: it marks what has not been measured as missing.
     mosaics         draws images in rows and columns: reconstructions, views
     beside          writes the files beside a page
     markup          makes the elements of a page, and the whole page
-    command         composes the commands that pages name
 """

@@ -10,6 +10,7 @@
     monitor         what is observed during training: signs of collapse, example pictures
     checkpoint      the whole training state, from which a run resumes bit for bit
     weights         networks as safetensors
+    frozen          a trained encoder as people use it
 
 Nothing here knows the store: the caller's `Watch` receives scores and networks and decides what is kept.
 """

@@ -12,7 +12,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from dae_ssl.config import Method, require, settings
 
 if TYPE_CHECKING:
     import torch
@@ -59,30 +61,58 @@ EMBEDDING: dict[str, Embedding] = {}
 CONTRAST: dict[str, Contrast] = {}
 
 
-def _embedding(reduction: str = "mean") -> Callable[[PerImage], PerImage]:
+def embedding(reduction: str = "mean") -> Callable[[PerImage], PerImage]:
+    """Register a distance of each image's two embeddings, (n, d) and (n, d) -> (n,), under the function's name.
+
+    reduction: `mean` or `sum` over the images of the global batch. Like every decorator here, it raises ConfigError for
+    a name that another module has registered: a name stands for one computation, since keys hold nothing but the name.
+    """
+    require(reduction in ("mean", "sum"), "reduction", reduction, "mean or sum")
+
     def register(function: PerImage) -> PerImage:
-        EMBEDDING[function.__name__] = Pairwise(function, reduction)
+        _register(EMBEDDING, function.__name__, Pairwise(function, reduction))
         return function
 
     return register
 
 
-def _batch_embedding(function: Embedding) -> Embedding:
-    EMBEDDING[function.__name__.removesuffix("_embedding")] = function
+def batch_embedding(function: Embedding) -> Embedding:
+    """Register an embedding loss of a whole batch, z1, z2 (n, d) and the world -> a scalar, under its name."""
+    _register(EMBEDDING, function.__name__.removesuffix("_embedding"), function)
     return function
 
 
-def _reconstruction(function: Reconstruction) -> Reconstruction:
-    RECONSTRUCTION[function.__name__.removesuffix("_reconstruction")] = function
+def reconstruction(function: Reconstruction) -> Reconstruction:
+    """Register a reconstruction loss, reconstructions and targets (n, 3, h, w) -> a scalar, under its name."""
+    _register(RECONSTRUCTION, function.__name__.removesuffix("_reconstruction"), function)
     return function
 
 
-def _contrast(function: Contrast) -> Contrast:
-    CONTRAST[function.__name__] = function
+def contrast(function: Contrast) -> Contrast:
+    """Register a contrastive loss, z1, z2 (n, d), temperature and world -> a scalar, under its name."""
+    _register(CONTRAST, function.__name__, function)
     return function
 
 
-@_reconstruction
+def origins(method: Method) -> dict[str, str]:
+    """Return the modules that define the losses which a method's settings name, each with the name of one of them."""
+    named = {str(value) for value in settings(method).values()}
+    every = (loss for registry in (EMBEDDING, RECONSTRUCTION, CONTRAST) for loss in registry.items())
+    return {_module(loss): name for name, loss in every if name in named}
+
+
+def _register(registry: dict[str, Any], name: str, loss: object) -> None:
+    there = registry.get(name)
+    choices = "a name that no other module has registered for a loss"
+    require(there is None or _module(there) == _module(loss), "loss", name, choices)
+    registry[name] = loss
+
+
+def _module(loss: object) -> str:
+    return str((loss.per_image if isinstance(loss, Pairwise) else loss).__module__)
+
+
+@reconstruction
 def l2_reconstruction(reconstruction: Tensor, target: Tensor) -> Tensor:
     """Return the mean squared error over all elements (the study's pseudo-code)."""
     from torch.nn import functional
@@ -90,19 +120,19 @@ def l2_reconstruction(reconstruction: Tensor, target: Tensor) -> Tensor:
     return functional.mse_loss(reconstruction, target)
 
 
-@_embedding()
+@embedding()
 def l1(z1: Tensor, z2: Tensor) -> Tensor:
     """Return the mean absolute difference of each pair (section 2 of the study)."""
     return (z1 - z2).abs().mean(1)
 
 
-@_embedding()
+@embedding()
 def l2(z1: Tensor, z2: Tensor) -> Tensor:
     """Return the mean squared difference of each pair (section 2 of the study)."""
     return (z1 - z2).square().mean(1)
 
 
-@_embedding()
+@embedding()
 def ncs(z1: Tensor, z2: Tensor) -> Tensor:
     """Return the negative cosine similarity of each pair, as the study's name and text say: -1 when views agree."""
     from torch.nn import functional
@@ -110,7 +140,7 @@ def ncs(z1: Tensor, z2: Tensor) -> Tensor:
     return -functional.cosine_similarity(z1, z2, dim=1)
 
 
-@_embedding(reduction="sum")
+@embedding(reduction="sum")
 def repelling_cosine(z1: Tensor, z2: Tensor) -> Tensor:
     """Return the cosine similarity of each pair, summed over the batch, as equation 7 and the published code have it.
 
@@ -121,7 +151,7 @@ def repelling_cosine(z1: Tensor, z2: Tensor) -> Tensor:
     return functional.cosine_similarity(z1, z2, dim=1)
 
 
-@_contrast
+@contrast
 def nt_xent(z1: Tensor, z2: Tensor, temperature: float, world: World) -> Tensor:
     """Return the normalised temperature-scaled cross-entropy (Chen et al. 2020, equation 1) over the global batch.
 
@@ -142,7 +172,7 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float, world: World) -> Tensor:
     return functional.cross_entropy(logits, torch.cat([own + total, own]))
 
 
-@_contrast
+@contrast
 def published_contrast(z1: Tensor, z2: Tensor, temperature: float, world: World) -> Tensor:  # noqa: ARG001
     """Return the published code's contrastive loss, over the global batch; it has no temperature.
 
@@ -166,13 +196,13 @@ def published_contrast(z1: Tensor, z2: Tensor, temperature: float, world: World)
 # ---------------------------------------------------------------------------------- embedding losses over a batch
 
 
-@_batch_embedding
+@batch_embedding
 def nt_xent_embedding(z1: Tensor, z2: Tensor, world: World) -> Tensor:
     """Return NT-Xent (`nt_xent`) at its usual temperature, as an embedding loss inside an autoencoder."""
     return nt_xent(z1, z2, CONTRAST_TEMPERATURE, world)
 
 
-@_batch_embedding
+@batch_embedding
 def barlow_twins_embedding(z1: Tensor, z2: Tensor, world: World) -> Tensor:
     """Return the distance of the two views' cross-correlation over the global batch from the identity.
 

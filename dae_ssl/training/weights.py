@@ -74,10 +74,10 @@ def unpacked(content: bytes) -> dict[str, Tensor]:
     return tensors
 
 
-def load_encoder(path: Path) -> nn.Sequential:
-    """Return the encoder that a product of pretraining holds, images (n, 3, 32, 32) in [0, 1] -> representations.
+def read_encoder(path: Path) -> nn.Sequential:
+    """Return the network that a product of pretraining holds, floats (n, 3, 32, 32) in [0, 1] -> (n, 8192).
 
-    Raises WeightsError for a file that is no encoder of this suite.
+    `dae_ssl.load_encoder` returns it as people use it. Raises WeightsError for a file that holds no encoder.
     """
     return _filled(networks.encoder(), path, "encoder of this suite")
 

@@ -33,7 +33,7 @@ from dae_ssl.store import (
     pictures_name,
     products_digest,
 )
-from dae_ssl.training.weights import WeightsError, load_encoder
+from dae_ssl.training.weights import WeightsError, read_encoder
 from tests.commanded import ask, run
 from tests.forged import a_cell, commit, forge
 
@@ -497,7 +497,7 @@ def test_encoder_that_would_run_something_is_only_copied_and_refused_where_it_is
     loaded = other.node("pretrain", node.key).product(evil)
     assert loaded.exists()
     with pytest.raises(WeightsError, match="holds no encoder of this suite"):
-        load_encoder(loaded)
+        read_encoder(loaded)
     assert not (tmp_path / "it ran").exists()
     torch.load(loaded, weights_only=False)
     assert (tmp_path / "it ran").exists(), "else this would prove nothing"

@@ -33,7 +33,7 @@ from dae_ssl.store import (
 )
 from dae_ssl.training import networks
 from dae_ssl.training.checkpoint import serialise
-from dae_ssl.training.weights import load_encoder, packed
+from dae_ssl.training.weights import packed, read_encoder
 from tests.commanded import ask, run
 from tests.forged import a_cell, commit, forge
 
@@ -200,8 +200,8 @@ def test_loaded_encoder_is_a_product_and_no_more_left_behind(form: int, tmp_path
     assert products_digest(found) == products_digest(was), "so no child was made from something else"
     assert set(cells.current_records(cell, other)) == set(cell.stages())
     assert missing(other, cell) == {}
-    encoder = load_encoder(node(other, cell).product(name))
-    assert torch.equal(encoder[0].weight, load_encoder(node(store, cell).product(name))[0].weight)
+    encoder = read_encoder(node(other, cell).product(name))
+    assert torch.equal(encoder[0].weight, read_encoder(node(store, cell).product(name))[0].weight)
 
 
 def test_weights_are_added_to_numbers_that_were_loaded_before(measured: tuple[Store, Cell], tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from dae_ssl import config
+from dae_ssl.compute import lane as inside
 from dae_ssl.compute import lanes, log, running, shares
 from dae_ssl.compute.interrupt import Budget
 from dae_ssl.compute.nodes import Node, needed
@@ -348,12 +349,22 @@ def test_lane_imports_the_module_of_a_method_that_is_not_the_suites(
     assert [word for word in commands[0] if word.startswith("--import")] == imports
 
 
-def test_method_of_a_script_is_refused_since_no_lane_could_import_it(
+def test_method_of_a_notebook_is_refused_since_no_lane_could_import_it(
     library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (cell,) = library.cells(0)
     monkeypatch.setattr(type(cell.method), "__module__", "__main__")
-    refused(library, "method='ae': choose a method that is defined in a module", [cell])
+    monkeypatch.delattr(sys.modules["__main__"], "__file__")
+    refused(library, "ae is defined in a notebook or on a prompt", [cell])
+
+
+def test_script_that_computes_while_a_lane_imports_it_is_refused(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, inside.SCRIPT, sys)
+    refused(
+        library, "the script computes cells while it is imported by the processes that compute them", library.cells(0)
+    )
 
 
 def test_person_who_watches_is_shown_lines(capsys: pytest.CaptureFixture[str]) -> None:

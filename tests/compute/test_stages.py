@@ -21,7 +21,7 @@ from dae_ssl.data import sets
 from dae_ssl.distributed import World
 from dae_ssl.evaluation import features
 from dae_ssl.store import Store
-from dae_ssl.training.weights import load_encoder, load_networks
+from dae_ssl.training.weights import load_networks, read_encoder
 
 CPU = World(0, 1, torch.device("cpu"))
 CELL = config.cell(
@@ -94,7 +94,7 @@ def test_training_leaves_its_networks_and_they_hold_the_encoder_that_was_kept(co
     node = context.store.node("pretrain", config.key(CELL, "pretrain"))
     networks = load_networks(node.product(store.NETWORKS), CELL)
     assert sorted(networks) == ["decoder", "encoder", "projector"]
-    kept = load_encoder(node.product(store.encoder_name(1))).state_dict()
+    kept = read_encoder(node.product(store.encoder_name(1))).state_dict()
     assert all(torch.equal(value, kept[name]) for name, value in networks["encoder"].state_dict().items())
     header = node.product(store.NETWORKS).read_bytes()[8:200].decode(errors="replace")
     assert '"epoch":"1"' in header

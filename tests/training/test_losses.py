@@ -7,7 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
+import dae_ssl.training.methods  # noqa: F401  (registers every method)
+from dae_ssl import config
 from dae_ssl.distributed import World
+from dae_ssl.training import losses
 from dae_ssl.training.losses import CONTRAST, EMBEDDING, RECONSTRUCTION, Pairwise
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -219,3 +222,30 @@ def test_nt_xent_stays_finite_at_a_low_temperature_in_float32() -> None:
     assert torch.isfinite(loss)
     assert z1.grad is not None
     assert torch.isfinite(z1.grad).all()
+
+
+# ---------------------------------------------------------------------------------- losses of somebody else
+
+
+def test_loss_of_ones_own_is_registered_and_known_by_its_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(EMBEDDING, "mine", None)  # gone afterwards
+
+    def mine(z1: Tensor, z2: Tensor) -> Tensor:
+        return (z1 - z2).abs().amax(1)
+
+    assert losses.embedding("sum")(mine) is mine
+    losses.embedding()(mine)  # as where a notebook runs its cell again
+    assert EMBEDDING["mine"] == Pairwise(mine, "mean")
+    method = config.method("dae", {"embedding": "mine", "alpha": 1})
+    assert losses.origins(method) == {__name__: "mine", losses.__name__: "l2"}
+    with pytest.raises(config.ConfigError, match="reduction='max': choose mean or sum"):
+        losses.embedding("max")
+
+
+def test_name_of_another_modules_loss_is_refused() -> None:
+    def l2(z1: Tensor, z2: Tensor) -> Tensor:
+        return (z1 - z2).square().sum(1)
+
+    with pytest.raises(config.ConfigError, match="loss='l2': choose a name that no other module has registered"):
+        losses.embedding()(l2)
+    assert EMBEDDING["l2"] != Pairwise(l2, "mean")

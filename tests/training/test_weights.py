@@ -22,7 +22,7 @@ from dae_ssl.files import StoreError
 from dae_ssl.store import NETWORKS, encoder_epoch, encoder_name, encoder_names
 from dae_ssl.training import networks
 from dae_ssl.training.checkpoint import serialise
-from dae_ssl.training.weights import DTYPES, WeightsError, load_encoder, load_networks, packed, unpacked
+from dae_ssl.training.weights import DTYPES, WeightsError, load_networks, packed, read_encoder, unpacked
 
 
 def tensors() -> dict[str, Tensor]:
@@ -232,7 +232,7 @@ def test_encoder_is_loaded_from_either_form(name: str, tmp_path: Path) -> None:
     encoder, images = an_encoder(), torch.rand(2, 3, 32, 32)
     state = encoder.state_dict()
     (tmp_path / name).write_bytes(serialise(state) if name.endswith(".pt") else packed(state))
-    loaded = load_encoder(tmp_path / name)
+    loaded = read_encoder(tmp_path / name)
     assert not loaded.training
     assert torch.equal(loaded(images), encoder(images))
 
@@ -248,11 +248,11 @@ def test_file_that_is_no_encoder_is_one_line_that_names_it(tmp_path: Path) -> No
     for name, content in bad.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(StoreError, match="holds no encoder of this suite, or is damaged") as refused:
-            load_encoder(tmp_path / name)
+            read_encoder(tmp_path / name)
         assert str(refused.value).startswith(str(tmp_path / name))
         assert "\n" not in str(refused.value)
     with pytest.raises(StoreError, match="No such file"):
-        load_encoder(tmp_path / "absent.safetensors")
+        read_encoder(tmp_path / "absent.safetensors")
 
 
 def spoilt(name: str, change: Any) -> dict[str, Tensor]:
@@ -286,7 +286,7 @@ def test_encoder_that_is_none_of_this_suite_is_told_in_one_short_line(
     path = tmp_path / ("e.pt" if form is serialise else "e.safetensors")
     path.write_bytes(form(state()))
     with pytest.raises(WeightsError, match="holds no encoder of this suite, or is damaged") as refused:
-        load_encoder(path)
+        read_encoder(path)
     assert said in str(refused.value)
     assert str(refused.value).isprintable()
     assert len(str(refused.value)) < 600
@@ -297,7 +297,7 @@ def test_number_that_stands_for_more_than_memory_holds_is_not_unrolled(tmp_path:
     torch.save(an_encoder().state_dict() | {"0.bias": endless}, tmp_path / "endless.pt")
     assert (tmp_path / "endless.pt").stat().st_size < 2_000_000
     with pytest.raises(WeightsError, match=r"size mismatch for 0\.bias"):
-        load_encoder(tmp_path / "endless.pt")
+        read_encoder(tmp_path / "endless.pt")
 
 
 class Runs:
@@ -333,7 +333,7 @@ def test_pickle_that_would_run_something_is_refused_in_one_line_and_does_not_run
     content = form(evil if whole else an_encoder().state_dict() | {"0.weight": evil})
     (tmp_path / "evil.pt").write_bytes(content)
     with pytest.raises(WeightsError, match="holds no encoder of this suite") as refused:
-        load_encoder(tmp_path / "evil.pt")
+        read_encoder(tmp_path / "evil.pt")
     assert str(refused.value).isprintable()
     assert not ran.exists()
     if form is pickle.dumps:  # else it would prove nothing

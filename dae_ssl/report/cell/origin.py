@@ -6,8 +6,8 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from dae_ssl import config
+from dae_ssl.compute.command import DATA, PROGRAM, STORE, differing, on_ranks, run_again
 from dae_ssl.config import Cell
-from dae_ssl.report.command import DATA, PROGRAM, STORE, differing, on_ranks, run_again
 from dae_ssl.report.findings import Findings
 from dae_ssl.report.markup import tag
 from dae_ssl.report.numbers import setting, utc

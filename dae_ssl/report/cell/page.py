@@ -5,6 +5,7 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from dae_ssl import config
+from dae_ssl.compute.command import differing
 from dae_ssl.config import Cell
 from dae_ssl.files import write_bytes
 from dae_ssl.report import mosaics
@@ -12,7 +13,6 @@ from dae_ssl.report.beside import Beside
 from dae_ssl.report.cell import figures
 from dae_ssl.report.cell.origin import again, deviations, nodes_beside, provenance, settings
 from dae_ssl.report.cell.tables import accuracies, clusterings
-from dae_ssl.report.command import differing
 from dae_ssl.report.findings import Findings, paired_p_values
 from dae_ssl.report.markup import Content, document, missing, tag
 from dae_ssl.report.numbers import counted, p_values, percent, points

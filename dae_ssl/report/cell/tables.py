@@ -26,7 +26,15 @@ MISSING = Entry(text="missing", absent=True)
 
 
 def accuracies(findings: Findings, floors: Sequence[Findings]) -> Iterator[Element]:
-    """Yield the table of accuracies, top-1 in percent, with intervals, differences and tests."""
+    """Yield the table of accuracies with what is said of it."""
+    yield from accuracy_table(findings, floors).titled(accuracy_note(findings))
+    for shown in (findings, *floors):
+        if shown.scores.get("logistic_converged") == 0:
+            yield tag("p", missing(f"The logistic regression of {shown.name} did not converge."))
+
+
+def accuracy_table(findings: Findings, floors: Sequence[Findings]) -> Table:
+    """Return the table of accuracies, top-1 in percent, with intervals, differences and tests."""
     lines = []
     for name, title in ACCURACIES.items():
         entries = [_accuracy(findings, name)]
@@ -35,17 +43,19 @@ def accuracies(findings: Findings, floors: Sequence[Findings]) -> Iterator[Eleme
         lines.append(Line(name=title, entries=entries))
         if name == "test_accuracy":
             lines += _by_seed(findings, floors)
-    images = "" if findings.test_images is None else f" of {findings.test_images} test images"
     title = f"Linear classification of {findings.cell.data.evaluate}, top-1 (%)"
-    yield from Table(title=title, head=_head(findings, floors), lines=lines).titled(
+    return Table(title=title, head=_head(findings, floors), lines=lines)
+
+
+def accuracy_note(findings: Findings) -> str:
+    """Return what the intervals and differences of the accuracies are."""
+    images = "" if findings.test_images is None else f" of {findings.test_images} test images"
+    return (
         f"In brackets: 95 % Wilson interval over the choice{images}; it does not cover the choice of seeds. "
         "Differences are this cell minus the floor, in percentage points. p is that of an exact two-sided McNemar test "
         "on the same test images, one for each probe seed, not corrected for the number of tests. "
-        "Validation accuracy is that of the learning rate that it selected.",
+        "Validation accuracy is that of the learning rate that it selected."
     )
-    for shown in (findings, *floors):
-        if shown.scores.get("logistic_converged") == 0:
-            yield tag("p", missing(f"The logistic regression of {shown.name} did not converge."))
 
 
 def clusterings(findings: Findings, floors: Sequence[Findings]) -> Iterator[Element]:

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from dae_ssl import config
+from dae_ssl.compute.command import run_again
 from dae_ssl.compute.log import Log
 from dae_ssl.report.cell.page import write_cell_page
-from dae_ssl.report.command import run_again
 from dae_ssl.store import Store
 from tests.forged import Page, a_cell
 from tests.report.cell.conftest import Drawn

@@ -1,4 +1,4 @@
-"""Compose the commands that pages name."""
+"""Compose the commands that pages and messages name."""
 
 import json
 import re

@@ -7,7 +7,7 @@ import pytest
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
-from dae_ssl.report.command import run_again
+from dae_ssl.compute.command import run_again
 from tests.commanded import cell_of
 
 CELLS = [
