@@ -66,12 +66,15 @@ PROGRAM = """
 import json, sys
 import dae_ssl
 import mine
+import numpy
 
 data = {"pretrain": "tiny", "evaluate": "tiny", "validation_images": 6}
 few = {"optimisation": {"batch_size": 8, "epochs": 1, "checkpoints": []}, "probe": {"epochs": 2}}
 few |= {"kmeans": {"clusters": 3, "restarts": 1}}
 cells = [dae_ssl.cell(method=name, data=data, **few) for name in ("ae", "mine")]
 outcome = dae_ssl.run(cells, "store", parallel=2, device="cpu")
+encoder = dae_ssl.load_encoder("store", method="mine", data=data, **few)
+assert encoder(numpy.zeros((2, 3, 32, 32), dtype=numpy.uint8)).shape == (2, 8192)
 print(json.dumps([outcome.code, *(dae_ssl.scores(cell, "store") for cell in cells)]))
 """
 
