@@ -190,7 +190,7 @@ BAD = [
     ("dae-ssl run method=dae seed=1,2", "--multirun"),
     ("dae-ssl run --multirun method=dae,simclrr", "simclr"),
     ("echo a; dae-ssl plan studdy", "did you mean study?"),
-    ("dae-ssl plan", "no experiment is named"),
+    ("dae-ssl plan", "the name of an experiment is missing"),
     ("dae-ssl plan study --profile gpu5", "did you mean gpu4?"),
     ("dae-ssl submit tour --minutes soon", "--minutes"),
     ("dae-ssl submit tour \\\n  optimisation.epoch=2", "did you mean optimisation.epochs?"),
