@@ -38,9 +38,9 @@ def accuracies(findings: Findings, floors: Sequence[Findings]) -> Iterator[Eleme
     count = "" if findings.test_images is None else f"{findings.test_images} "
     title = f"Linear classification of {findings.cell.data.evaluate}, top-1 (%)"
     yield from Table(title=title, head=_head(findings, floors), lines=lines).titled(
-        f"In brackets: 95 % Wilson interval over the choice of {count}test images; it does not cover the choice of seeds. "
-        "Differences are this cell minus the floor, in percentage points. p is that of an exact two-sided McNemar test "
-        "on the same test images, one for each probe seed, not corrected for the number of tests. "
+        f"In brackets: 95 % Wilson interval over the choice of {count}test images; it does not cover the choice of "
+        "seeds. Differences are this cell minus the floor, in percentage points. p is that of an exact two-sided "
+        "McNemar test on the same test images, one for each probe seed, not corrected for the number of tests. "
         "Validation accuracy is that of the learning rate that it selected.",
     )
     for shown in (findings, *floors):
