@@ -49,11 +49,11 @@ def accuracy_table(findings: Findings, floors: Sequence[Findings]) -> Table:
 
 def accuracy_note(findings: Findings) -> str:
     """Return what the intervals and differences of the accuracies are."""
-    images = "" if findings.test_images is None else f" of {findings.test_images} test images"
+    count = "" if findings.test_images is None else f"{findings.test_images} "
     return (
-        f"In brackets: 95 % Wilson interval over the choice{images}; it does not cover the choice of seeds. "
-        "Differences are this cell minus the floor, in percentage points. p is that of an exact two-sided McNemar test "
-        "on the same test images, one for each probe seed, not corrected for the number of tests. "
+        f"In brackets: 95 % Wilson interval over the choice of {count}test images; it does not cover the choice of "
+        "seeds. Differences are this cell minus the floor, in percentage points. p is that of an exact two-sided "
+        "McNemar test on the same test images, one for each probe seed, not corrected for the number of tests. "
         "Validation accuracy is that of the learning rate that it selected."
     )
 

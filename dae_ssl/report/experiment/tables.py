@@ -126,7 +126,7 @@ def claims(tests: Sequence[Tested], *, title: str) -> Table:
              "published": claim.published, "above": claim.above, "below": claim.below, **in_columns(estimate),
              "p": None if estimate is None else estimate.p, "verdict": test.verdict}
         )  # fmt: skip
-    head = ["claim", "source", "published", "holds if", "measured", "95 % interval", "p, if truly 0", "verdict"]
+    head = ["claim", "source", "published", "holds if", "measured", "95 % interval", "p (two-sided)", "verdict"]
     return Table(title=title, head=head, lines=lines, records=records)
 
 

@@ -33,7 +33,7 @@ def test_origin_of_every_stage_is_shown(drawn: Drawn) -> None:
 
 def test_command_of_the_page_is_that_of_the_cell_and_on_as_many_ranks(drawn: Drawn) -> None:
     assert run_again(drawn.cell) in drawn.page.text
-    assert "write torchrun --standalone --nproc-per-node=2 -m jobs for dae-ssl" in drawn.page.text
+    assert "replace dae-ssl by torchrun --standalone --nproc-per-node=2 -m jobs" in drawn.page.text
     assert "(dae-ssl data --help); --store FOLDER names the store." in drawn.page.text
     assert "python -m jobs" not in drawn.page.text
 
