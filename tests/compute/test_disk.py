@@ -147,7 +147,7 @@ def test_a_reader_whose_features_were_dropped_after_it_was_planned_has_them_comp
     assert not features_of(RANDOM, store).product(FEATURES).exists()
     life.compute(THIRD, "kmeans", replace(context, tell=told.append))
     assert "kmeans" in cells.current_records(THIRD, store)
-    assert any("does not have what is to be read" in line for line in told)
+    assert any("lacks a product that is needed now" in line for line in told)
     assert [folder.key for folder in store.cells()] == sorted(map(config.cell_key, (RANDOM, THIRD)))
 
 
