@@ -147,8 +147,9 @@ def _fits(subject: str, asked: Resources, partition: Partition, machines: Iterab
     """Check that a task fits one partition, and if it does not, name the request that is too large."""
     members = [machine for machine in machines if partition.name in machine.partitions]
     needs = asked.gpus_per_machine, asked.cpus_per_machine, round(asked.memory_gb * 1024)
-    has = [(machine.gpus, machine.cpus, machine.memory_mb) for machine in members]
-    units = "GPUs on a machine", "CPUs on a machine", "MB of memory on a machine"
+    has = [(machine.count(asked.gpu_type), machine.cpus, machine.memory_mb) for machine in members]
+    gpus = "GPUs" if asked.gpu_type is None else f"GPUs of type {asked.gpu_type}"
+    units = f"{gpus} on a machine", "CPUs on a machine", "MB of memory on a machine"
     most = [max(column) for column in zip(*has, strict=True)] or [0, 0, 0]
     requests = [*zip(units, needs, most, strict=True), ("minutes", asked.minutes, partition.minutes),
                 ("machines", asked.machines, min(partition.machines, len(members)))]  # fmt: skip

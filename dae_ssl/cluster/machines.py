@@ -31,10 +31,15 @@ class Machine:
     """One machine, as `scontrol show node` describes it: everything it has, not only what is free now."""
 
     partitions: frozenset[str]
-    gpus: int
+    gpus: Mapping[str, int]
+    """The number of GPUs by type; those without a type are under an empty name."""
     cpus: int
     memory_mb: int
     up: bool
+
+    def count(self, gpu_type: str | None) -> int:
+        """Return the number of GPUs of a type, or of all with None."""
+        return sum(self.gpus.values()) if gpu_type is None else self.gpus.get(gpu_type, 0)
 
 
 @dataclass(frozen=True)
@@ -84,10 +89,16 @@ def read_machines(printed: str) -> list[Machine]:
     ]  # fmt: skip
 
 
-def gpus(gres: str) -> int:
-    """Return the number of GPUs of all types in a Gres field such as `gpu:a100:4(S:0-1),shard:8`."""
-    listed = [part.split(":") for part in re.sub(r"\([^)]*\)", "", gres).split(",")]
-    return sum(int(parts[-1]) if parts[-1].isdigit() else 1 for parts in listed if parts[0] == "gpu")
+def gpus(gres: str) -> dict[str, int]:
+    """Return the number of GPUs by type in a Gres field such as `gpu:a100:4(S:0-1),shard:8`."""
+    counts: dict[str, int] = {}
+    for part in re.sub(r"\([^)]*\)", "", gres).split(","):
+        name, *described = part.split(":")
+        if name == "gpu":
+            count = int(described.pop()) if described and described[-1].isdigit() else 1
+            gpu_type = described[0] if described else ""
+            counts[gpu_type] = counts.get(gpu_type, 0) + count
+    return counts
 
 
 def minutes(limit: str) -> float:

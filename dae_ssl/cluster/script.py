@@ -85,10 +85,11 @@ def python(profile: Profile) -> Sequence[str]:
 
 def allocation(profile: Profile, resources: Resources) -> dict[str, Any]:
     """Return the resources of a stage as submitit's parameters, without those that the profile does not set."""
+    gpus = ":".join(filter(None, (resources.gpu_type, str(resources.gpus_per_machine))))
     asked = {
         "partition": resources.partition or profile.partition, "account": profile.account, "qos": profile.qos,
         "nodes": resources.machines, "ntasks_per_node": 1, "cpus_per_task": resources.cpus_per_machine,
-        "gpus_per_node": resources.gpus_per_machine or None, "mem": f"{round(resources.memory_gb * 1024)}M",
+        "gpus_per_node": gpus if resources.gpus_per_machine else None, "mem": f"{round(resources.memory_gb * 1024)}M",
         "time": resources.minutes,
     }  # fmt: skip
     return {name: value for name, value in asked.items() if value is not None}

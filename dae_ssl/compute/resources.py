@@ -24,6 +24,8 @@ class Resources:
     """Ranks that pretrain one cell together on each machine, such as 4 with 4 GPUs. Other stages have one rank."""
     gpus_per_machine: int = 0
     """The number of GPUs on each machine: none, or one for each rank or packed cell."""
+    gpu_type: str | None = None
+    """The type of the GPUs, as the cluster names it in `gpu:a100:4`; null takes any."""
     cpus_per_machine: int = 2
     """The number of processors on each machine."""
     memory_gb: float = 8
@@ -53,7 +55,15 @@ class Resources:
         require(
             gpus in (0, processes), "gpus_per_machine", gpus, f"0, or {processes}, one for each rank or packed cell"
         )
+        if self.gpu_type is not None:
+            named = re.fullmatch(r"\w[\w.-]*", self.gpu_type) is not None
+            require(named, "gpu_type", self.gpu_type, "a name such as a100")
+            require(gpus > 0, "gpus_per_machine", gpus, f"at least 1 with gpu_type: {self.gpu_type}")
         for option in self.sbatch:
+            asks_again = gpus > 0 and re.match(r"gpus|gres=gpu", option) is not None
+            require(
+                not asks_again, "sbatch", option, "gpus_per_machine and gpu_type for it, without an option of sbatch"
+            )
             is_option = re.fullmatch(r"[a-z][a-z-]*(=.+)?", option) is not None
             require(is_option, "sbatch", option, "an option such as constraint=a100")
 

@@ -43,10 +43,18 @@ def test_stage_that_just_fits_is_ok() -> None:
     assert judge.fits("pretrain", profile(stages={"pretrain": FITS}), cluster()).verdict == OK
 
 
+def test_stage_that_asks_for_a_type_of_gpu_fits_where_there_are_enough_of_it() -> None:
+    typed = cluster(nodes=NODE.replace("Gres=gpu:4", "Gres=gpu:a100:4"))
+    for gpu_type in (None, "a100"):
+        asked = profile(stages={"pretrain": FITS | {"gpu_type": gpu_type}})
+        assert judge.fits("pretrain", asked, typed).verdict == OK
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
         ({"ranks_per_machine": 5, "gpus_per_machine": 5}, "5 GPUs on a machine; partition main has at most 4"),
+        ({"gpu_type": "a100"}, "4 GPUs of type a100 on a machine; partition main has at most 0"),
         ({"cpus_per_machine": 17}, "17 CPUs on a machine; partition main has at most 16"),
         ({"memory_gb": 24}, "24576 MB of memory on a machine; partition main has at most 24105"),
         ({"machines": 3}, "3 machines; partition main has at most 2"),

@@ -10,9 +10,9 @@ from tests.cluster.printed import DRAINED, NODE, PARTITION, URGENT
 
 def test_nodes_are_read_as_slurm_prints_them() -> None:
     idle, drained = as_told.read_machines(f"{NODE}\n{DRAINED}\n")
-    assert (idle.gpus, idle.cpus, idle.memory_mb, idle.up) == (4, 16, 24105, True)
+    assert (idle.gpus, idle.cpus, idle.memory_mb, idle.up) == ({"": 4}, 16, 24105, True)
     assert idle.partitions == {"main", "low", "urgent"}
-    assert (drained.gpus, drained.up) == (4, False)
+    assert (drained.gpus, drained.up) == ({"": 4}, False)
 
 
 def test_partitions_are_read_as_slurm_prints_them() -> None:
@@ -33,12 +33,18 @@ def test_node_is_up_unless_jobs_are_kept_from_it(state: str, up: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gres", "count"),
-    [("gpu:4", 4), ("gpu:a100:4", 4), ("gpu:a100:4(S:0-1)", 4), ("gpu:a100:2(S:0,1),gpu:v100:1(S:1),shard:8", 3),
-     ("nvme:1,gpu", 1), ("(null)", 0), ("", 0)],
+    ("gres", "counts"),
+    [("gpu:4", {"": 4}), ("gpu:a100:4", {"a100": 4}), ("gpu:a100:4(S:0-1)", {"a100": 4}),
+     ("gpu:a100:2(S:0,1),gpu:v100:1(S:1),shard:8", {"a100": 2, "v100": 1}), ("gpu:a100", {"a100": 1}),
+     ("nvme:1,gpu", {"": 1}), ("(null)", {}), ("", {})],
 )  # fmt: skip
-def test_gpus_of_every_type_are_counted(gres: str, count: int) -> None:
-    assert as_told.gpus(gres) == count
+def test_gpus_of_every_type_are_counted(gres: str, counts: dict[str, int]) -> None:
+    assert as_told.gpus(gres) == counts
+
+
+def test_gpus_are_counted_of_one_type_or_of_all() -> None:
+    (machine,) = as_told.read_machines(NODE.replace("gpu:4", "gpu:a100:2,gpu:v100:1"))
+    assert [machine.count(gpu_type) for gpu_type in ("a100", "v100", "h100", None)] == [2, 1, 0, 3]
 
 
 @pytest.mark.parametrize(

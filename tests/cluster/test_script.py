@@ -150,6 +150,12 @@ def test_what_is_not_asked_for_is_left_to_the_cluster() -> None:
     assert not {"partition", "account", "qos", "gpus_per_node"} & asked.keys()
 
 
+@pytest.mark.parametrize(("gpu_type", "line"), [(None, "--gpus-per-node=4"), ("a100", "--gpus-per-node=a100:4")])
+def test_gpus_are_asked_for_by_number_or_by_type_and_number(gpu_type: str | None, line: str, tmp_path: Path) -> None:
+    pretrain = {"ranks_per_machine": 4, "gpus_per_machine": 4, "gpu_type": gpu_type}
+    assert f"#SBATCH {line}\n" in text(Profile.of("mine", {"stages": {"pretrain": pretrain}}), tmp_path)
+
+
 # ---------------------------------------------------------------------------------- what reaches sbatch
 
 

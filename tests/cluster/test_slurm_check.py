@@ -91,6 +91,15 @@ def test_what_is_too_large_is_told_by_us_and_by_slurm(cluster: Any, checked: Cal
     assert found["sbatch probe"][0][0] == "ok"
 
 
+def test_type_of_gpu_is_asked_of_slurm_which_knows_the_types_there_are(
+    clusters: Callable[..., Any], checked: Callable[..., Any]
+) -> None:
+    typed = clusters("--nodes=1", "--gpu-type=a100")
+    for gpu_type, verdict in (("a100", "ok"), ("h100", "will not work")):
+        _, found = checked(typed, DEV.replace("gpus_per_machine: 4", f"gpus_per_machine: 4, gpu_type: {gpu_type}"))
+        assert [found[f"{what} pretrain"][0][0] for what in ("stage", "sbatch")] == [verdict] * 2, found
+
+
 def test_what_only_slurm_knows_is_told_in_its_words(cluster: Any, checked: Callable[..., Any]) -> None:
     code, found = checked(cluster, f"{DEV}sbatch: [constraint=a100]\n")
     assert (code, found["stage probe"][0][0]) == (1, "ok")
