@@ -327,7 +327,7 @@ def test_option_that_cannot_be_is_one_line_and_nothing_is_written(
 
 def test_file_that_is_none_of_results_is_not_overwritten(store: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("my notes\n")
-    with pytest.raises(StoreError, match=r"mine\.txt, line 1: no result"):
+    with pytest.raises(StoreError, match=r"mine\.txt, line 1 is not a result, or is damaged"):
         run("submit", [*TINY, f"--store={store}", f"--archive={tmp_path / 'mine.txt'}"])
     assert (tmp_path / "mine.txt").read_text() == "my notes\n"
 
