@@ -14,7 +14,8 @@ from dae_ssl.files import StoreError
 BAD_INPUT = 2
 INTERRUPTED = 130
 NOT_EVERYWHERE = {"hydra": "hydra-core", "omegaconf": "omegaconf", "submitit": "submitit", "mlflow": "mlflow",
-                  "rich": "rich", "filelock": "filelock"}  # fmt: skip
+                  "rich": "rich", "filelock": "filelock", "torchvision": "torchvision", "PIL": "pillow",
+                  "matplotlib": "matplotlib", "skimage": "scikit-image"}  # fmt: skip
 """The modules that only some commands need, and the packages that provide them."""
 OUTSIDE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR,
            errno.ELOOP, errno.EIO, errno.ESTALE}  # fmt: skip
@@ -49,8 +50,7 @@ def ended(error: BaseException) -> int:
         case FileNotFoundError() if not _is_somewhere():
             return fail("the current folder no longer exists: change to another one")
         case ModuleNotFoundError() if package := NOT_EVERYWHERE.get(str(error.name).partition(".")[0]):
-            advice = f"pip install {package}; `dae-ssl submit` computes experiments on this machine without it"
-            return fail(f"this command needs {package}, which is not installed: {advice}")
+            return fail(f"this command needs {package}, which is not installed: pip install {package}")
     raise error
 
 

@@ -61,9 +61,7 @@ class Resources:
             require(gpus > 0, "gpus_per_machine", gpus, f"at least 1 with gpu_type: {self.gpu_type}")
         for option in self.sbatch:
             asks_again = gpus > 0 and re.match(r"gpus|gres=gpu", option) is not None
-            require(
-                not asks_again, "sbatch", option, "gpus_per_machine and gpu_type for it, without an option of sbatch"
-            )
+            require(not asks_again, "sbatch", option, "gpus_per_machine and gpu_type instead")
             is_option = re.fullmatch(r"[a-z][a-z-]*(=.+)?", option) is not None
             require(is_option, "sbatch", option, "an option such as constraint=a100")
 

@@ -130,7 +130,7 @@ def run(blocks: Iterable[Block], folder: Path) -> None:
 
 def program(block: Block, folder: Path) -> list[str]:
     """Write a block down beside the folder, its lines numbered as on the page, and return what runs it."""
-    written = folder.parent / f"{folder.name}-line{block.line}"
+    written = folder.parent / f"{folder.name}-line{block.line}{'.py' if block.kind == 'python' else ''}"
     if block.kind == "python":
         written.write_text("\n" * (block.line - 1) + block.text)
         return ["python", str(written)]
