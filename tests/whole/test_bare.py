@@ -21,7 +21,18 @@ from tests.commanded import ask
 
 ROOT = Path(__file__).parents[2]
 THERE = ("torch", "numpy", "h5py", "scikit-learn", "scipy", "matplotlib", "pillow", "tqdm")
-ABSENT = {"hydra", "hydra_plugins", "omegaconf", "antlr4", "submitit", "mlflow", "yaml", "torchvision", "kornia"}
+ABSENT = {
+    "hydra",
+    "hydra_plugins",
+    "omegaconf",
+    "antlr4",
+    "submitit",
+    "mlflow",
+    "yaml",
+    "torchvision",
+    "skimage",
+    "kornia",
+}
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TOUR = [
     "tour", "data.pretrain_images=128", "data.evaluate_images=300", "data.validation_images=100",
