@@ -105,7 +105,7 @@ def check(words: Sequence[str], *, several: bool) -> None:
     try:
         parsed = OverridesParser.create().parse_overrides(list(words))
     except OverrideParseException as error:
-        raise ConfigError(f"{error.override!r} is not understood: write NAME=VALUE, as in method.alpha=1") from error
+        raise ConfigError(f"{error.override!r} cannot be parsed: write NAME=VALUE, such as method.alpha=1") from error
     for override in parsed:
         if override.is_sweep_override() and not several:
             told = "--multirun computes a cell for each, and [1,2] is a list"
