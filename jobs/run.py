@@ -109,7 +109,7 @@ def check(words: Sequence[str], *, several: bool) -> None:
     for override in parsed:
         if override.is_sweep_override() and not several:
             told = "--multirun computes a cell for each, and [1,2] is a list"
-            raise ConfigError(f"{override.input_line} is more than one value: {told}")
+            raise ConfigError(f"{override.input_line} has more than one value: {told}")
         for name in _swept(override) if override.key_or_group in scales.GROUPS else ():
             scales.chosen(override.key_or_group, name)
     own = [override for override in parsed if not _is_for_hydra(override.key_or_group)]

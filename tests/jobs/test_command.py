@@ -116,7 +116,7 @@ def test_help_is_answered_without_heavy_libraries(verb: str) -> None:
             f"--store={__file__!r}: choose another path, since {__file__} is not",
         ),
         (["clean", "--yes", "--store", f"{__file__}/below"], f"--store='{__file__}/below': choose another path"),
-        (["run", "method=dae", "seed=1,2"], "seed=1,2 is more than one value: --multirun computes a cell for each"),
+        (["run", "method=dae", "seed=1,2"], "seed=1,2 has more than one value: --multirun computes a cell for each"),
         (["run", "-m", "method=dae", "--cfg", "job"], "--cfg, --info and --multirun exclude one another"),
         (["compute", "method=dae", "--save-seconds", "nan"], "--save-seconds='nan': choose a number above 0"),
     ],

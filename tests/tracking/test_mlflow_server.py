@@ -249,7 +249,7 @@ def test_without_a_password_the_warning_says_what_to_set(running: Server) -> Non
 @pytest.mark.parametrize(
     ("password", "verdict", "said"),
     [(None, WRONG, "requires a name and password"), ("not-it", WRONG, "does not accept"),
-     ("right", OK, "lets you in")],
+     ("right", OK, "accepts your credentials")],
 )  # fmt: skip
 def test_check_tries_the_name_and_password(
     password: str | None, verdict: str, said: str, running: Server, monkeypatch: pytest.MonkeyPatch
@@ -273,7 +273,7 @@ def test_sync_to_the_profiles_server_that_is_away_is_one_line_however_many_cells
         store.node("pretrain", config.key(begun, "pretrain")).create()
     command = [*DAE_SSL, "sync", f"--store={store.root}", f"--profile={profile}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
-    assert (done.returncode, done.stdout) == (1, "to http://127.0.0.1:9\n")
+    assert (done.returncode, done.stdout) == (1, "copying to http://127.0.0.1:9\n")
     again = r"`MLFLOW_TRACKING_URI=http://127.0.0.1:9 dae-ssl sync` copies them later\)\n"
     assert re.fullmatch(rf"error: MLflow at http://127.0.0.1:9 cannot be reached: .*{again}", done.stderr)
 

@@ -280,7 +280,7 @@ def test_sif_tells_its_labels_and_what_it_runs(apptainer: Apptainer, sif: Path) 
     assert COMMIT in everything
     (apptainer.scratch / "jobs").mkdir()
     (apptainer.scratch / "jobs" / "__init__.py").write_text("raise SystemExit('not the code of the image')")
-    assert "Copy to MLflow" in apptainer("run", sif).stdout, "code of the folder one stands in runs instead"
+    assert "Copy the cells" in apptainer("run", sif).stdout, "code of the folder one stands in runs instead"
     assert CANARY not in everything
 
 
