@@ -48,9 +48,9 @@ def claims(base: Cell, source: str = "Figure 10") -> Iterator[Claim]:
     epochs = base.optimisation.epochs
     for epoch in base.optimisation.kept_epochs():
         if epochs / 6 <= epoch <= epochs / 3:
-            yield beats(key(DAE, epoch), key(SIMCLR, epoch), f"DAE-L2 leads at {epoch} epoch{'s' * (epoch != 1)}", source)
+            yield beats(key(DAE, epoch), key(SIMCLR, epoch), f"DAE-L2 leads at epoch {epoch}", source)
     (_, simclr), (_, dae) = METHODS[SIMCLR], METHODS[DAE]
-    yield beats(key(SIMCLR, epochs), key(DAE, epochs), f"SimCLR leads at {epochs} epoch{'s' * (epochs != 1)}", source,
+    yield beats(key(SIMCLR, epochs), key(DAE, epochs), f"SimCLR leads at epoch {epochs}", source,
                 published=difference(simclr, dae, digits=1))  # fmt: skip
 
 
