@@ -93,7 +93,7 @@ def assert_same_views(interpreted):
 # ---------------------------------------------------------------------------------- what is rendered
 
 
-@pytest.mark.parametrize("crop", range(4, 33))
+@pytest.mark.parametrize("crop", [4, 5, 7, 13, 16, 21, 24, 28, 31, 32])
 def test_crop_resize_and_flip_are_the_cpus(assert_same_views, images, crop):
     settings, some = config.Views(crop=crop, flip=0.5, jitter=0.0), images[::6]
     assert_same_views(some, draw(settings, n=len(some), seed=crop), settings)
