@@ -168,7 +168,8 @@ def print_arrays(planned: Plan) -> None:
 
 
 def _words(resources: Resources) -> str:
-    parts = [f"{resources.machines} machines" if resources.machines > 1 else "", f"{resources.gpus_per_machine} GPUs",
+    gpus = f"{resources.gpus_per_machine} GPUs" + (f" of type {resources.gpu_type}" if resources.gpu_type else "")
+    parts = [f"{resources.machines} machines" if resources.machines > 1 else "", gpus,
              f"{resources.cpus_per_machine} CPUs", f"{resources.memory_gb:g} GB", f"{resources.minutes} min",
              f"{resources.packing} cells a task" if resources.packing > 1 else f"{resources.ranks} ranks"]  # fmt: skip
     return ", ".join(part for part in parts if part)

@@ -56,11 +56,11 @@ class Resources:
             gpus in (0, processes), "gpus_per_machine", gpus, f"0, or {processes}, one for each rank or packed cell"
         )
         if self.gpu_type is not None:
-            named = re.fullmatch(r"\w[\w.-]*", self.gpu_type) is not None
+            named = re.fullmatch(r"[\w.-]+", self.gpu_type, re.ASCII) is not None
             require(named, "gpu_type", self.gpu_type, "a name such as a100")
             require(gpus > 0, "gpus_per_machine", gpus, f"at least 1 with gpu_type: {self.gpu_type}")
         for option in self.sbatch:
-            asks_again = gpus > 0 and re.match(r"gpus|gres=gpu", option) is not None
+            asks_again = gpus > 0 and re.match(r"gpus|(gres|tres-per-[a-z]+)=.*gpu", option) is not None
             require(not asks_again, "sbatch", option, "gpus_per_machine and gpu_type instead")
             is_option = re.fullmatch(r"[a-z][a-z-]*(=.+)?", option) is not None
             require(is_option, "sbatch", option, "an option such as constraint=a100")

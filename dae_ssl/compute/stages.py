@@ -148,7 +148,7 @@ class _Watch:
     def event(self, kind: str, text: str) -> None:
         if self.logged is not None:
             self.logged.event(kind, text=text)
-            self.context.tell(text)
+            self.context.tell(f"{kind} {text}" if kind == "resumed" else text)
 
     def facts(self, facts: Mapping[str, Any]) -> None:
         if self.logged is not None:

@@ -13,6 +13,9 @@ from dae_ssl.store import LEFT_BEHIND, Folder, Store, encoder_epoch
 from dae_ssl.training.frozen import FrozenEncoder
 from dae_ssl.training.weights import read_encoder
 
+EXPORTED = "encoder.safetensors"
+"""The file of weights in a folder that an encoder was exported to."""
+
 
 def load_encoder(store: Store | Path | str, cell: Cell | str | None = None, /, **settings: Any) -> FrozenEncoder:
     """Return a trained encoder, images (n, 3, 32, 32) of uint8 or floats in [0, 1] -> representations (n, 8192).
@@ -20,7 +23,7 @@ def load_encoder(store: Store | Path | str, cell: Cell | str | None = None, /, *
         load_encoder("store", method="dae", embedding="l2", alpha=1)     # settings, as `dae_ssl.cell` takes them
         load_encoder("store", cell)                                      # a cell that `dae_ssl.cell` has made
         load_encoder("store", "3f0c1d")                                  # the key of a cell or of a pretraining
-        load_encoder("KEY.safetensors")                                  # a file that was saved or exported
+        load_encoder("KEY.safetensors")                                  # a file that was saved, or an exported folder
 
     A key may be cut short as long as it stays the only one. The encoder of a cell is the one that its features are
     made with, after the epoch `features.epoch` or after the last one; that of a pretraining is the last. The encoder is
@@ -53,19 +56,27 @@ def encoder_file(cell: Cell, store: Store, digests: Digests | None = None) -> Pa
         raise StoreError(f"{store.root} has no encoder of this cell: `{command}` computes it{_others(cell, store)}")
     found = next((name for name in names if name in record["products"]), None)
     if found is None:
-        _refuse_absent(node, record, names[0])
-        raise StoreError(f"{node.product(names[0])} is not there, though pretraining is done: "
+        _refuse_absent(node, record, *names)
+        raise StoreError(f"{node.product(names[0])} is missing, although pretraining is done: "
                          f"delete {node.path} and run again")  # fmt: skip
     node.verify(digests)
     return node.product(found)
 
 
 def _file(path: Store | Path | str) -> Path:
-    """Return the path of a file. Raises ConfigError for a store, in which a cell has to be named."""
-    if isinstance(path, Store) or Path(path).is_dir():
-        root = Store.of(path).root
-        raise ConfigError(f'{root} is a store: name a cell as well, by its key or by settings, as method="dae"')
-    return Path(path)
+    """Return the path of a file, or of the one in an exported folder.
+
+    Raises ConfigError for a store, in which a cell has to be named, and for what does not exist.
+    """
+    root = Store.of(path).root
+    if isinstance(path, Store) or root.is_dir():
+        if (root / EXPORTED).is_file():
+            return root / EXPORTED
+        raise ConfigError(f"{root} is a folder: of a store name a cell as well, by its key or by settings, "
+                          f'as method="dae"')  # fmt: skip
+    if not root.exists():
+        raise ConfigError(f"{root} does not exist: name a file of weights, or a store and a cell")
+    return root
 
 
 def _file_by_key(beginning: str, store: Store) -> Path:
@@ -108,9 +119,11 @@ def _others(cell: Cell, store: Store) -> str:
             other = cells.described(folder)
         except ConfigError:  # as a cell of a method that only its author's script knows
             continue
-        if other.method.name == cell.method.name and cells.nodes(other, store)["pretrain"].record() is not None:
-            found[folder.key] = config.title(other)
+        if other.method.name == cell.method.name:
+            record = cells.nodes(other, store)["pretrain"].record() or {"products": {}}
+            if not record["products"].keys().isdisjoint(done.reads(other, "features")):
+                found[folder.key] = config.title(other)
     if not found:
         return ""
     key, title = next(iter(found.items()))
-    return f"; it has {len(found)} of other settings, as {key} ({title})"
+    return f"; the store has {len(found)} of the same method with other settings, such as {key} ({title})"

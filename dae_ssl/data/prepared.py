@@ -54,6 +54,8 @@ def require_fits(store: Store, cell: Cell) -> None:
     choices = f"fewer than the {used} training images of {evaluation} that are used, less those the probe needs"
     needed = (cell.probe.labels_per_class or 1) * classes
     require(used - held_out >= needed, "data.validation_images", held_out, choices)
+    tested, clusters = splits(store, evaluation)["test"]["images"], cell.kmeans.clusters
+    require(clusters <= tested, "kmeans.clusters", clusters, f"at most {tested}, the test images of {evaluation}")
 
 
 def require_all_fit(store: Store, cells: Iterable[Cell]) -> None:
@@ -65,7 +67,8 @@ def require_all_fit(store: Store, cells: Iterable[Cell]) -> None:
 def _decisive(cell: Cell) -> Hashable:
     """Return all of a cell that `require_fits` looks at."""
     kind = cell.method.trains, cell.method.has_encoder
-    return cell.data, cell.views.crop, cell.optimisation.batch_size, cell.probe.labels_per_class, kind
+    return (cell.data, cell.views.crop, cell.optimisation.batch_size, cell.probe.labels_per_class,
+            cell.kmeans.clusters, kind)  # fmt: skip
 
 
 def _used(store: Store, name: str, setting: str, wanted: int | None) -> int:

@@ -50,7 +50,7 @@ def claims(base: Cell, source: str = "Figure 10") -> Iterator[Claim]:
         if epochs / 6 <= epoch <= epochs / 3:
             yield beats(key(DAE, epoch), key(SIMCLR, epoch), f"DAE-L2 leads at epoch {epoch}", source)
     (_, simclr), (_, dae) = METHODS[SIMCLR], METHODS[DAE]
-    yield beats(key(SIMCLR, epochs), key(DAE, epochs), f"SimCLR leads at epoch {epochs}", source,
+    yield beats(key(SIMCLR, epochs), key(DAE, epochs), f"SimCLR leads at the end, after epoch {epochs}", source,
                 published=difference(simclr, dae, digits=1))  # fmt: skip
 
 

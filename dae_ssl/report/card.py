@@ -26,7 +26,8 @@ encoder = Sequential(
     Conv2d(64, 512, 3, padding=1), MaxPool2d(2), Flatten(),
 )
 encoder.load_state_dict(load_file("encoder.safetensors"))
-h = encoder.eval()(images.float() / 255)  # images: uint8 (n, 3, 32, 32); h: (n, 8192)
+encoder.eval().requires_grad_(False)
+h = encoder(images.float() / 255)  # images: uint8 (n, 3, 32, 32); h: (n, 8192)
 """
 """The lines that load an encoder with PyTorch and safetensors alone."""
 
@@ -105,9 +106,10 @@ def _use(cell: Cell) -> str:
     return (
         f"It turns {SIDE}x{SIDE} colour images into representations for research on self-supervised learning: to be "
         f"probed, clustered, and compared with other methods on the same network.\n\n"
-        f"It saw {source}, and knows nothing of others; images of another size have to be resized first, and 0 to 255 "
-        f"divided by 255, nothing else. The network is tiny (five convolutions, {weights:,} weights) and no match for "
-        f"larger ones, and a linear probe does not reach what fine-tuning would. Intervals are over test images; how "
-        f"much another seed changes is not measured by one cell. Nothing was done about biases of the images.\n\n"
-        f"The licence of these weights is for those to state who publish them, as `license:` above."
+        f"It was trained on {source}. Images of another size have to be resized first; values from 0 to 255 are "
+        f"divided by 255, and not normalised in another way. The network is tiny (five convolutions, {weights:,} "
+        f"weights) and no match for larger ones, and a linear probe does not reach what fine-tuning would. Intervals "
+        f"are over test images; how much another seed changes is not measured by one cell. Nothing was done about "
+        f"biases of the images.\n\n"
+        f"Whoever publishes these weights has to state their licence: add a line `license:` to the front matter."
     )

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from dae_ssl.training.networks import REPRESENTATION_SIZE
 from dae_ssl.training.weights import packed, read_encoder
 
 FORMAT = "dae_ssl export 1"
-WEIGHTS, SETTINGS, CARD = FILES = ("encoder.safetensors", "settings.json", "README.md")
+WEIGHTS, SETTINGS, CARD = FILES = (trained.EXPORTED, "settings.json", "README.md")
 ORIGIN = ("commit", "image", "versions", "device", "ranks", "precision", "finished", "seconds", "inputs", "products")
 """What of a node's record is handed on. Host and job are left out, since they say nothing to a stranger."""
 
@@ -29,7 +30,7 @@ def write(cell: Cell, store: Store, folder: Path) -> None:
     What was not measured is named as missing. Raises StoreError, before anything is written, for a cell whose encoder
     the store does not have and for a folder that is something else, and ConfigError for a method without an encoder.
     """
-    folder = folder.absolute()
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100  (without "..", whose folders would be made on the way)
     require_own(folder)
     path = trained.encoder_file(cell, store)
     # An encoder from when weights were PyTorch files is brought into today's form.
@@ -86,7 +87,7 @@ def _appear(folder: Path, contents: Mapping[str, bytes]) -> None:
     """Write the files of a folder and have them appear at once, in the place of what the folder was before."""
     with explained(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = beside(folder)
+        temporary, former = beside(folder), None
         try:
             temporary.mkdir()
             for name, content in contents.items():
@@ -96,6 +97,8 @@ def _appear(folder: Path, contents: Mapping[str, bytes]) -> None:
             sync_folder(folder.parent)
         except BaseException:
             with contextlib.suppress(StoreError, OSError):
+                if former is not None and not folder.exists():
+                    former.rename(folder)
                 delete(temporary)
             raise
         if former is not None:

@@ -19,6 +19,10 @@ _SIGNS = {
     "≤": r"$\leq$", "≥": r"$\geq$", "≠": r"$\neq$", "≈": r"$\approx$", "→": r"$\rightarrow$", "∞": r"$\infty$",
     "√": r"$\surd$", "°": r"$^{\circ}$", "µ": r"$\mu$",
 }  # fmt: skip
+_INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\ufeff"))
+"""Characters that set nothing: the soft hyphen, and spaces and joiners without width."""
+_APART = "\u2060"
+"""Between two hyphens, which would be set as one dash."""
 _GREEK = "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΥΦΨΩ"
 """Letters whose command is their name; the others look Latin."""
 _LETTERS = "ßæœøåÆŒØÅ"
@@ -30,7 +34,8 @@ _PARTS = re.compile(f"(?P<up>[{''.join(_RAISED)}]+)|(?P<down>[{''.join(_LOWERED)
 
 def escaped(text: str) -> str:
     """Return a text as LaTeX that sets the same characters; one that pdfLaTeX has no glyph for is named, `[U+6F22]`."""
-    return "".join(map(_escaped, _PARTS.finditer(" ".join(unicodedata.normalize("NFC", text).split(" ")))))
+    normal = unicodedata.normalize("NFC", text).translate(_INVISIBLE)
+    return "".join(map(_escaped, _PARTS.finditer(re.sub("-(?=-)", f"-{_APART}", normal))))
 
 
 def _escaped(part: re.Match[str]) -> str:
@@ -39,6 +44,8 @@ def _escaped(part: re.Match[str]) -> str:
     if part["down"]:
         return f"$_{{{''.join(_LOWERED[sign] for sign in part['down'])}}}$"
     sign = part["one"]
+    if sign == _APART:
+        return "{}"
     if sign in _SIGNS:
         return _SIGNS[sign]
     if sign in _GREEK:

@@ -40,10 +40,16 @@ class FrozenEncoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Images) -> Tensor:
-        """Return the representations of images. Raises ValueError for another shape, dtype or range."""
+        """Return the representations of images, whatever context of autocast this is called in.
+
+        Raises ValueError for images of another shape, dtype or range, and for weights that are not float32 any more.
+        """
         _require_images(images)
-        h = torch.empty(len(images), REPRESENTATION_SIZE, device=self.device)
-        with arithmetic(self.device, "fp32"):
+        weights = next(self.parameters()).dtype
+        if weights != torch.float32:
+            raise ValueError(f"the encoder's weights are {weights}: it computes in float32, after encoder.float()")
+        h = torch.empty(len(images), REPRESENTATION_SIZE, device=self.device, dtype=torch.float32)
+        with arithmetic(self.device, "fp32"), torch.autocast(self.device.type, enabled=False):
             for start in range(0, len(images), BATCH):
                 floats = self._floats(images[start : start + BATCH])
                 h[start : start + BATCH] = self.network(floats.contiguous(memory_format=torch.channels_last))

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dae_ssl.config import Method, require, settings
+from dae_ssl.config import ConfigError, Method, require, settings
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +43,9 @@ class Pairwise:
     def __call__(self, z1: Tensor, z2: Tensor, world: World) -> Tensor:
         """Return this rank's part of the loss of the global batch, a scalar."""
         values = self.per_image(z1, z2)
+        if values.shape != z1.shape[:1]:
+            name, shape = self.per_image.__name__, tuple(values.shape)
+            raise ConfigError(f"the embedding loss {name} returned {shape} for {len(z1)} pairs: return ({len(z1)},)")
         return values.mean() if self.reduction == "mean" else values.sum() * world.size
 
 

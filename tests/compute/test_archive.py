@@ -516,7 +516,7 @@ def test_file_in_an_entry_may_have_as_much_as_it_says_and_comes_out_whole() -> N
         (["{good}", "--stoer={other}"], "unknown flag --stoer: did you mean --store?"),
         (["{good}", "optimisation.epochs=1"], "optimisation.epochs=1 is not a file: name one"),
         (["{good}", "{there}/nothing.jsonl", "--store={other}"], "nothing.jsonl is not a file: name one that `dae-ssl"),
-        (["{good}", "{there}/bytes.jsonl", "--store={other}"], "is no file of results"),
+        (["{good}", "{there}/bytes.jsonl", "--store={other}"], "is not a file of results"),
         (["{good}", "{there}/empty.jsonl", "--store={other}"], "empty.jsonl has no results: name a file"),
         (["{there}/cell.jsonl", "--store={other}"], "cell 0000000000000000 is not the key of its settings"),
     ],
@@ -557,7 +557,7 @@ def test_command_saves_and_loads(measured: tuple[Store, Cell], tmp_path: Path, c
     assert "4 nodes of 1 cells, 4 of them new" in capsys.readouterr().out
     run("results", ["load", str(path), f"--store={tmp_path / 'other'}"])
     assert "4 of 4 nodes" in capsys.readouterr().out
-    with pytest.raises(config.ConfigError, match="name an experiment and a file"):
+    with pytest.raises(config.ConfigError, match="needs an experiment and a file"):
         run("results", ["save", *asked, f"--store={measured[0].root}"])
     with pytest.raises(config.ConfigError, match="unknown word 'push' after dae-ssl results: choose"):
         run("results", ["push"])

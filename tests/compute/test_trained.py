@@ -86,7 +86,7 @@ def test_cell_of_an_earlier_epoch_has_that_encoder_and_a_floor_the_random_one(co
         ([], {"embedding": "l2"}, "unknown setting embedding: "),
         ([], {"method": {"name": "dae", "alpha": 1}, "alpha": 2}, "alpha=2: choose one value: method has alpha=1"),
         ([], {"method": "pixels"}, "method='pixels': choose a method with an encoder"),
-        ([], {}, r".* is a store: name a cell as well, by its key or by settings, as method=\"dae\""),
+        ([], {}, r".* is a folder: of a store name a cell as well, by its key or by settings, as method=\"dae\""),
         (["3f"], {"seed": 1}, "a cell and seed are both given"),
     ],
 )  # fmt: skip
@@ -107,7 +107,10 @@ def test_cell_that_is_not_computed_is_one_line_with_the_command_that_computes_it
         dae_ssl.load_encoder(store, **SETTINGS | {"seed": 7})
     said = str(refused.value)
     assert said.startswith(f"{store.root} has no encoder of this cell: `dae-ssl run method=dae ")
-    assert f" seed=7 --store {store.root}` computes it; it has 2 of other settings, as " in said
+    assert (
+        f" seed=7 --store {store.root}` computes it; the store has 2 of the same method with other settings, such as "
+        in said
+    )
     assert key in said or config.cell_key(early(cell)) in said
     with pytest.raises(
         StoreError, match=r"has no encoder of this cell: `dae-ssl run method=ae --store \S+` computes it$"
@@ -148,5 +151,5 @@ def test_damaged_or_absent_encoder_is_not_loaded(computed: tuple[Store, Cell], t
         with pytest.raises(StoreError, match=f"the encoder of pretraining {node.key} did not come along"):
             dae_ssl.load_encoder(store, named)
     write_json(node.product(RECORD), record)
-    with pytest.raises(StoreError, match="is not there, though pretraining is done: delete"):
+    with pytest.raises(StoreError, match="is missing, although pretraining is done: delete"):
         trained.encoder_file(cell, store)

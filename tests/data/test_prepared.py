@@ -52,6 +52,7 @@ def test_missing_set_is_refused_naming_the_command_and_the_prepared_sets(tmp_pat
         ({"data": {"validation_images": 58}}, "data.validation_images=58: choose fewer than the 60"),
         ({"data": {"evaluate_images": 30, "validation_images": 28}}, "choose fewer than the 30 training images"),
         ({"probe": {"labels_per_class": 19}}, "data.validation_images=6: choose fewer"),
+        ({"kmeans": {"clusters": 1000}}, "kmeans.clusters=1000: choose at most "),
         ({"views": {"crop": 33}}, "views.crop=33: choose at most the images' side, 32"),
     ],
 )

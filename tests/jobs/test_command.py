@@ -304,20 +304,10 @@ def test_experiments_that_a_shell_is_offered_are_all_there_are() -> None:
 # ---------------------------------------------------------------------------------- what texts tell to type
 
 
-def commands(text: str) -> list[str]:
-    """Return the commands of this project in the blocks of code of a text, without their comments."""
-    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
-    lines = [re.sub(r" {2,}#.*| # .*", "", line) for line in blocks.splitlines()]
-    return [line for line in lines if re.search(r"dae-ssl |-m jobs ", line)]
-
-
 def documented() -> list[str]:
-    found = [line for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-             for line in commands(path.read_text())]  # fmt: skip
-    for verb in VERBS:
-        docstring = importlib.import_module(f"jobs.{verb}").__doc__ or ""
-        found += re.findall(r"^  (dae-ssl .*?)(?: {3,}.*)?$", docstring, re.MULTILINE)
-    return found
+    """Return the commands in the help of every verb; those of pages are looked at with the pages."""
+    docstrings = [importlib.import_module(f"jobs.{verb}").__doc__ or "" for verb in VERBS]
+    return [line for text in docstrings for line in re.findall(r"^  (dae-ssl .*?)(?: {3,}.*)?$", text, re.MULTILINE)]
 
 
 @pytest.mark.parametrize("line", dict.fromkeys(documented()))

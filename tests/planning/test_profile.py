@@ -41,10 +41,11 @@ def test_setting_under_its_former_name_is_one_line_that_gives_the_present_one(fo
     [
         ({"stages": {"pretrain": {"gpu_type": "a100"}}}, "gpus_per_machine=0: choose at least 1 with"),
         ({"stages": {"probe": {"gpu_type": "a100:1", "gpus_per_machine": 1}}}, "gpu_type='a100:1': choose a name"),
-        (
-            {"stages": {"probe": {"gpus_per_machine": 1, "sbatch": ["gres=gpu:a100:1"]}}},
-            "sbatch='gres=gpu:a100:1': choose gpus_per_machine and gpu_type",
+        *(
+            ({"stages": {"probe": {"gpus_per_machine": 1, "sbatch": [option]}}}, f"sbatch={option!r}: choose gpus_per")
+            for option in ("gres=gpu:a100:1", "gres=shard:1,gpu:2", "tres-per-task=gres/gpu:1", "gpus=a100:1")
         ),
+        ({"stages": {"probe": {"gpus_per_machine": 1, "gpu_type": "é"}}}, "gpu_type='é': choose a name"),
         ({"launcher": "pbs"}, "launcher='pbs': choose slurm or local"),
         ({"device": "gpu"}, "device='gpu': choose auto, cpu, cuda"),
         ({"partitions": "main"}, "unknown setting partitions: did you mean partition?"),

@@ -167,6 +167,37 @@ def test_folder_appears_whole_or_not_at_all(store: Store, tmp_path: Path, monkey
 # ---------------------------------------------------------------------------------- the command
 
 
+def test_export_that_cannot_be_replaced_stays(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "e"
+    export.write(CELL, store, folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    rename = Path.rename
+
+    def renamed(path: Path, target: Path) -> Path:
+        if target == folder and path.name != former[0]:
+            raise KeyboardInterrupt
+        if path == folder:
+            former[0] = Path(target).name
+        return rename(path, target)
+
+    former = [""]
+    monkeypatch.setattr(Path, "rename", renamed)
+    with pytest.raises(KeyboardInterrupt):
+        export.write(CELL, store, folder)
+    assert former[0], "the earlier export was never moved aside"
+    assert [path.name for path in tmp_path.iterdir()] == ["e"]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_folder_is_named_as_a_person_names_it(store: Store, tmp_path: Path) -> None:
+    export.write(CELL, store, tmp_path / "none" / ".." / "e")
+    assert [path.name for path in tmp_path.iterdir()] == ["e"]
+    images = np.zeros((2, 3, 32, 32), np.uint8)
+    assert torch.equal(
+        *(dae_ssl.load_encoder(path)(images) for path in (tmp_path / "e", tmp_path / "e" / export.WEIGHTS))
+    )
+
+
 def test_command_takes_a_key_or_settings_and_prints_what_loads_it(store: Store, tmp_path: Path, capsys: Any) -> None:
     for number, words in enumerate(([config.cell_key(CELL)[:8]], WORDS)):
         folder = tmp_path / f"e{number}"
@@ -182,7 +213,7 @@ def test_command_takes_a_key_or_settings_and_prints_what_loads_it(store: Store, 
     [
         (["method=dae"], ConfigError, "a cell and a folder are needed: write dae-ssl export CELL FOLDER"),
         (["3f0c"], ConfigError, "a cell and a folder are needed"),
-        (["ffff", "e"], StoreError, "cell 'ffff': 0 cells of"),
+        (["ffff", "e"], StoreError, "no cell in .* has a key that begins with 'ffff'"),
         (["method=pixels", "e"], ConfigError, "method='pixels': choose a method with an encoder"),
         (["method=ae", "seed=5", "e"], StoreError, r".* has no encoder of this cell: `dae-ssl run method=ae seed=5 "),
     ],

@@ -342,7 +342,10 @@ def test_server_without_the_script_is_refused_on_a_folder_in_use_before_it_chang
 
 @pytest.mark.parametrize(
     ("arguments", "python", "said"),
-    [([], sys.executable, "name the folder"), (["kept"], "nowhere/python", "there is no nowhere/python: run make in")],
+    [
+        ([], sys.executable, "the folder of the server is missing"),
+        (["kept"], "nowhere/python", "nowhere/python does not exist: run make in"),
+    ],
 )
 def test_server_that_cannot_be_started_says_why_and_leaves_nothing(
     arguments: list[str], python: str, said: str, tmp_path: Path

@@ -54,6 +54,35 @@ def test_the_same_images_in_any_form_give_the_same_bits(form: str, encoder: Froz
     assert torch.equal(h, oracle)
 
 
+@pytest.mark.parametrize("around", ["autocast", "another default dtype"])
+def test_what_is_set_around_it_changes_no_bit(around: str, encoder: FrozenEncoder, oracle: Tensor) -> None:
+    if around == "autocast":
+        with torch.autocast("cpu", torch.bfloat16):
+            h = encoder(IMAGES)
+    else:
+        try:
+            torch.set_default_dtype(torch.float64)
+            h = encoder(IMAGES)
+        finally:
+            torch.set_default_dtype(torch.float32)
+    assert h.dtype == torch.float32
+    assert torch.equal(h, oracle)
+
+
+def test_it_computes_in_the_arithmetic_of_features(encoder: FrozenEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[tuple[torch.device, str]]()
+    arithmetic = frozen.arithmetic
+    monkeypatch.setattr(frozen, "arithmetic", lambda *given: asked.append(given) or arithmetic(*given))
+    encoder(IMAGES)
+    assert asked == [(torch.device("cpu"), "fp32")]
+
+
+def test_weights_of_another_dtype_are_refused_in_one_line() -> None:
+    half = FrozenEncoder(networks.encoder()).half()
+    with pytest.raises(ValueError, match=r"^the encoder's weights are torch.float16: it computes in float32, after"):
+        half(IMAGES)
+
+
 def test_every_grey_level_is_the_same_number_whoever_divides_it() -> None:
     levels = torch.arange(256, dtype=torch.uint8)
     assert torch.equal(networks.unit_interval(levels), torch.from_numpy(levels.numpy() / 255).to(torch.float32))

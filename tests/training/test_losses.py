@@ -9,6 +9,7 @@ from torch import Tensor
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
+from dae_ssl.config import ConfigError
 from dae_ssl.distributed import World
 from dae_ssl.training import losses
 from dae_ssl.training.losses import CONTRAST, EMBEDDING, RECONSTRUCTION, Pairwise
@@ -240,6 +241,21 @@ def test_loss_of_ones_own_is_registered_and_known_by_its_module(monkeypatch: pyt
     assert losses.origins(method) == {__name__: "mine", losses.__name__: "l2"}
     with pytest.raises(config.ConfigError, match="reduction='max': choose mean or sum"):
         losses.embedding("max")
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_embedding_loss_that_returns_another_shape_is_one_line(reduction: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "EMBEDDING", dict(losses.EMBEDDING))
+
+    @losses.embedding(reduction)
+    def unreduced(z1: Tensor, z2: Tensor) -> Tensor:
+        return (z1 - z2).abs()
+
+    z = torch.zeros(5, 4)
+    with pytest.raises(
+        ConfigError, match=r"^the embedding loss unreduced returned \(5, 4\) for 5 pairs: return \(5,\)$"
+    ):
+        losses.EMBEDDING["unreduced"](z, z, World(0, 1, torch.device("cpu")))
 
 
 def test_name_of_another_modules_loss_is_refused() -> None:

@@ -82,7 +82,7 @@ def test_a_version_agrees_with_its_pin_up_to_the_parts_it_has(has: str | None, p
 
 def test_lock_without_torch_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty.lock").write_text("numpy==2.4.6\n")
-    for path, said in ((tmp_path / "empty.lock", "pins no torch"), (tmp_path / "none", "No such file")):
+    for path, said in ((tmp_path / "empty.lock", "does not pin torch"), (tmp_path / "none", "No such file")):
         refused = job("versions", "--lock", str(path))
         assert refused.returncode == 2
         assert said in refused.stderr

@@ -34,6 +34,8 @@ def closing(findings: Findings, floors: Sequence[Findings]) -> Iterator[str]:
         yield f"by the {probe}, this cell is"
         yield from (f"  {compared(findings, floor, name)}" for floor in floors)
     yield ""
+    if floors:
+        yield "p is not corrected for the number of tests."
     yield "k-means varies from processor to processor, so nothing is concluded from it."
 
 
