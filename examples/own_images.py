@@ -52,7 +52,8 @@ def main(store: str = "store", folder: str | None = None) -> None:
         probe={"epochs": 30}, kmeans={"clusters": 3, "restarts": 1},
     )  # fmt: skip
     beside = floors(cell)
-    dae_ssl.run([cell, *beside.values()], store)
+    if dae_ssl.run([cell, *beside.values()], store).left:
+        raise SystemExit("not everything was computed: see the lines above, and run this again")
     encoder = dae_ssl.load_encoder(store, cell)  # h = encoder(images), for whatever comes next
     print(f"an encoder of {sum(weight.numel() for weight in encoder.parameters()):,} weights; right on test images:")
     shares = {"dae": cell} | beside

@@ -70,7 +70,8 @@ def main(store: str = "store") -> None:
     """Compute a cell of the method, and print what its encoder is worth."""
     prepare(dae_ssl.Store.of(store), "digits", "digits")
     cell = dae_ssl.cell(method="rotations", smoothing=0.1, **SMALL)
-    dae_ssl.run(cell, store)
+    if dae_ssl.run(cell, store).left:
+        raise SystemExit("not everything was computed: see the lines above, and run this again")
     scores = dae_ssl.scores(cell, store)
     print(f"rotations: {100 * scores['logistic_test_accuracy']:.1f} % of the test digits, by logistic regression")
 
