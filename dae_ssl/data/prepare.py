@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from dae_ssl import config
 from dae_ssl.data.photographs import photographs
-from dae_ssl.data.prepared import SPLITS, DataError
+from dae_ssl.data.prepared import EMBEDDED, SPLITS, DataError
 from dae_ssl.data.sources import OFFICIAL, Content, Int64, Uint8, digits, downloaded, from_path
 from dae_ssl.files import StoreError, appearing
 from dae_ssl.lock import held
@@ -62,7 +62,8 @@ def prepare(
         record = _kept(folder, facts["splits"])
         tell(f"{folder.path}: {'already prepared, with' if record else 'prepared'} {_counts(facts)}")
         record = record or _write(folder, content, facts)
-    tell(f"{name}: {verdict(name, facts)}")
+    if source not in EMBEDDED:  # others may be the published set, or not
+        tell(f"{name}: {verdict(name, facts)}")
     return record
 
 

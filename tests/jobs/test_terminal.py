@@ -77,16 +77,17 @@ def test_bar_of_a_stage_names_it_and_goes_with_the_next(
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "100")
-    with Terminal(2, silent=False) as shown:
-        for number, stage in enumerate(["pretrain", "probe"], 1):
+    with Terminal(3, silent=False) as shown:
+        for stage in ("pretrain", "probe"):
             shown.begin(stage, "this cell", done=False)
             for step in range(1, 6):
-                shown.progress(stage, step, 20 * number)
+                shown.progress(stage, step, 20)
                 time.sleep(0.11)
-    printed = capsys.readouterr().err
-    assert "[1/2] pretrain of this cell:  25%" in printed
-    assert "[2/2] probe of this cell:  12%" in printed
-    assert printed.endswith("\r"), "no bar is left behind"
+        shown.begin("kmeans", "this cell", done=False)
+        printed = capsys.readouterr().err
+    assert "[1/3] pretrain of this cell:  25%" in printed
+    assert "[2/3] probe of this cell:  25%" in printed
+    assert printed.endswith("\r"), "no bar is left beside a stage that has none"
 
 
 def test_silent_rank_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
