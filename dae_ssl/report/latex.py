@@ -11,7 +11,10 @@ LONGEST = 30
 """Characters of a column's longest text from which on its texts are broken into lines."""
 _BROKEN = r"p{0.25\linewidth}"
 
+_APART = "\u2060"
+"""Between two hyphens, which would be set as one dash."""
 _SIGNS = {
+    _APART: "{}",
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", '"': r"{\char`\"}", "`": r"{\char`\`}", "'": r"{\char`\'}",
     "<": "$<$", ">": "$>$", "|": "$|$", "\N{NO-BREAK SPACE}": "~", "–": "--", "—": "---", "…": r"\dots{}",
@@ -21,8 +24,6 @@ _SIGNS = {
 }  # fmt: skip
 _INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\ufeff"))
 """Characters that set nothing: the soft hyphen, and spaces and joiners without width."""
-_APART = "\u2060"
-"""Between two hyphens, which would be set as one dash."""
 _GREEK = "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΥΦΨΩ"
 """Letters whose command is their name; the others look Latin."""
 _LETTERS = "ßæœøåÆŒØÅ"
@@ -44,8 +45,6 @@ def _escaped(part: re.Match[str]) -> str:
     if part["down"]:
         return f"$_{{{''.join(_LOWERED[sign] for sign in part['down'])}}}$"
     sign = part["one"]
-    if sign == _APART:
-        return "{}"
     if sign in _SIGNS:
         return _SIGNS[sign]
     if sign in _GREEK:
