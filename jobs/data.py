@@ -14,7 +14,7 @@ A name keeps its content: preparing the same images again changes nothing, other
 import argparse
 from typing import cast
 
-from dae_ssl.config import ConfigError, require
+from dae_ssl.config import ConfigError, closest, require
 from dae_ssl.data.prepared import EMBEDDED
 from jobs import asked, grammar
 
@@ -37,13 +37,15 @@ def run(given: argparse.Namespace) -> int:
     from dae_ssl.store import Store
 
     require(bool(given.words), "NAME", "", NAMES)
-    require(given.size is None or given.path is not None, "--size", given.size, "it together with --from FOLDER")
-    if EMBEDDED.keys() >= set(given.words) and (given.download or given.path is not None):
+    if EMBEDDED.keys() >= set(given.words) and (given.download or given.path is not None or given.size is not None):
         name = given.words[0]
-        raise ConfigError(f"{name} comes with {EMBEDDED[name]}: leave out --download and --from")
+        raise ConfigError(f"{name} comes with {EMBEDDED[name]}: leave out --download, --from and --size")
+    if given.size is not None and given.path is None:
+        raise ConfigError(f"--size={given.size} is for the images of a folder: add --from FOLDER")
     for name in given.words:
         if name not in EMBEDDED and not given.download and given.path is None:
-            raise ConfigError(f"{name}: say where the images come from, --from PATH or --download")
+            meant = closest(name, ("cifar10", "cifar100", *EMBEDDED))
+            raise ConfigError(f"{name}: {meant}say where the images come from, --from PATH or --download")
     for name in given.words:
         source = cast(Source, name if name in EMBEDDED else given.path or "download")
         prepare(Store(given.store), name, source, size=given.size)

@@ -218,5 +218,7 @@ def _summary(shown: dict[str, Cell], store: Store, page: Path, uri: str | None, 
         if uri is not None:
             opened = server.prepare(uri, experiment)
             if uri.startswith("sqlite:"):
-                print(f"MLflow: {Path(sys.executable).with_name('mlflow')} ui --backend-store-uri {uri}")
-            print(f"MLflow: {opened}")
+                print(f"MLflow: run {Path(sys.executable).with_name('mlflow')} ui --backend-store-uri {uri}")
+                print(f"MLflow: then open {opened}")
+            else:
+                print(f"MLflow: {opened}")

@@ -30,7 +30,7 @@ class Lines:
     """Prints a line for each message and warning, and no progress."""
 
     def called(self, node: Node) -> str:
-        return config.title(node.cell)
+        return f"{node.cell.method.name}, seed {node.cell.seed}, cell {config.cell_key(node.cell)}"
 
     def tell(self, line: str) -> None:
         print(line, flush=True)

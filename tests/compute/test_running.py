@@ -372,4 +372,5 @@ def test_person_who_watches_is_shown_lines(capsys: pytest.CaptureFixture[str]) -
     lines.progress(0, "steps", 1, 2)
     lines.still(0)
     assert capsys.readouterr() == ("well\n", "badly\n")
-    assert lines.called(nodes(1)[0]) == "ae seed=0"
+    node = nodes(1)[0]
+    assert lines.called(node) == f"ae, seed 0, cell {config.cell_key(node.cell)}"
