@@ -19,11 +19,12 @@ from dae_ssl.data.prepared import EMBEDDED
 from jobs import asked, grammar
 
 NAMES = "cifar10, cifar100, photographs, digits, or a name of your own"
+DOWNLOADED = ("cifar10", "cifar100")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the names of data sets, and where their images come from."""
-    asked.add_words(parser, "NAME...", NAMES, lambda: ("cifar10", "cifar100", *EMBEDDED))
+    asked.add_words(parser, "NAME...", NAMES, lambda: (*DOWNLOADED, *EMBEDDED))
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--download", action="store_true", help="fetch the official archive (cifar10, cifar100)")
     source.add_argument("--from", dest="path", type=grammar.path, metavar="PATH", help="an archive, or a folder")
@@ -44,7 +45,7 @@ def run(given: argparse.Namespace) -> int:
         raise ConfigError(f"--size={given.size} is for the images of a folder: add --from FOLDER")
     for name in given.words:
         if name not in EMBEDDED and not given.download and given.path is None:
-            meant = closest(name, ("cifar10", "cifar100", *EMBEDDED))
+            meant = "" if name in DOWNLOADED else closest(name, (*DOWNLOADED, *EMBEDDED))
             raise ConfigError(f"{name}: {meant}say where the images come from, --from PATH or --download")
     for name in given.words:
         source = cast(Source, name if name in EMBEDDED else given.path or "download")
