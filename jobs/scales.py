@@ -24,7 +24,7 @@ MINIATURE: Settings = {
 # learning rate than the study's.
 DEMO: Settings = {
     "data": {"pretrain": "photographs", "evaluate": "photographs", "validation_images": 360},
-    "optimisation": {"epochs": 12, "batch_size": 64, "learning_rate": 0.001, "checkpoints": [1, 3, 6]},
+    "optimisation": {"epochs": 9, "batch_size": 64, "learning_rate": 0.001, "checkpoints": [1, 3, 6]},
     "probe": {"epochs": 60},
     "kmeans": {"clusters": 12, "restarts": 3},
 }
