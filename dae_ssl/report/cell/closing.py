@@ -34,8 +34,8 @@ def closing(findings: Findings, floors: Sequence[Findings]) -> Iterator[str]:
         yield f"by the {probe}, this cell is"
         yield from (f"  {compared(findings, floor, name)}" for floor in floors)
     yield ""
-    yield "k-means: accuracy of clusters matched to classes, without their labels. It varies from processor to processor,"
-    yield "so nothing is concluded from it."
+    yield "k-means: accuracy of clusters that were matched to classes. It varies from processor to processor, so"
+    yield "nothing is concluded from it."
 
 
 def compared(findings: Findings, floor: Findings, name: str) -> str:
