@@ -25,7 +25,7 @@ def closing(findings: Findings, floors: Sequence[Findings]) -> Iterator[str]:
     columns = [[each.name for each in shown]]
     columns += [[_accuracy(each, name) for each in shown] for name in PROBES]
     columns += [[percent(each.scores[CLUSTERS]) for each in shown]]
-    heads = ["", *PROBES.values(), "k-means (one clustering)"]
+    heads = ["", *PROBES.values(), "k-means"]
     widths = [max(map(len, (head, *column))) for head, column in zip(heads, columns, strict=True)]
     for line in zip(*([head, *column] for head, column in zip(heads, columns, strict=True)), strict=True):
         yield "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
@@ -34,7 +34,8 @@ def closing(findings: Findings, floors: Sequence[Findings]) -> Iterator[str]:
         yield f"by the {probe}, this cell is"
         yield from (f"  {compared(findings, floor, name)}" for floor in floors)
     yield ""
-    yield "k-means varies from processor to processor, so nothing is concluded from it."
+    yield "k-means: accuracy of clusters that were matched to classes. It varies from processor to processor, so"
+    yield "nothing is concluded from it."
 
 
 def compared(findings: Findings, floor: Findings, name: str) -> str:
