@@ -150,7 +150,7 @@ def test_experiment_is_computed_reported_saved_and_loaded_on_a_bare_machine(bare
     assert "everything is computed" in printed["submit"]
     assert "19 nodes: 19 done" in printed["status"]
     assert "5 of 5 cells are measured" in printed["report"]
-    assert "19 of the 19 of tour" in printed["save"]
+    assert "19 of the 19 nodes of tour" in printed["save"]
     again = bare.job("report", *TOUR, f"--store={computed.other}")
     assert "5 of 5 cells are measured" in again
     page = Path(again.splitlines()[-1])
