@@ -84,11 +84,18 @@ def current_records(cell: Cell, store: Store) -> dict[str, dict[str, Any]]:
     return done.counted(cell, committed_records(cell, store))
 
 
+def require_cell(value: object) -> None:
+    """Raise ConfigError for anything but a cell, such as its key or its settings."""
+    if not isinstance(value, Cell):
+        raise ConfigError(f"{value!r} is not a cell: make one with dae_ssl.cell")
+
+
 def scores(cell: Cell, store: Store | Path | str) -> dict[str, float]:
     """Return the final scores of the committed stages; accuracies are shares between 0 and 1.
 
     The store may be named by its path. A stage that is not committed adds nothing, so a new cell has no scores.
     """
+    require_cell(cell)
     merged: dict[str, float] = {}
     for record in committed_records(cell, Store.of(store)).values():
         merged |= {name: float(value) for name, value in record.get(SCORES, {}).items()}

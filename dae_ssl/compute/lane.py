@@ -67,8 +67,11 @@ def main(
 
     given = parser().parse_args(arguments)
     sys.path += given.paths
-    for module in given.imports:
-        import_script(module) if Path(module).is_absolute() else importlib.import_module(module)
+    try:
+        for module in given.imports:
+            import_script(module) if Path(module).is_absolute() else importlib.import_module(module)
+    except ConfigError as error:  # the same however often this process is started, so that no node is tried again
+        return refuse(error) if given.rank_of is None else _bad_input(error)
     conditions = replace(Conditions.of(given.conditions), device=given.device)
     copied = copying(Store(conditions.store))
     die_with_parent()
@@ -104,6 +107,14 @@ def keep_to(share: float) -> None:
             torch.cuda.set_per_process_memory_fraction(share)
 
 
+def refuse(error: ConfigError) -> int:
+    """Answer for every node that the standard input names that it cannot be computed, and why; return 0."""
+    with _answers() as answers:
+        for _line in sys.stdin:
+            _say(answers, "ended", _bad_input(error))
+    return 0
+
+
 def serve(conditions: Conditions, ranks: Callable[[str], Sequence[str]], copying: Copying) -> int:
     """Compute the nodes that the standard input names until it ends; return 0.
 
@@ -125,9 +136,13 @@ def _computed(
     try:
         task = Task(0, (_node(json.loads(line)),))
     except ConfigError as error:  # for example a method that only the process that asked for it knows
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        return BAD_INPUT
+        return _bad_input(error)
     return processes.run(task, conditions, ranks(line), output, memo)
+
+
+def _bad_input(error: ConfigError) -> int:
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    return BAD_INPUT
 
 
 def _node(named: Mapping[str, Any]) -> Node:

@@ -17,7 +17,7 @@ from typing import Any
 from dae_ssl import config
 from dae_ssl.compute import lane as inside
 from dae_ssl.compute import lanes, nodes, shares
-from dae_ssl.compute.cells import describe
+from dae_ssl.compute.cells import describe, require_cell
 from dae_ssl.compute.interrupt import Budget, stop_requests
 from dae_ssl.compute.lanes import Lane
 from dae_ssl.compute.log import Log
@@ -98,6 +98,8 @@ def run(
     """
     inside.require_outside()
     asked, store = [cells] if isinstance(cells, Cell) else list(cells), Store.of(store)
+    for cell in asked:
+        require_cell(cell)
     show, budget = show or Lines(), budget or Budget()
     missing, before = nodes.missing(asked, store, stages), frozenset[NodeId]()
     lacking = [cell for cell in asked if not missing.ids.isdisjoint(config.keys(cell).items())]

@@ -73,7 +73,7 @@ def _require_images(images: object) -> None:
     """Raise ValueError for anything but a tensor or array (n, 3, 32, 32) of uint8 or floats."""
     wanted = f"give a tensor or NumPy array (n, 3, {SIDE}, {SIDE}) of uint8, or of floats in [0, 1]"
     if not isinstance(images, Tensor | np.ndarray):
-        raise ValueError(f"images are a {type(images).__name__}: {wanted}")
+        raise ValueError(f"images are of type {type(images).__name__}: {wanted}")
     shape = tuple(images.shape)
     if shape[1:] != (3, SIDE, SIDE):
         hint = "; channels come first, as after images.transpose(0, 3, 1, 2)" if shape[1:] == (SIDE, SIDE, 3) else ""

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from dae_ssl.config import Cell, Optimisation
+from dae_ssl.config import Cell, ConfigError, Optimisation
 from dae_ssl.distributed import Gradients, World
 from dae_ssl.replay import Work, capturable, repeated
 from dae_ssl.training.checkpoint import Training
@@ -207,6 +207,10 @@ class Step:
         self.gradients.clear()
         assert self.compute is not None, "begin an epoch first"
         terms = self.compute(self.images, self.now, self.weights)
+        for name, value in terms.items():
+            if value.ndim > 0:  # of a loss or method from outside this package
+                what = f"{self.cell.method.name} computed the term {name!r} of shape {tuple(value.shape)}"
+                raise ConfigError(f"{what}: return a scalar")
         self.gradients.of(terms["loss"])
         sums = self.training.sums
         for name, value in terms.items():

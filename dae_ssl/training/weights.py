@@ -7,6 +7,7 @@ the machines that PyTorch runs on. The format is huggingface/safetensors'; its l
 
 import json
 import math
+import pickle
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -101,6 +102,8 @@ def _filled(network: Network, path: Path, what: str) -> Network:
         state = deserialise(content) if path.suffix == ".pt" else unpacked(content)
         _require_alike(state, network.state_dict())
         network.load_state_dict(state)
+    except pickle.UnpicklingError as error:  # whose own words advise to unpickle whatever it is
+        raise WeightsError(f"{path} holds no {what}, or is damaged: it holds more than tensors") from error
     except Exception as error:  # for a damaged PyTorch file any
         reason = _line(" ".join(str(error).split()), LONGEST_REASON)
         raise WeightsError(f"{path} holds no {what}, or is damaged: {reason}") from error

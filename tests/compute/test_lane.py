@@ -42,9 +42,9 @@ def given(stage: str, seed: int) -> bytes:
     return json.dumps({"stage": stage, "settings": config.settings(cell(seed))}).encode() + b"\n"
 
 
-def started(store: Path, **variables: str) -> "subprocess.Popen[bytes]":
+def started(store: Path, *options: str, **variables: str) -> "subprocess.Popen[bytes]":
     conditions = json.dumps(Conditions(store=store, resources=Resources()).plain())
-    command, pipe = [sys.executable, "-c", LANE, conditions, "--device=cpu"], subprocess.PIPE
+    command, pipe = [sys.executable, "-c", LANE, conditions, "--device=cpu", *options], subprocess.PIPE
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | variables
     return subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe)
 
@@ -85,6 +85,18 @@ def test_settings_that_no_method_knows_are_bad_input_and_the_lane_goes_on(tmp_pa
     ended = [json.loads(line) for line in printed.splitlines() if b"ended" in line]
     assert ended == [["ended", BAD_INPUT], ["ended", DONE]]
     assert "error: method.name='mine': choose" in complained.decode() or "error: method='mine'" in complained.decode()
+
+
+def test_script_that_computes_while_it_is_imported_is_one_line_for_each_node_and_no_crash(tmp_path: Path) -> None:
+    script = tmp_path / "unguarded.py"
+    script.write_text("import dae_ssl\ndae_ssl.run([dae_ssl.cell(method='ae')], 'nowhere')\n")
+    process = started(tmp_path, f"--import={script}")
+    printed, complained = process.communicate(given("probe", 0) + given("probe", 1), timeout=60)
+    assert [json.loads(line) for line in printed.splitlines()] == [["ended", BAD_INPUT]] * 2
+    lines = complained.decode().splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith(f"error: {script} computes cells while it is imported") for line in lines)
+    assert process.returncode == 0
 
 
 def test_lane_that_is_asked_to_stop_begins_nothing_more(busy: Any) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from dae_ssl import config
+from dae_ssl.compute import cells, lanes, log, running, shares
 from dae_ssl.compute import lane as inside
-from dae_ssl.compute import lanes, log, running, shares
 from dae_ssl.compute.interrupt import Budget
 from dae_ssl.compute.nodes import Node, needed
 from dae_ssl.compute.running import Outcome, Round
@@ -322,6 +322,11 @@ def refused(library: Library, told: str, cells: Sequence[Cell], **more: Any) -> 
 def test_what_cannot_be_is_one_line_and_nothing_is_written(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = config.cell({}, method={"name": "ae"}, data={"evaluate": "cifar10"})
     refused(library, "data set 'cifar100' is not prepared in", [elsewhere])
+    for other in ("4d815d23", {"method": "ae"}):
+        with pytest.raises(ConfigError, match=r"is not a cell: make one with dae_ssl\.cell$"):
+            running.run([other], library.store)
+        with pytest.raises(ConfigError, match=r"is not a cell: make one with dae_ssl\.cell$"):
+            cells.scores(other, library.store)
     refused(library, "--parallel=0: choose", library.cells(0), parallel=0)
     monkeypatch.setattr(shares, "available_gb", lambda: 2.0)
     refused(

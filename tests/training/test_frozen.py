@@ -118,7 +118,7 @@ BAD: list[tuple[Any, str]] = [
     (torch.zeros(2, 3, 64, 64), r"images are \(2, 3, 64, 64\)"),
     (IMAGES.long(), "images are torch.int64: "),
     (IMAGES.numpy().astype(bool), "images are bool: "),
-    ([1, 2], "images are a list: "),
+    ([1, 2], "images are of type list: "),
     (IMAGES.float(), "images hold values from 0 to 255: give uint8 as it is, or floats in"),
     (IMAGES.float() / 127.5 - 1, "images hold values from -1 to 1: "),
     (torch.full((1, 3, 32, 32), torch.nan), "images hold values from nan to nan: "),

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import dae_ssl.training.methods  # noqa: F401  (registers every method)
 from dae_ssl import config
-from dae_ssl.config import Cell, Method
+from dae_ssl.config import Cell, ConfigError, Method
 from dae_ssl.distributed import World, arithmetic, world
 from dae_ssl.training import step as steps_of
 from dae_ssl.training.checkpoint import States, serialise
@@ -161,6 +161,18 @@ def test_a_compiled_run_goes_on_from_the_end_of_an_epoch_and_from_amid_one(stop_
         train(L2, tmp_path / "parts", Watch(stop_after=stop_after), "eager")
     assert train(L2, tmp_path / "parts", watch, "eager") == whole
     assert ([kind for kind, _ in watch.events], watch.how["compiled"]) == (["resumed"], True)
+
+
+@pytest.mark.parametrize("term", ["loss", "reconstruction"])
+def test_a_term_that_is_no_scalar_is_one_line_before_any_parameter_changes(
+    term: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = DenoisingAutoencoder.forward
+    monkeypatch.setattr(
+        DenoisingAutoencoder, "forward", lambda *given: {**forward(*given), term: forward(*given)[term].expand(3)}
+    )
+    with pytest.raises(ConfigError, match=rf"^dae computed the term '{term}' of shape \(3,\): return a scalar$"):
+        train(L2, tmp_path, Watch(), "none")
 
 
 def test_a_step_that_breaks_the_graph_is_told_and_runs_uncompiled(

@@ -255,6 +255,20 @@ def test_file_that_is_no_encoder_is_one_line_that_names_it(tmp_path: Path) -> No
         read_encoder(tmp_path / "absent.safetensors")
 
 
+class Hostile:
+    def __reduce__(self) -> Any:
+        return print, ("run while it is read",)
+
+
+def test_file_that_would_run_something_is_refused_without_the_advice_to_run_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(Hostile(), tmp_path / "hostile.pt")
+    with pytest.raises(StoreError, match="or is damaged: it holds more than tensors"):
+        read_encoder(tmp_path / "hostile.pt")
+    assert capsys.readouterr().out == ""
+
+
 def spoilt(name: str, change: Any) -> dict[str, Tensor]:
     state = dict(an_encoder().state_dict())
     return state | {name: change(state[name].clone())}
