@@ -17,6 +17,7 @@ import pytest
 from dae_ssl import files
 from dae_ssl.files import Digests, Overwriting, StoreError, Written, appearing, overwriting, write_bytes, write_json
 from dae_ssl.store import Folder, Store
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,7 +40,7 @@ with appearing(path) as temporary:
 def written(path: Path, size: int, moment: str) -> "subprocess.CompletedProcess[str]":
     """Write a file in a process that dies at a moment, or never."""
     command = [sys.executable, "-c", DIE_WRITING, str(path), str(size), moment]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE, check=False)
 
 
 def mounted(folder: Path, options: str, kind: str = "tmpfs") -> None:

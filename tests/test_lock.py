@@ -17,6 +17,7 @@ import pytest
 
 from dae_ssl import lock
 from dae_ssl.files import StoreError, write_json
+from tests.patience import PATIENCE, until
 
 ROOT = Path(__file__).parents[1]
 
@@ -134,7 +135,7 @@ def test_second_process_waits_and_says_for_whom(tmp_path: Path, start: Start) ->
     assert f"process {first.pid} on {socket.gethostname()}" in told[0]
     assert f"waiting for {path.parent}" in told[0]
     first.communicate("")
-    thread.join(20)
+    thread.join(PATIENCE)
     assert entered.is_set()
 
 
@@ -175,10 +176,7 @@ def test_zombie_does_not_hold_a_lock(tmp_path: Path, start: Start, monkeypatch: 
     first = start(HOLD, path)
     inside(first)
     first.send_signal(signal.SIGKILL)  # and not waited for, so that its number stays in the process table
-    deadline = time.monotonic() + 20
-    while Path(f"/proc/{first.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z":
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: Path(f"/proc/{first.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z")
     with lock.held(path, wait=False):
         assert f"process {os.getpid()} " in str(lock.holder(path))
 
@@ -216,7 +214,7 @@ def test_beating_holder_elsewhere_is_waited_for_and_a_still_one_recovered(tmp_pa
         os.utime(path)
         assert not entered.wait(0.1)
     stopped = time.monotonic()
-    thread.join(20)
+    thread.join(PATIENCE)
     assert entered.is_set()
     assert time.monotonic() - stopped > 0.7
     assert [line.split(" ", 1)[0] for line in told] == ["waiting", "recovering"]
@@ -239,7 +237,7 @@ def test_clock_that_is_moved_back_while_the_other_host_beats_does_not_kill_it(tm
     for beat in range(20):  # for twice as long as a still one is given
         os.utime(path, (1e9 - 3600 * beat, 1e9 - 3600 * beat))
         assert not entered.wait(0.1)
-    thread.join(20)
+    thread.join(PATIENCE)
     assert [line.split(" ", 1)[0] for line in told] == ["waiting", "recovering"]
 
 
@@ -390,7 +388,7 @@ def test_process_late_to_recover_a_stale_lock_never_moves_the_new_one(
         assert not absent
         assert not entered.is_set()
         monkeypatch.setattr(lock, "_read", read)
-    thread.join(20)
+    thread.join(PATIENCE)
     assert entered.is_set()
 
 
@@ -400,7 +398,7 @@ def test_of_many_processes_that_recover_a_stale_lock_one_at_a_time_is_inside(tmp
     (tmp_path / "counter").write_text("0")
     racing = [start(RACE, tmp_path, rounds) for _ in range(processes)]
     for process in racing:
-        _, errors = process.communicate(timeout=300)
+        _, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, errors
     assert (tmp_path / "counter").read_text() == str(processes * rounds)
 

@@ -16,6 +16,7 @@ from dae_ssl import files
 from dae_ssl.files import Digests, StoreError, Written, beside, write_bytes, write_json
 from dae_ssl.store import LAUNCH, RECORD, Folder, Store
 from tests.dying import dying
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,7 +26,7 @@ DIE_COMMITTING = dying("from dae_ssl.store import Folder", 'bool(Folder(Path(sys
 
 def run(code: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE, check=False)
 
 
 def filled(path: Path) -> Folder:

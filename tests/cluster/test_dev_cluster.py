@@ -4,11 +4,12 @@ import os
 import re
 import shutil
 import subprocess
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+
+from tests.patience import PATIENCE, until
 
 SCRIPT = Path(__file__).parents[2] / "slurm" / "dev_cluster"
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
@@ -41,7 +42,7 @@ class Cluster:
             env=clean(),
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=PATIENCE,
             check=False,
         )
 
@@ -53,7 +54,7 @@ class Cluster:
             env=clean(),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=True,
             cwd=cwd,
         ).stdout.strip()
@@ -81,12 +82,13 @@ def started(cluster: Cluster, *options: str) -> Cluster:
     return cluster
 
 
-def until(seconds: float, what: str, path: Path, pattern: str) -> str:
+def written(path: Path, pattern: str, otherwise: Callable[[], object] = lambda: "") -> str:
     """The text of a file, once it holds the pattern."""
-    deadline = time.monotonic() + seconds
-    while not (path.exists() and re.search(pattern, path.read_text())):
-        assert time.monotonic() < deadline, f"{what}: {path.read_text() if path.exists() else 'nothing written'}"
-        time.sleep(0.1)
+
+    def shown() -> str:
+        return path.read_text() if path.exists() else "nothing is written"
+
+    until(lambda: path.exists() and re.search(pattern, path.read_text()), lambda: f"{pattern}: {shown()} {otherwise()}")
     return path.read_text()
 
 
@@ -110,7 +112,7 @@ def test_down_leaves_no_process_and_purge_no_folder(cluster: Cluster, tmp_path: 
     started(cluster)
     orphan = "trap '' TERM; (trap '' TERM; setsid sleep 300 &) ; echo started; sleep 300"
     cluster.slurm("sbatch", "--output=stubborn", "--wrap", orphan, cwd=tmp_path)
-    until(10, "the job starts", tmp_path / "stubborn", "started")
+    written(tmp_path / "stubborn", "started")
     running = processes_of(cluster.root)
     assert {"munged", "slurmctld", "slurmd", "slurmstepd", "sleep"} <= set(running)
     down = cluster("down", "--purge")
@@ -125,7 +127,7 @@ def test_jobs_see_four_gpus_and_two_nodes_know_each_other(cluster: Cluster, tmp_
     asks = ["sbatch", "--wait", "--output=seen", "--nodes=2", "--ntasks-per-node=1", "--gpus-per-node=4"]
     show = 'echo "$SLURMD_NODENAME $CUDA_VISIBLE_DEVICES"'
     cluster.slurm(*asks, "--wrap", f"srun sh -c '{show}'", cwd=tmp_path)
-    seen = until(5, "both tasks write", tmp_path / "seen", "(?s)node1.*node2|node2.*node1")
+    seen = written(tmp_path / "seen", "(?s)node1.*node2|node2.*node1")
     assert sorted(seen.splitlines()) == ["node1 0,1,2,3", "node2 0,1,2,3"]
 
 
@@ -163,18 +165,19 @@ def test_a_job_moves_to_the_other_node_when_its_node_loses_power(cluster: Cluste
     started(cluster)
     wrap = 'echo "runs on $SLURMD_NODENAME"; sleep 300'
     job = cluster.slurm("sbatch", "--parsable", "--output=moved", "--open-mode=append", "--wrap", wrap, cwd=tmp_path)
-    until(10, "the job starts", tmp_path / "moved", "runs on")
+    written(tmp_path / "moved", "runs on")
     node, other = ("node1", "node2") if "node1" in (tmp_path / "moved").read_text() else ("node2", "node1")
     failed = cluster("fail", node)
     assert failed.returncode == 0, failed.stderr
     assert "slurmstepd" not in processes_of(cluster.root)
     # SLURM would notice in half a minute; telling it is what the command's own words advise.
     cluster.slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=failed", cwd=tmp_path)
-    until(60, "the job is requeued", tmp_path / "moved", f"runs on {other}")
+    written(tmp_path / "moved", f"runs on {other}", lambda: cluster.job(job, tmp_path))
     assert cluster.job(job, tmp_path)["Restarts"] == "1"
     restored = cluster("restore", node)
     assert restored.returncode == 0, restored.stderr
-    assert cluster.slurm("sinfo", "-h", "-p", "main", "-n", node, "-o", "%T", cwd=tmp_path) == "idle"
+    state = ["sinfo", "-h", "-p", "main", "-n", node, "-o", "%T"]
+    until(lambda: cluster.slurm(*state, cwd=tmp_path) == "idle", lambda: cluster.slurm(*state, cwd=tmp_path))
 
 
 @needs_slurm
@@ -185,10 +188,10 @@ def test_an_urgent_job_preempts_a_low_one_which_hears_usr2_and_runs_again(cluste
     body = "trap 'echo warned; scontrol requeue $SLURM_JOB_ID' USR2; echo starts; sleep 300 & wait; wait"
     warn = ["--signal=B:USR2@90", "--partition=low", "--output=low"]
     low = cluster.slurm(*asks, *warn, "--wrap", body, cwd=tmp_path)
-    until(10, "the low job starts", tmp_path / "low", "starts")
+    written(tmp_path / "low", "starts")
     cluster.slurm(*asks, "--partition=urgent", "--output=urgent", "--wrap", "echo starts", cwd=tmp_path)
-    until(30, "the urgent job starts", tmp_path / "urgent", "starts")
-    until(30, "the low job starts again", tmp_path / "low", "(?s)starts.*warned.*starts")
+    written(tmp_path / "urgent", "starts")
+    written(tmp_path / "low", "(?s)starts.*warned.*starts")
     assert cluster.job(low, tmp_path)["Restarts"] == "1"
 
 
@@ -199,8 +202,10 @@ def test_a_job_that_overruns_its_memory_is_killed_under_cgroup(cluster: Cluster,
     takes = "exec python3 -c 'bytearray(200 << 20); print(1)'"
     submit = ["sbatch", "--parsable", "--output=memory-%j"]
     small, large = (cluster.slurm(*submit, f"--mem={m}", "--wrap", takes, cwd=tmp_path) for m in ("50", "400"))
-    until(10, "the small job is killed", tmp_path / f"memory-{small}", "oom-kill")
-    until(10, "the large one is not", tmp_path / f"memory-{large}", "1")
+    written(tmp_path / f"memory-{small}", "oom-kill")
+    written(tmp_path / f"memory-{large}", "1")
+    # Its last words come before its end: SLURM is still cleaning up, and says COMPLETING.
+    until(lambda: cluster.job(small, tmp_path)["JobState"] != "COMPLETING")
     assert cluster.job(small, tmp_path)["JobState"] == "OUT_OF_MEMORY"
 
 
@@ -214,10 +219,7 @@ def test_accounting_remembers_how_a_job_ended(cluster: Cluster, tmp_path: Path) 
     started(cluster, "--nodes", "1", "--accounting")
     job = cluster.slurm("sbatch", "--parsable", "--wrap", "exit 7", cwd=tmp_path)
     asks = ["sacct", "--noheader", "--parsable2", "--allocations", "--format=State,ExitCode", "--jobs", job]
-    deadline = time.monotonic() + 20
-    while (said := cluster.slurm(*asks, cwd=tmp_path)) != "FAILED|7:0":
-        assert time.monotonic() < deadline, f"sacct says '{said}'"
-        time.sleep(0.2)
+    until(lambda: cluster.slurm(*asks, cwd=tmp_path) == "FAILED|7:0", lambda: cluster.slurm(*asks, cwd=tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ from dae_ssl.store import (
 from dae_ssl.training.weights import WeightsError, read_encoder
 from tests.commanded import ask, run
 from tests.forged import a_cell, commit, forge
+from tests.patience import PATIENCE
 
 
 @pytest.fixture
@@ -245,7 +246,7 @@ def test_commands_that_add_to_one_file_at_the_same_time_lose_nothing(tmp_path: P
         process.stdin.write("go\n")  # type: ignore[union-attr]
         process.stdin.flush()  # type: ignore[union-attr]
     for process in at_work:
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)
         assert process.returncode == 0
     every = [a_cell(seed=seed) for seed in range(4)]
     assert set(Archive.read(path).nodes) == {id for cell in every for id in config.keys(cell).items()}

@@ -29,6 +29,7 @@ from dae_ssl.lock import Locked, held
 from dae_ssl.store import CELL as DESCRIPTION
 from dae_ssl.store import FEATURES, KMEANS, LEFT_BEHIND, NETWORKS, PROBE, RECORD, Folder, Store, products_digest
 from tests.dying import dying
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 RANDOM = config.cell(
@@ -251,13 +252,13 @@ def test_dropping_that_is_killed_anywhere_leaves_a_node_that_is_done_and_the_nex
 ) -> None:
     key, states = config.key(RANDOM, "features"), list[tuple[bool, bool]]()
     store = forged(tmp_path / "whole", RANDOM)
-    done, _ = run(DIE_DROPPING, store.root, key, -1).communicate(timeout=60)
+    done, _ = run(DIE_DROPPING, store.root, key, -1).communicate(timeout=PATIENCE)
     operations, freed = map(int, done.split())
     assert freed == 1000
     for fatal in range(1, operations + 1):
         store = forged(tmp_path / f"killed{fatal}", RANDOM)
         process = run(DIE_DROPPING, store.root, key, fatal)
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)
         assert process.returncode == -signal.SIGKILL
         record = features_of(RANDOM, store).verify()
         assert all_done(RANDOM, store), "at every moment"
@@ -279,7 +280,7 @@ def test_of_two_processes_that_end_at_the_same_time_one_drops_them(tmp_path: Pat
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
         start.touch()
-        said = [process.communicate(timeout=60)[0].strip() for process in processes]
+        said = [process.communicate(timeout=PATIENCE)[0].strip() for process in processes]
         assert sorted(said) in (["0", "1000"], ["1000", "locked"])
         assert all_done(RANDOM, store)
         assert not features_of(RANDOM, store).product(FEATURES).exists()

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from dae_ssl.compute.nodes import Node, Task
 from dae_ssl.compute.processes import DONE, FAILED, TRY_AGAIN, Conditions
 from dae_ssl.compute.resources import Resources
 from tests.forged import a_cell
+from tests.patience import PATIENCE, until
 
 AFTER_TASK = Path(__file__).parents[2] / "slurm" / "after_task.sh"
 
@@ -97,17 +97,14 @@ sys.exit(processes.run(task, conditions, [sys.executable, sys.argv[2]], output))
 CELLS = """
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 open(f'{sys.path[0]}/up{number}', 'w').close()
-time.sleep(60)
+time.sleep(3600)
 """
 
 
 def start(tmp_path: Path) -> "subprocess.Popen[bytes]":
     _, _, (_, program) = packed(tmp_path, 2, CELLS)
     process = subprocess.Popen([sys.executable, "-c", RUN, str(tmp_path), program])
-    deadline = time.monotonic() + 30
-    while len(list(tmp_path.glob("up*"))) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: len(list(tmp_path.glob("up*"))) == 2)
     return process
 
 
@@ -117,7 +114,7 @@ def test_request_to_stop_reaches_every_process_and_is_told_by_the_exit_code(
 ) -> None:
     process = start(tmp_path)
     process.send_signal(number)
-    assert process.wait(30) == code
+    assert process.wait(PATIENCE) == code
 
 
 def test_processes_of_a_task_that_is_killed_die_with_it(tmp_path: Path) -> None:
@@ -126,10 +123,7 @@ def test_processes_of_a_task_that_is_killed_die_with_it(tmp_path: Path) -> None:
     assert len(children) == 2
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 10
-    while any(alive(int(child)) for child in children):
-        assert time.monotonic() < deadline, "a process that its task left behind computes on"
-        time.sleep(0.01)
+    until(lambda: not any(alive(int(child)) for child in children), lambda: "a process of the task computes on")
 
 
 def alive(process: int) -> bool:

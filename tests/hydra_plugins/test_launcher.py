@@ -33,6 +33,7 @@ from dae_ssl.store import OUTCOMES, Store
 from hydra_plugins import dae_ssl_launcher as launcher
 from jobs import profiles
 from tests.commanded import DAE_SSL, cell_of
+from tests.patience import PATIENCE
 
 TINY = [
     "data.pretrain=tiny", "data.validation_images=6", "optimisation.batch_size=8", "optimisation.checkpoints=[1]",
@@ -275,7 +276,7 @@ def test_sweep_on_a_cluster_computes_what_it_can_and_tells_what_failed(
     command = sweep(store, "method=random", "data.evaluate=tiny", "data.validation_images=6,7,8,60", *through("dev"))
     # A variable of the shell would win over the script's own line, and SLURM would refuse the sweep.
     env = os.environ | cluster.environment | {"SBATCH_PARTITION": "nowhere", "SLURM_JOB_ID": "4711"}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert done.returncode == 1, done.stderr
     assert "failed: data.validation_images=60: error: data.validation_images=60: choose fewer than" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: 1 of 4 cells failed; their logs are in ")
@@ -314,16 +315,16 @@ def test_cell_told_to_stop_in_a_container_without_scontrol_ends_with_the_same_by
     try:
         disturbed = described(*DAE, "seed=1")
         log = Store(store).node("pretrain", config.key(disturbed, "pretrain")).log
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + PATIENCE
         while not (log.exists() and '"step": 1,' in log.read_text()):
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.05)
         (pickle,) = store.glob("launches/multirun-*/logs/*_0_submitted.pkl")
         scancel = ["scancel", "--signal=USR2", pickle.name.removesuffix("_submitted.pkl")]
-        subprocess.run(scancel, env=env, check=True, timeout=120)
+        subprocess.run(scancel, env=env, check=True, timeout=PATIENCE)
         expected = undisturbed(disturbed, other)
-        printed, said = process.communicate(timeout=300)
+        printed, said = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
         process.wait()

@@ -21,6 +21,7 @@ from dae_ssl.cluster.status import Seen
 from dae_ssl.compute import nodes
 from jobs import board
 from jobs.board import Labelled, State
+from tests.patience import PATIENCE
 
 DONE = {
     "pretrain": Seen("done"),
@@ -149,7 +150,7 @@ class Terminal:
     def __init__(self, pid: int, master: int) -> None:
         self.pid, self.master, self.written = pid, master, ""
 
-    def read_until(self, done: Callable[[str], bool], seconds: float = 30) -> str:
+    def read_until(self, done: Callable[[str], bool], seconds: float = PATIENCE) -> str:
         """Return all that was written once that is enough, or the process has ended."""
         deadline = time.monotonic() + seconds
         with suppress(OSError):  # which Linux raises when the other side is closed

@@ -18,6 +18,7 @@ from dae_ssl.files import StoreError
 from jobs import endings
 from jobs.__main__ import VERBS, main, parser
 from tests.commanded import DAE_SSL, ask, given, run, started
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 SHARED = {"asked", "board", "endings", "former", "grammar", "here", "profiles", "scales", "settings", "terminal",
@@ -156,7 +157,7 @@ import jobs.explain
 from jobs.__main__ import main
 def slow(given):
     print("up", flush=True)
-    time.sleep(60)
+    time.sleep(3600)
 jobs.explain.run = slow
 sys.exit(main(["explain", "method=ae"]))
 """
@@ -165,7 +166,7 @@ sys.exit(main(["explain", "method=ae"]))
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=PATIENCE)
     assert (process.returncode, said) == (
         130,
         "error: interrupted; everything that was submitted, computed or saved is kept\n",
@@ -175,7 +176,7 @@ sys.exit(main(["explain", "method=ae"]))
 def test_reader_who_has_seen_enough_ends_it_silently() -> None:
     shell = f"{shlex.join(DAE_SSL)} plan study --store /nowhere | head -1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", shell], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True,
-                          text=True, check=False, timeout=60)  # fmt: skip
+                          text=True, check=False, timeout=PATIENCE)  # fmt: skip
     assert done.stdout.splitlines()[-1] == "0"
     assert done.stderr == ""
 
@@ -189,8 +190,9 @@ def test_reader_who_has_seen_enough_ends_it_silently() -> None:
     ],
 )
 def test_nowhere_to_print_is_no_traceback(shell: str, code: int, said: str, tmp_path: Path) -> None:
-    done = subprocess.run(["bash", "-c", f"{shlex.join(DAE_SSL)} {shell}"], cwd=tmp_path, capture_output=True,
-                          env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True, check=False, timeout=60)  # fmt: skip
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["bash", "-c", f"{shlex.join(DAE_SSL)} {shell}"], cwd=tmp_path, capture_output=True, env=env,
+                          text=True, check=False, timeout=PATIENCE)  # fmt: skip
     assert (done.returncode, done.stderr) == (code, said)
 
 
@@ -203,7 +205,7 @@ def test_letters_that_a_terminal_does_not_know_are_written_as_their_numbers() ->
 def test_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
     shell = f"mkdir {tmp_path}/gone && cd {tmp_path}/gone && rmdir {tmp_path}/gone && {shlex.join(DAE_SSL)} status tour"
     done = subprocess.run(["bash", "-c", shell], capture_output=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
-                          text=True, check=False, timeout=60)  # fmt: skip
+                          text=True, check=False, timeout=PATIENCE)  # fmt: skip
     assert done.returncode == 2
     assert done.stderr == "error: the current folder no longer exists: change to another one\n"
 
@@ -272,7 +274,7 @@ def completed(line: str) -> list[str]:
     command = [sys.executable, "-m", "jobs"]
     program = f"exec 8>&1; exec {shlex.join(command)} 2>/dev/null"
     done = subprocess.run(["bash", "-c", program], env=os.environ | variables, capture_output=True, text=True,
-                          check=False, timeout=60)  # fmt: skip
+                          check=False, timeout=PATIENCE)  # fmt: skip
     return done.stdout.split("\013")
 
 

@@ -12,6 +12,7 @@ from dae_ssl.config import ConfigError
 from jobs import former
 from jobs.__main__ import VERBS
 from tests.commanded import given, run
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 MODULES = [
@@ -82,7 +83,9 @@ def test_words_that_shells_divide_are_answered_in_quotes() -> None:
 
 def started(*words: str, **variables: str) -> "subprocess.CompletedProcess[str]":
     env = os.environ | {"PYTHONPATH": str(ROOT)} | variables
-    return subprocess.run([sys.executable, *words], env=env, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        [sys.executable, *words], env=env, capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
 
 
 def test_python_is_answered_before_it_looks_for_the_module() -> None:

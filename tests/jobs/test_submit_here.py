@@ -25,6 +25,7 @@ from dae_ssl.config import ConfigError
 from dae_ssl.files import StoreError
 from jobs import status, submit
 from tests.commanded import DAE_SSL, ask, run
+from tests.patience import PATIENCE, until
 
 TINY = ["tour", "data.pretrain=tiny", "data.evaluate=tiny", "data.validation_images=6", "probe.epochs=3",
         "optimisation.batch_size=8", "optimisation.epochs=2", "optimisation.checkpoints=[1]", "kmeans.clusters=3",
@@ -123,10 +124,7 @@ def start(store: Path, *further: str) -> "subprocess.Popen[str]":
     """Start the command with cells that do not end, and wait until one is trained."""
     command = [*DAE_SSL, "submit", *TINY, f"--store={store}", "optimisation.epochs=100000", *further]
     process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True)
-    deadline, trains = time.monotonic() + 120, begins_training(store)
-    while not trains():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    until(begins_training(store))
     return process
 
 
@@ -138,7 +136,7 @@ def lanes_of(process: "subprocess.Popen[str]") -> list[int]:
 def test_what_stops_it_from_outside_is_told_by_its_exit_code_also_with_minutes(store: Path) -> None:
     process = start(store, "--minutes=10")
     process.send_signal(signal.SIGTERM)
-    printed, _ = process.communicate(timeout=120)
+    printed, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + signal.SIGTERM
     assert "as asked" not in printed
     assert list(store.glob("pretrain/*/state/*"))
@@ -149,18 +147,16 @@ def test_lane_that_is_killed_goes_on_and_lanes_of_a_run_that_is_killed_do_not(st
     process = start(store, "--parallel=2")
     (first, second) = lanes_of(process)
     os.kill(first, signal.SIGKILL)
-    deadline = time.monotonic() + 120
-    while sum(path.read_text().count('"started"') for path in store.glob("pretrain/*/log.jsonl")) < 3:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    until(lambda: sum(path.read_text().count('"started"') for path in store.glob("pretrain/*/log.jsonl")) == 3)
     again = lanes_of(process)
     assert second in again
     assert first not in again
     process.kill()
     process.communicate()
-    while any(Path(f"/proc/{lane}").exists() for lane in again):
-        assert time.monotonic() < deadline, "a lane that its run left behind computes on"
-        time.sleep(0.1)
+    until(
+        lambda: not any(Path(f"/proc/{lane}").exists() for lane in again),
+        lambda: "a lane that its run left behind computes on",
+    )
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from dae_ssl.files import StoreError
 from dae_ssl.tracking import copying
 from dae_ssl.tracking.copying import CellRun, LiveCopy, copy
 from dae_ssl.tracking.server import AwayError, TrackError, client, copied_here, settings, tracking_uri
+from tests.patience import PATIENCE
 
 # MLflow's own use of SQLAlchemy, which a log and its copy can do nothing about
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")
@@ -445,7 +446,7 @@ def test_processes_copying_one_cell_at_once_leave_one_run(tmp_path: Path) -> Non
     wait_for(lambda: len(list(tmp_path.glob("ready*"))) == 3 or any(process.poll() for process in processes))
     (tmp_path / "go").touch()
     for process in processes:
-        said, _ = process.communicate(timeout=120)
+        said, _ = process.communicate(timeout=PATIENCE)
         assert (process.returncode, said) == (0, ""), "tables are created in silence"
     run = cell_run(tmp_path, metrics={"accuracy": 0.5})
     assert assert_run_equals_logs(tracking_uri(tmp_path), run).info.status == "FINISHED"
@@ -454,7 +455,7 @@ def test_processes_copying_one_cell_at_once_leave_one_run(tmp_path: Path) -> Non
 # ---------------------------------------------------------------------------------- servers that fail
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited too long"
@@ -580,7 +581,7 @@ def test_server_that_never_answers_delays_neither_the_loop_nor_the_exit(tmp_path
     assert left - looped < 1 + 5
     assert len(told) == 1
     assert len(curves(tmp_path / "pretrain.jsonl")["loss"]) == 10_000
-    live._thread.join(60)
+    live._thread.join(PATIENCE)
 
 
 def test_process_ends_while_its_copy_still_hangs() -> None:
@@ -599,7 +600,7 @@ def test_process_ends_while_its_copy_still_hangs() -> None:
         pipe = subprocess.PIPE
         with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
             accept()
-            said, errors = process.communicate("", timeout=60)
+            said, errors = process.communicate("", timeout=PATIENCE)
     assert (process.returncode, errors) == (0, "")
     told, left = said.splitlines()
     assert "did not finish within 0.1 s" in told

@@ -21,6 +21,7 @@ from dae_ssl.config import Cell, ConfigError
 from dae_ssl.store import Store
 from jobs import run as run_command
 from tests.commanded import DAE_SSL, cell_of
+from tests.patience import PATIENCE
 
 TINY = [
     "data.pretrain=tiny", "data.evaluate=tiny", "data.validation_images=6", "optimisation.batch_size=8",
@@ -32,7 +33,7 @@ DAE = ["method=dae", "method.embedding=l2", "method.alpha=1"]
 def started(command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command as a person would, on one thread."""
     seen = {"capture_output": True, "text": True}
-    return subprocess.run(command, env=variables(**environment), timeout=300, check=False, **seen)
+    return subprocess.run(command, env=variables(**environment), timeout=PATIENCE, check=False, **seen)
 
 
 def variables(**more: str) -> dict[str, str]:
@@ -150,14 +151,14 @@ def test_cell_killed_at_any_stage_ends_with_the_figures_of_an_undisturbed_one(
     command = [*DAE_SSL, "run", *DAE, *TINY, f"--store={store}", "--no-floors"]
     for sign in ("pretrain/*/log.jsonl", "features/*/lock", "probe/*/log.jsonl", "kmeans/*/lock"):
         process = subprocess.Popen(command, env=variables(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while not list(store.glob(sign)):
             assert process.poll() is None, f"it ended before {sign} was there"
             assert time.monotonic() < deadline
             time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    last = subprocess.run(command, env=variables(), capture_output=True, text=True, check=False, timeout=300)
+    last = subprocess.run(command, env=variables(), capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert last.returncode == 0, last.stderr
     cell = described(*DAE)
     assert products(cell, Store(store)) == products(cell, finished[0])
@@ -194,7 +195,7 @@ def test_stop_signal_while_another_process_computes_the_cell_is_obeyed(images: P
         if "waiting for" in line:
             break
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 128 + signal.SIGTERM
+    assert process.wait(PATIENCE) == 128 + signal.SIGTERM
     process.stdout.close()
 
 

@@ -28,6 +28,7 @@ from dae_ssl.store import Store
 from jobs import profiles
 from tests.commanded import DAE_SSL
 from tests.conftest import Cluster
+from tests.patience import PATIENCE
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
@@ -75,7 +76,7 @@ class Run:
 
     def await_resumed(self, times: int) -> None:
         """Wait until training was resumed so many times, and has gone on for a moment."""
-        self.await_(lambda: self.events("resumed") >= times, 120)
+        self.await_(lambda: self.events("resumed") >= times, PATIENCE)
         time.sleep(0.3)
 
     def await_end(self, seconds: float = 300) -> None:

@@ -16,6 +16,7 @@ from dae_ssl.planning.profile import Profile
 from dae_ssl.store import Store
 from jobs import versions
 from jobs.__main__ import VERBS
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 LOCKS = ("requirements.lock", "requirements-cuda12.lock", "requirements-dev.lock")
@@ -30,7 +31,12 @@ SHELL = [
 def job(*arguments: str) -> "subprocess.CompletedProcess[str]":
     """Start what the images start."""
     return subprocess.run(
-        [sys.executable, "-m", "jobs", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-m", "jobs", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
 
 
@@ -41,7 +47,7 @@ def pins(lock: str) -> dict[str, str]:
 def test_linters_find_nothing_in_dockerfile_and_shell_scripts() -> None:
     def lint(program: str, *files: Path) -> "subprocess.CompletedProcess[str]":
         found = Path(sys.executable).with_name(program)
-        return subprocess.run([found, *files], capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run([found, *files], capture_output=True, text=True, timeout=PATIENCE, check=False)
 
     assert len(SHELL) >= 6
     for done in (lint("hadolint", ROOT / "Dockerfile"), lint("shellcheck", *SHELL)):

@@ -15,6 +15,7 @@ from dae_ssl import config
 from dae_ssl.store import Store
 from tests.commanded import cell_of
 from tests.conftest import ROOT, Cluster
+from tests.patience import PATIENCE
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
@@ -150,7 +151,7 @@ def test_status_tells_history_where_the_cluster_keeps_it(
     tour = ["tour", "--profile=dev", "--seeds=0", "--no-floors", *TINY, "optimisation.batch_size=8",
             f"--store={store}"]  # fmt: skip
     assert cluster.dae_ssl("submit", *tour).returncode == 0
-    deadline = time.monotonic() + 60  # SLURM itself knows only after a moment why a pending one is pending
+    deadline = time.monotonic() + PATIENCE  # SLURM itself knows only after a moment why a pending one is pending
     while "features: Dependency" not in (waiting := cluster.dae_ssl("status", *tour)).stdout:
         assert time.monotonic() < deadline, waiting.stdout
         time.sleep(0.5)
