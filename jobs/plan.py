@@ -14,6 +14,7 @@ Nothing is submitted.
 """
 
 import argparse
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,6 +24,7 @@ from dae_ssl.cluster import queue, status, submissions
 from dae_ssl.cluster.queue import SlurmError
 from dae_ssl.compute.nodes import NodeId, needed
 from dae_ssl.compute.resources import Resources
+from dae_ssl.config import ConfigError
 from dae_ssl.planning import cost, plan, room
 from dae_ssl.planning.cost import Way
 from dae_ssl.planning.plan import Plan, Spot
@@ -148,12 +150,14 @@ def print_nodes(asked: Asked, planned: Plan, states: dict[NodeId, str]) -> None:
 
 
 def _other_cells(asked: Asked) -> list[config.Cell]:
+    """Return the cells of all other experiments that the changed settings leave possible."""
     ours = {part.name for part in asked.experiment.parts} | {asked.experiment.name}
-    others = [other for other in map(experiments.load, experiments.names()) if not other.parts]
-    sections = [
-        section for other in others if other.name not in ours for section in other.sections(asked.seeds, asked.changes)
-    ]
-    return [cell for section in sections for cell in section.every()]
+    cells = list[config.Cell]()
+    for other in map(experiments.load, experiments.names()):
+        if not other.parts and other.name not in ours:
+            with contextlib.suppress(ConfigError):  # such as fewer epochs than a row of it keeps
+                cells += [cell for section in other.sections(asked.seeds, asked.changes) for cell in section.every()]
+    return cells
 
 
 def print_arrays(planned: Plan) -> None:

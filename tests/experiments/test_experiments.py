@@ -191,6 +191,22 @@ def test_batch_sizes_leave_the_learning_rate_or_scale_it_linearly_or_by_its_squa
         assert cell.optimisation.learning_rate == pytest.approx(1e-4 * scaled[str(row.at["rule"])], rel=1e-5)
 
 
+@pytest.mark.parametrize(("batch", "sizes"), [(2, [2, 4]), (3, [2, 3, 6]), (8, [2, 4, 8, 16])])
+def test_small_batches_leave_out_factors_that_give_the_same_size(batch: int, sizes: list[int]) -> None:
+    (section,) = experiments.load("batch_size").sections(changes={"optimisation": {"batch_size": batch}})
+    assert sorted({cell.optimisation.batch_size for cell in section.every()}) == sizes
+    assert len(section.claims) == (3 if batch > 2 else 0), "a size loses nothing against itself"
+
+
+def test_plan_of_one_experiment_needs_no_other_to_be_possible(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ConfigError, match=r"features\.epoch=100"):
+        ask(["tour", "features.epoch=100"])
+    assert run("plan", ["methods", "--seeds=0", "features.epoch=100", f"--store={tmp_path / 'store'}"]) == 0
+    assert "shared" in capsys.readouterr().out
+
+
 # ---------------------------------------------------------------------------------- what validation decides
 
 
