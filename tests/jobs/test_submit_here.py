@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -120,12 +120,31 @@ def test_time_that_is_over_before_anything_began_is_told_as_such(
     assert "stopped after 0.0001 minutes; 12 nodes are left" in capsys.readouterr().out
 
 
-def start(store: Path, *further: str) -> "subprocess.Popen[str]":
-    """Start the command with cells that do not end, and wait until one is trained."""
-    command = [*DAE_SSL, "submit", *TINY, f"--store={store}", "optimisation.epochs=100000", *further]
-    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True)
-    until(begins_training(store))
-    return process
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(store: Path) -> Iterator[Start]:
+    """Start the command with cells that do not end, and wait until some are trained; end what a test leaves."""
+    started = list["subprocess.Popen[str]"]()
+
+    def start(*further: str, trained: int = 1) -> "subprocess.Popen[str]":
+        command = [*DAE_SSL, "submit", *TINY, f"--store={store}", "optimisation.epochs=100000", *further]
+        env = os.environ | {"OMP_NUM_THREADS": "1"}
+        started.append(subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True))
+        until(begins_training(store))
+        until(lambda: starts(store) >= trained)
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def starts(store: Path) -> int:
+    """Return how often training has begun, as the logs say."""
+    return sum(path.read_text().count('"started"') for path in store.glob("pretrain/*/log.jsonl"))
 
 
 def lanes_of(process: "subprocess.Popen[str]") -> list[int]:
@@ -133,8 +152,8 @@ def lanes_of(process: "subprocess.Popen[str]") -> list[int]:
 
 
 @pytest.mark.slow
-def test_what_stops_it_from_outside_is_told_by_its_exit_code_also_with_minutes(store: Path) -> None:
-    process = start(store, "--minutes=10")
+def test_what_stops_it_from_outside_is_told_by_its_exit_code_also_with_minutes(store: Path, start: Start) -> None:
+    process = start("--minutes=10")
     process.send_signal(signal.SIGTERM)
     printed, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + signal.SIGTERM
@@ -143,11 +162,11 @@ def test_what_stops_it_from_outside_is_told_by_its_exit_code_also_with_minutes(s
 
 
 @pytest.mark.slow
-def test_lane_that_is_killed_goes_on_and_lanes_of_a_run_that_is_killed_do_not(store: Path) -> None:
-    process = start(store, "--parallel=2")
+def test_lane_that_is_killed_goes_on_and_lanes_of_a_run_that_is_killed_do_not(store: Path, start: Start) -> None:
+    process = start("--parallel=2", trained=2)
     (first, second) = lanes_of(process)
     os.kill(first, signal.SIGKILL)
-    until(lambda: sum(path.read_text().count('"started"') for path in store.glob("pretrain/*/log.jsonl")) == 3)
+    until(lambda: starts(store) == 3)
     again = lanes_of(process)
     assert second in again
     assert first not in again
