@@ -138,8 +138,9 @@ def start(store: Path) -> Iterator[Start]:
 
     yield start
     for process in started:
-        process.kill()
-        process.communicate()
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 def starts(store: Path) -> int:
