@@ -155,7 +155,7 @@ def _other_cells(asked: Asked) -> list[config.Cell]:
     cells = list[config.Cell]()
     for other in map(experiments.load, experiments.names()):
         if not other.parts and other.name not in ours:
-            with contextlib.suppress(ConfigError):  # such as fewer epochs than a row of it keeps
+            with contextlib.suppress(ConfigError):  # such as a checkpoint that it does not keep
                 cells += [cell for section in other.sections(asked.seeds, asked.changes) for cell in section.every()]
     return cells
 

@@ -26,7 +26,7 @@ def key(method: str, batch: int, rule: str) -> str:
 
 
 def _batches(base: Cell) -> dict[float, int]:
-    """Return the batch size of each factor, without factors that give the same one as a larger factor: 2 at least."""
+    """Return the batch size, at least 2, of each factor; of factors that give the same size, only of the largest."""
     sizes = {max(2, round(base.optimisation.batch_size * factor)): factor for factor in FACTORS}
     return {factor: batch for batch, factor in sizes.items()}
 

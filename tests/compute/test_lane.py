@@ -82,8 +82,8 @@ def test_lane_answers_for_one_node_after_another_and_ends_with_its_input(tmp_pat
 def test_settings_that_no_method_knows_are_bad_input_and_the_lane_goes_on(tmp_path: Path) -> None:
     unknown = json.dumps({"stage": "probe", "settings": config.settings(cell(0)) | {"method": {"name": "mine"}}})
     printed, complained = started(tmp_path).communicate(unknown.encode() + b"\n" + given("probe", 0), timeout=PATIENCE)
-    ended = [json.loads(line) for line in printed.splitlines() if b"ended" in line]
-    assert ended == [["ended", BAD_INPUT], ["ended", DONE]]
+    answers = [json.loads(line) for line in printed.splitlines() if b"ended" in line]
+    assert answers == [["ended", BAD_INPUT], ["ended", DONE]]
     assert "error: method.name='mine': choose" in complained.decode() or "error: method='mine'" in complained.decode()
 
 

@@ -14,7 +14,7 @@ from dae_ssl.compute.nodes import Node, Task
 from dae_ssl.compute.processes import DONE, FAILED, TRY_AGAIN, Conditions
 from dae_ssl.compute.resources import Resources
 from tests.forged import a_cell
-from tests.patience import PATIENCE, until
+from tests.patience import PATIENCE, ended, until
 
 AFTER_TASK = Path(__file__).parents[2] / "slurm" / "after_task.sh"
 
@@ -123,14 +123,7 @@ def test_processes_of_a_task_that_is_killed_die_with_it(tmp_path: Path) -> None:
     assert len(children) == 2
     process.kill()
     process.wait()
-    until(lambda: not any(alive(int(child)) for child in children), lambda: "a process of the task computes on")
-
-
-def alive(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    until(lambda: all(ended(Path("/proc", child)) for child in children), lambda: "a process of the task computes on")
 
 
 def after(tmp_path: Path, code: int, attempts: int = 1, own: str | None = None) -> tuple[int, list[str], int]:

@@ -24,7 +24,7 @@ from dae_ssl.files import StoreError
 from dae_ssl.tracking import copying
 from dae_ssl.tracking.copying import CellRun, LiveCopy, copy
 from dae_ssl.tracking.server import AwayError, TrackError, client, copied_here, settings, tracking_uri
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 
 # MLflow's own use of SQLAlchemy, which a log and its copy can do nothing about
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")
@@ -443,7 +443,7 @@ def test_processes_copying_one_cell_at_once_leave_one_run(tmp_path: Path) -> Non
         subprocess.Popen([*command, str(index)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for index in range(3)
     ]
-    wait_for(lambda: len(list(tmp_path.glob("ready*"))) == 3 or any(process.poll() for process in processes))
+    until(lambda: len(list(tmp_path.glob("ready*"))) == 3 or any(process.poll() for process in processes))
     (tmp_path / "go").touch()
     for process in processes:
         said, _ = process.communicate(timeout=PATIENCE)
@@ -453,13 +453,6 @@ def test_processes_copying_one_cell_at_once_leave_one_run(tmp_path: Path) -> Non
 
 
 # ---------------------------------------------------------------------------------- servers that fail
-
-
-def wait_for(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.05)
 
 
 def free_port() -> int:
@@ -515,7 +508,7 @@ def test_failing_server_is_told_once_and_asked_less_and_less(tmp_path: Path, cap
     with failing_server(asked) as port:
         uri = f"http://anna:s3cret@127.0.0.1:{port}"
         with LiveCopy(lambda: cell_run(tmp_path), uri, every_seconds=0.05, tell=told.append):
-            wait_for(lambda: len(asked) >= 3)
+            until(lambda: len(asked) >= 3)
             time.sleep(1)
         assert len(told) == 1
         assert 3 <= len(asked) <= 12, "at intervals of 0.1, 0.2, 0.4, ... s"
@@ -547,7 +540,7 @@ def test_credentials_in_a_uri_are_never_told(tmp_path: Path, secret: str, capfd:
 def test_absent_server_costs_one_line(tmp_path: Path) -> None:
     told: list[str] = []
     with LiveCopy(lambda: cell_run(tmp_path), f"http://127.0.0.1:{free_port()}", every_seconds=0.05, tell=told.append):
-        wait_for(lambda: told)
+        until(lambda: told)
         time.sleep(0.3)
     assert len(told) == 1
     assert "cannot be reached: Connection refused (nothing is lost" in told[0]
@@ -560,7 +553,7 @@ def test_description_that_fails_costs_one_line(sqlite: str) -> None:
         raise KeyError("no such node")
 
     with LiveCopy(describe, sqlite, every_seconds=0.02, tell=told.append):
-        wait_for(lambda: told)
+        until(lambda: told)
     assert len(told) == 1
     assert "no such node" in told[0]
 
@@ -640,7 +633,7 @@ class Server:
             self.process = subprocess.Popen(
                 command, env=environment, stdout=log, stderr=log, cwd=self.folder, start_new_session=True
             )
-        wait_for(self.answers)
+        until(self.answers)
 
     def answers(self) -> bool:
         assert self.process is not None
@@ -699,7 +692,7 @@ def test_server_killed_and_restarted_loses_and_doubles_nothing(tmp_path: Path, s
     run = cell_run(tmp_path, key="restarted")
     with LiveCopy(lambda: run, server.uri, every_seconds=0.1, exit_seconds=120, tell=told.append):
         write_points(path, range(50))
-        wait_for(lambda: any(one.data.metrics for one in runs_of(server.uri, "restarted")))
+        until(lambda: any(one.data.metrics for one in runs_of(server.uri, "restarted")))
         stop = threading.Event()
 
         def go_on() -> None:
@@ -712,7 +705,7 @@ def test_server_killed_and_restarted_loses_and_doubles_nothing(tmp_path: Path, s
         writer.start()
         time.sleep(0.5)
         server.kill()  # most likely in the middle of a batch
-        wait_for(lambda: told)
+        until(lambda: told)
         server.start()
         stop.set()
         writer.join()
